@@ -85,7 +85,7 @@ impl ShellContext {
 
     /// Returns the user's cache of registry content, or `None` without a home directory.
     pub(crate) fn cache(&self) -> Option<Cache> {
-        Cache::of_user(&self.environment())
+        Cache::for_user(&self.environment())
     }
 
     /// Converts the context to the environment type of `oci-registry`.

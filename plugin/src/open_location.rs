@@ -57,7 +57,7 @@ impl OpenLocation {
     pub(crate) fn with_cache(&self, cache: Option<&Cache>) -> Arc<dyn Source> {
         let source = Arc::clone(&self.content);
         match (cache, &self.location) {
-            (Some(cache), Location::Registry(_)) => cache.over(source),
+            (Some(cache), Location::Registry(_)) => cache.wrap(source),
             _ => source,
         }
     }

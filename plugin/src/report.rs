@@ -77,7 +77,7 @@ pub(crate) fn observer() -> Observer {
     Observer::new(move |event| match event {
         ClientEvent::OmittedNames(omitted) => {
             let mut warned = warned.lock().unwrap_or_else(PoisonError::into_inner);
-            if warned.insert(omitted.place().to_owned()) {
+            if warned.insert(omitted.location().to_owned()) {
                 warn(&omitted.to_string());
             }
         }

@@ -43,7 +43,7 @@ pub(crate) fn text(text: Option<impl ToString>, span: Span) -> Value {
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
-        if oci_registry::is_active(character) && !matches!(character, '\n' | '\t') {
+        if oci_registry::needs_escape(character) && !matches!(character, '\n' | '\t') {
             escaped.extend(character.escape_unicode());
         } else {
             escaped.push(character);

@@ -5,14 +5,14 @@
 //! $ cargo build -p cargo-oci-artifact && cargo run -p e2e --example matrix 20
 //! ```
 //!
-//! The argument is the number of rounds of each kind. A second argument (`Push`, `PushDeclared`, `IndexAdd`) selects
-//! one command. The example prints one line for each kind. It exits with 1 if a job failed or an entry was lost, and
-//! prints the failures to stderr.
+//! The argument is the number of rounds for each command and delay. A second argument (`Push`, `PushDeclared`,
+//! `IndexAdd`) selects one command. The example prints one table row for each command and delay. If a job failed or an
+//! entry was lost, the example exits with 1 and prints the failures to stderr.
 
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "lines are what it is run for"
+    reason = "the table is the output of the example"
 )]
 
 use std::collections::BTreeMap;
@@ -20,38 +20,42 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use e2e::delay::Delays;
-use e2e::matrix::{Matrix, TARGETS, Work};
-use e2e::testbed::{Part, are_installed};
+use e2e::matrix::{JobCommand, Matrix, TARGETS};
+use e2e::testbed::{Tool, are_installed};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let rounds = arguments.next();
     let Ok(rounds) = rounds.as_deref().unwrap_or("20").parse::<usize>() else {
-        eprintln!("error: the number of rounds is not a number");
+        eprintln!("error: invalid number of rounds: expected a number");
         return ExitCode::from(2);
     };
     let only = arguments.next();
-    let works = [Work::Push, Work::PushDeclared, Work::IndexAdd];
-    let is_wanted = |work: &Work| {
+    let commands = [
+        JobCommand::Push,
+        JobCommand::PushDeclared,
+        JobCommand::IndexAdd,
+    ];
+    let is_wanted = |work: &JobCommand| {
         only.as_ref()
             .is_none_or(|only| format!("{work:?}") == *only)
     };
-    let works: Vec<_> = works.into_iter().filter(is_wanted).collect();
-    if works.is_empty() {
-        eprintln!("error: the way of working is none of Push, PushDeclared and IndexAdd");
+    let commands: Vec<_> = commands.into_iter().filter(is_wanted).collect();
+    if commands.is_empty() {
+        eprintln!("error: invalid command: expected Push, PushDeclared or IndexAdd");
         return ExitCode::from(2);
     }
-    if !are_installed(&[Part::DockerRegistry]) {
+    if !are_installed(&[Tool::DockerRegistry]) {
         return ExitCode::FAILURE;
     }
     println!(
-        "| work | delays | rounds | jobs that failed | entries lost | rounds by writes of the index | most contents of one index | s a round |"
+        "| command | delays | rounds | failed jobs | lost entries | rounds by number of index writes | maximum number of distinct indexes in a round | seconds per round |"
     );
     println!("| --- | --- | ---: | ---: | ---: | --- | ---: | ---: |");
     let mut is_whole = true;
-    for work in works {
+    for work in commands {
         for delays in [Delays::None, Delays::Responses, Delays::Lists] {
-            is_whole &= run(work, delays, rounds);
+            is_whole &= run_rounds(work, delays, rounds);
         }
     }
     if is_whole {
@@ -61,8 +65,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the rounds of one kind and prints their line. Returns whether no job failed and no entry was lost.
-fn run(work: Work, delays: Delays, rounds: usize) -> bool {
+/// Runs all rounds of one command with one kind of delay and prints a table row. Returns `true` if no job failed and no
+/// entry was lost.
+fn run_rounds(work: JobCommand, delays: Delays, rounds: usize) -> bool {
     let matrix = Matrix::new(delays);
     let began = Instant::now();
     let (mut failed, mut lost, mut contents) = (0, 0, 0);
@@ -75,7 +80,7 @@ fn run(work: Work, delays: Delays, rounds: usize) -> bool {
         failed += round.failures.len();
         lost += round.lost.len();
         contents = contents.max(round.index_puts.len());
-        *writes.entry(round.writes()).or_default() += 1;
+        *writes.entry(round.index_writes()).or_default() += 1;
     }
     let writes: Vec<_> = writes
         .into_iter()

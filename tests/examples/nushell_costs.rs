@@ -1,5 +1,5 @@
 //! Benchmark of the Nushell plugin from the user's point of view: time to the first row, to all rows, and of a second
-//! run, Ctrl-C, tab completion, and a call without work.
+//! run, Ctrl-C, tab completion, and a call that sends no request.
 //!
 //! ```console
 //! $ cargo build --release -p nu_plugin_oci --bins --examples
@@ -18,33 +18,33 @@ use e2e::hanging::hanging_registry;
 use e2e::program::{Home, Run};
 use e2e::recorder::Recorder;
 use e2e::registry::Registry;
-use e2e::sample_registry::{self, Release};
+use e2e::sample_registry::{self, SampleRelease};
 use e2e::terminal::Terminal;
-use e2e::testbed::{Part, are_installed, plugin};
+use e2e::testbed::{Tool, are_installed, plugin_path};
 use serde_json::Value;
 
 fn main() {
-    if !are_installed(&[Part::DockerRegistry, Part::Nu]) {
+    if !are_installed(&[Tool::DockerRegistry, Tool::Nu]) {
         return;
     }
-    println!("With `{}`:\n", plugin().display());
+    println!("With `{}`:\n", plugin_path().display());
     println!("| measurement | time | |");
     println!("| --- | ---: | --- |");
-    listing();
-    details();
-    calls();
-    interrupts();
-    completion();
+    measure_lists();
+    measure_long_lists();
+    measure_calls();
+    measure_interrupts();
+    measure_completion();
 }
 
-fn row(what: &str, took: Duration, note: &str) {
-    println!("| {what} | {took:.1?} | {note} |");
+fn print_row(name: &str, duration: Duration, note: &str) {
+    println!("| {name} | {duration:.1?} | {note} |");
 }
 
 /// 10,000 tags, compared with the shell's own request for the same URL and with a plugin that sends no request.
-fn listing() {
+fn measure_lists() {
     let registry = Registry::open();
-    sample_registry::put_releases(&registry, "many", &[Release::new("many", 0, 0)]);
+    sample_registry::put_releases(&registry, "many", &[SampleRelease::new("many", 0, 0)]);
     registry.add_tags("many", "1.0.0", (1..10_000).map(|at| format!("2.{at}.0")));
     let host = registry.host();
     let measured = [
@@ -63,8 +63,8 @@ fn listing() {
         ("made_up_first", "rows 10000 | first".to_owned()),
         ("made_up", "rows 10000 | length".to_owned()),
     ];
-    let rows = plugin().with_file_name("examples/nu_plugin_rows");
-    let plugins: Vec<_> = [plugin()]
+    let rows = plugin_path().with_file_name("examples/nu_plugin_rows");
+    let plugins: Vec<_> = [plugin_path()]
         .into_iter()
         .chain(rows.exists().then_some(rows))
         .collect();
@@ -78,20 +78,20 @@ fn listing() {
         "1..15 | each {{ {{ {} }} }} | skip 1 | math median",
         turn.join(", ")
     );
-    let took = Home::new()
-        .nu_with(&plugins, &format!("{script} | to json --raw"))
+    let duration = Home::new()
+        .nu_with_plugins(&plugins, &format!("{script} | to json --raw"))
         .succeeds();
-    let took: Value = serde_json::from_str(&took.stdout).expect("JSON");
-    let time = |key: &str| Duration::from_nanos(took[key].as_u64().expect("a duration"));
+    let duration: Value = serde_json::from_str(&duration.stdout).expect("JSON");
+    let time = |key: &str| Duration::from_nanos(duration[key].as_u64().expect("a duration"));
     let ratio = |ours: &str, other: &str| time(ours).as_secs_f64() / time(other).as_secs_f64();
     let to_get = |ours: &str, get: &str| format!("{:.2} of `http get`", ratio(ours, get));
-    row(
+    print_row(
         "`http get URL`, first of 10,000 tags",
         time("get_first"),
         "",
     );
-    row("`http get URL`, all of them", time("get_all"), "");
-    let are_installed = took.get("made_up").is_some();
+    print_row("`http get URL`, all tags", time("get_all"), "");
+    let are_installed = duration.get("made_up").is_some();
     let to_both = |ours: &str, get: &str, made_up: &str| {
         let mut note = to_get(ours, get);
         if are_installed {
@@ -100,21 +100,21 @@ fn listing() {
         note
     };
     let note = to_both("first", "get_first", "made_up_first");
-    row("`oci tags`, first row of 10,000", time("first"), &note);
-    row(
+    print_row("`oci tags`, first row of 10,000", time("first"), &note);
+    print_row(
         "`oci tags`, all rows",
         time("all"),
         &to_both("all", "get_all", "made_up"),
     );
     if are_installed {
         let note = to_get("made_up_first", "get_first");
-        row(
-            "made-up rows of another plugin, first",
+        print_row(
+            "example plugin without requests, first row",
             time("made_up_first"),
             &note,
         );
-        row(
-            "made-up rows, all 10,000",
+        print_row(
+            "example plugin without requests, all 10,000 rows",
             time("made_up"),
             &to_get("made_up", "get_all"),
         );
@@ -122,11 +122,13 @@ fn listing() {
 }
 
 /// `oci tags --long` on 1,000 tags with one manifest each.
-fn details() {
+fn measure_long_lists() {
     let registry = Registry::open();
-    let releases: Vec<_> = (0..1000).map(|at| Release::new("long", at, at)).collect();
+    let releases: Vec<_> = (0..1000)
+        .map(|at| SampleRelease::new("long", at, at))
+        .collect();
     sample_registry::put_releases(&registry, "long", &releases);
-    let (home, recorder) = (Home::new(), Recorder::before(registry.host()));
+    let (home, recorder) = (Home::new(), Recorder::start(registry.host()));
     let observed = Home::new();
     for what in ["cold", "again, from the cache on disk"] {
         let began = Instant::now();
@@ -134,7 +136,7 @@ fn details() {
             "oci tags {}/long --long | length",
             registry.host()
         ));
-        let took = began.elapsed();
+        let duration = began.elapsed();
         assert_eq!(count, 1000);
         let _ = recorder.take();
         let count = observed.nu_value(&format!(
@@ -148,16 +150,16 @@ fn details() {
             .filter(|request| request.method == "GET")
             .count();
         let note = format!("{} requests, {bodies} of them GET", requests.len());
-        row(
+        print_row(
             &format!("`oci tags --long`, 1,000 tags, {what}"),
-            took,
+            duration,
             &note,
         );
     }
 }
 
 /// Time of the first call in a shell, and of later calls.
-fn calls() {
+fn measure_calls() {
     let home = Home::new();
     let median = |run: &dyn Fn() -> Run| {
         let mut times: Vec<_> = (0..21)
@@ -170,17 +172,17 @@ fn calls() {
         times.sort();
         times[times.len() / 2]
     };
-    let nothing = median(&|| home.bare_nu("42"));
+    let nothing = median(&|| home.nu_without_plugins("42"));
     let known = median(&|| home.nu("42"));
     let called = median(&|| home.nu("oci reference a.b/c"));
-    row("`nu -c 42`", nothing, "");
-    row(
-        "with `--plugins`, beyond that",
+    print_row("`nu -c 42`", nothing, "");
+    print_row(
+        "additional time with `--plugins`",
         known.saturating_sub(nothing),
-        "the plugin is started for its signatures",
+        "Nushell starts the plugin to read its signatures",
     );
-    row(
-        "with the first call as well, beyond that",
+    print_row(
+        "additional time of the first call",
         called.saturating_sub(nothing),
         "`oci reference a.b/c`",
     );
@@ -188,16 +190,20 @@ fn calls() {
         "oci reference a.b/c; 1..501 | each { timeit { oci reference a.b/c } } | math median",
     );
     let warm = Duration::from_nanos(warm.as_u64().expect("a duration"));
-    row("a further call", warm, "the same");
+    print_row(
+        "later call in the same shell",
+        warm,
+        "`oci reference a.b/c`",
+    );
 }
 
 /// Time from Ctrl-C to the end of the shell process.
-fn interrupts() {
+fn measure_interrupts() {
     let home = Home::new();
     for (what, script) in [
         ("a value", "oci manifest NAME:1.0.0"),
         ("a stream", "oci tags NAME | each {|tag| print $tag.name }"),
-        ("a stream at length", "oci tags NAME --long | print"),
+        ("a stream with `--long`", "oci tags NAME --long | print"),
     ] {
         let mut times: Vec<_> = (0..9)
             .map(|_| {
@@ -205,14 +211,14 @@ fn interrupts() {
                 let script = script.replace("NAME", &format!("{}/some", server.host()));
                 let terminal = Terminal::start(&home.nu(&script));
                 let request = unanswered.recv_timeout(Duration::from_mins(1));
-                request.expect("a request stays without a response");
+                request.expect("the registry receives a request");
                 let pressed = terminal.interrupt();
-                terminal.end().1.duration_since(pressed)
+                terminal.wait_for_end().1.duration_since(pressed)
             })
             .collect();
         times.sort();
-        let note = format!("at most {:.1?}; the registry hangs", times[8]);
-        row(
+        let note = format!("maximum {:.1?}; the registry does not respond", times[8]);
+        print_row(
             &format!("from Ctrl-C to the end of `nu`, {what}"),
             times[4],
             &note,
@@ -221,26 +227,26 @@ fn interrupts() {
 }
 
 /// Tab completion at a registry that does not respond, alone and during another call.
-fn completion() {
-    let ((alone, _), (beside, _)) = (hanging_registry(), hanging_registry());
+fn measure_completion() {
+    let ((alone, _), (concurrent, _)) = (hanging_registry(), hanging_registry());
     let script = format!(
         "oci reference a.b/c; \
          let complete = {{|host| timeit {{ $'oci tags ($host)/' | commandline complete }} }}; \
          let alone = [(do $complete {0}) (do $complete {0})]; \
-         let beside = [{{|| do $complete {1} }} {{|| sleep 100ms; timeit {{ oci reference a.b/c }} }}] \
+         let concurrent = [{{|| do $complete {1} }} {{|| sleep 100ms; timeit {{ oci reference a.b/c }} }}] \
            | par-each --keep-order {{|work| do $work }}; \
-         {{first: $alone.0, again: $alone.1, interrupted: $beside.0, call: $beside.1}}",
+         {{first: $alone.0, again: $alone.1, interrupted: $concurrent.0, call: $concurrent.1}}",
         alone.host(),
-        beside.host(),
+        concurrent.host(),
     );
-    let took: Value = Home::new().nu_value(&script);
-    let time = |key: &str| Duration::from_nanos(took[key].as_u64().expect("a duration"));
-    row("the Tab key, at a registry that hangs", time("first"), "");
-    row("the Tab key once more", time("again"), "");
-    row(
-        "the Tab key, with another call 0.1 s later",
+    let duration: Value = Home::new().nu_value(&script);
+    let time = |key: &str| Duration::from_nanos(duration[key].as_u64().expect("a duration"));
+    print_row("Tab key, registry does not respond", time("first"), "");
+    print_row("Tab key again", time("again"), "");
+    print_row(
+        "Tab key, another call after 0.1 s",
         time("interrupted"),
-        "it gives way",
+        "interrupted by the other call",
     );
-    row("that other call", time("call"), "`oci reference a.b/c`");
+    print_row("the other call", time("call"), "`oci reference a.b/c`");
 }

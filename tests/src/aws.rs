@@ -16,7 +16,7 @@ use testkit::server::{Request, Response, Server};
 use crate::process::Process;
 use crate::program::Run;
 use crate::registry::AMAZON_PASSWORD;
-use crate::testbed::Part;
+use crate::testbed::Tool;
 
 /// Secret key that signs requests.
 pub const SECRET_KEY: &str = "canary-d41d8cd98f";
@@ -32,7 +32,7 @@ impl Aws {
     /// Starts the server.
     #[must_use]
     pub fn start() -> Self {
-        let mut server = Command::new(Part::Moto.path());
+        let mut server = Command::new(Tool::Moto.path());
         server.args(["-H", "127.0.0.1", "-p", "0"]);
         let mut process = Process::start(&server);
         let host = process.wait_for_address("Running on http://");

@@ -1,7 +1,7 @@
 //! Proxy in front of a registry that delays responses, or temporarily omits new tags from the list of tags.
 //!
-//! Every request and every response arrives. The delay of a request follows from its number, so each run has the same share
-//! of delays.
+//! The proxy loses no request and no response. The delay of a request follows from the number of the request, so each
+//! run has the same share of delays.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,15 +15,15 @@ use serde_json::Value;
 use sha2::Digest as _;
 use testkit::proxy::{self, Body, Proxy, body, forward};
 
-/// The delays of a proxy.
+/// Kind of delay that a proxy adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delays {
-    /// None.
+    /// No delay.
     None,
     /// About one in ten requests takes one to five seconds longer: half of them before the registry receives the request,
     /// half of them after.
     Responses,
-    /// The list of tags has a tag three seconds after it was set. A request for the tag itself finds it at once.
+    /// The list of tags omits a new tag for three seconds. A request for the tag itself succeeds at once.
     Lists,
 }
 
@@ -48,7 +48,7 @@ struct State {
 impl DelayingProxy {
     /// Starts a proxy in front of `host`.
     #[must_use]
-    pub fn before(host: &str, delays: Delays) -> Self {
+    pub fn start(host: &str, delays: Delays) -> Self {
         let state = Arc::new(State {
             delays,
             host: host.to_owned(),
@@ -110,7 +110,8 @@ impl State {
     }
 }
 
-/// Returns the delays of a request before and after the registry receives it; `None` for nine in ten.
+/// Returns the delays of a request before and after the registry receives it; `None` for nine requests
+/// in ten.
 fn delay(number: u64) -> Option<(Duration, Duration)> {
     let hash = sha2::Sha256::digest(number.to_be_bytes());
     (hash[0] < 26).then(|| {

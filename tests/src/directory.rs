@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Time limit for the end of a killed process.
+/// Maximum time until a killed process has ended.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Temporary directory for programs.
@@ -26,8 +26,8 @@ impl Directory {
 }
 
 impl Drop for Directory {
-    /// Deletes the directory. A child of a program that has ended, such as a cargo that was killed with a push, can add
-    /// or delete files meanwhile, so the deletion is repeated until the directory is gone.
+    /// Deletes the directory. A child process of an ended program, such as the cargo process of a killed push, may
+    /// still add or delete files, so the deletion is repeated until the directory no longer exists.
     fn drop(&mut self) {
         let end = Instant::now() + LIMIT;
         while fs::remove_dir_all(self.path()).is_err()

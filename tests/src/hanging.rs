@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver};
 use testkit::server::{Response, Server};
 
 /// Starts a registry with one page of two tags and a link to the next page. The channel receives the target of each
-/// request that stays without a response.
+/// request that receives no response.
 #[must_use]
 pub fn hanging_registry() -> (Server, Receiver<String>) {
     let (sender, unanswered) = mpsc::channel();
@@ -17,7 +17,7 @@ pub fn hanging_registry() -> (Server, Receiver<String>) {
         }
         // The receiver may be dropped already.
         let _ = sender.send(request.target.clone());
-        Response::none()
+        Response::never()
     });
     (server, unanswered)
 }

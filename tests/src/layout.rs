@@ -15,7 +15,7 @@ pub struct Layout {
 
 impl Layout {
     /// Opens a layout and checks it against the specification: the `oci-layout` file, the index, the digest of every
-    /// blob, the presence of all referenced blobs, and the absence of others.
+    /// blob, the presence of all referenced blobs, and the absence of unreferenced blobs.
     ///
     /// # Panics
     ///
@@ -90,7 +90,7 @@ impl Layout {
             reached.insert(digest.to_owned());
             let media_type = descriptor["mediaType"]
                 .as_str()
-                .expect("it has a media type");
+                .expect("a descriptor has a media type");
             if matches!(
                 media_type,
                 "application/vnd.oci.image.index.v1+json"

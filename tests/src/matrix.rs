@@ -28,12 +28,12 @@ pub const TARGETS: [&str; 8] = [
 
 /// Version that all jobs publish.
 const VERSION: &str = "1.2.3";
-/// Tag of the index that [`Work::IndexAdd`] edits. It is not a version.
+/// Tag of the index that [`JobCommand::IndexAdd`] edits. It is not a version.
 const COLLECTION: &str = "collection";
 
 /// Command that the jobs run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
+pub enum JobCommand {
     /// `push --target T`, without declared release targets.
     Push,
     /// `push --target T`, with declared release targets.
@@ -42,14 +42,14 @@ pub enum Work {
     IndexAdd,
 }
 
-/// Result of one round.
+/// Result of one round. In a round, all eight jobs run at the same time, each once.
 #[derive(Clone, Debug)]
 pub struct Round {
     /// Outcomes of the jobs with a nonzero exit code.
     pub failures: Vec<Outcome>,
-    /// Targets whose job succeeded and whose manifest is not in the final index under that target.
+    /// Targets whose manifest does not exist or is missing in the final index.
     pub lost: Vec<String>,
-    /// Number of PUT requests of the tag for each digest of the index in this round.
+    /// Number of PUT requests for the index tag, by the digest of the pushed index.
     pub index_puts: BTreeMap<String, usize>,
 }
 
@@ -62,7 +62,7 @@ impl Round {
 
     /// Returns the number of PUT requests for the index.
     #[must_use]
-    pub fn writes(&self) -> usize {
+    pub fn index_writes(&self) -> usize {
         self.index_puts.values().sum()
     }
 }
@@ -88,8 +88,8 @@ impl Matrix {
     #[must_use]
     pub fn new(delays: Delays) -> Self {
         let registry = Registry::open();
-        let proxy = DelayingProxy::before(registry.host(), delays);
-        let recorder = Recorder::before(&proxy.host());
+        let proxy = DelayingProxy::start(registry.host(), delays);
+        let recorder = Recorder::start(&proxy.host());
         let job = |target| {
             let sources = Sources::widgets();
             sources.write("made/round", target);
@@ -109,31 +109,35 @@ impl Matrix {
 
     /// Runs one round in a new repository.
     #[must_use]
-    pub fn round(&self, work: Work, number: usize) -> Round {
+    pub fn round(&self, work: JobCommand, number: usize) -> Round {
         let namespace = format!("round-{number}-{work:?}").to_lowercase();
         let repository = format!("{namespace}/widgets");
-        let place = format!("{}/{namespace}", self.recorder.host());
+        let location = format!("{}/{namespace}", self.recorder.host());
         let runs: Vec<_> = match work {
-            Work::Push => self.jobs.iter().map(|job| job.push(&place, &[])).collect(),
-            Work::PushDeclared => {
+            JobCommand::Push => self
+                .jobs
+                .iter()
+                .map(|job| job.push(&location, &[]))
+                .collect(),
+            JobCommand::PushDeclared => {
                 let targets = TARGETS.join(",");
                 let declared = ["--targets-of-release", &targets];
                 self.jobs
                     .iter()
-                    .map(|job| job.push(&place, &declared))
+                    .map(|job| job.push(&location, &declared))
                     .collect()
             }
-            Work::IndexAdd => {
+            JobCommand::IndexAdd => {
                 // The manifests are pushed sequentially, without delays.
                 let aside = format!("{}/{namespace}", self.registry.host());
                 for job in &self.jobs {
                     job.push(&aside, &["--no-index"]).succeeds();
                 }
-                let add = |job: &Job| job.add(&format!("{place}/widgets"));
+                let add = |job: &Job| job.add(&format!("{location}/widgets"));
                 self.jobs.iter().map(add).collect()
             }
         };
-        let tag = if work == Work::IndexAdd {
+        let tag = if work == JobCommand::IndexAdd {
             COLLECTION
         } else {
             VERSION
@@ -186,7 +190,7 @@ impl Matrix {
 }
 
 impl Job {
-    fn push(&self, place: &str, more: &[&str]) -> Run {
+    fn push(&self, location: &str, more: &[&str]) -> Run {
         let arguments = [
             "push",
             "--file",
@@ -194,7 +198,7 @@ impl Job {
             "--target",
             self.target,
             "--registry",
-            place,
+            location,
         ];
         let arguments = arguments.iter().chain(more).copied();
         self.home.cargo_oci(arguments).within(self.sources.path())

@@ -13,9 +13,9 @@ pub struct Schema(BTreeMap<String, BTreeMap<String, String>>);
 impl Schema {
     /// Reads the schema from `MESSAGES.md`, which has a section for each reason and a table row for each field.
     #[must_use]
-    pub fn documented() -> Self {
+    pub fn from_documentation() -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/cargo-oci/MESSAGES.md");
-        let text = fs::read_to_string(path).expect("the documentation is there");
+        let text = fs::read_to_string(path).expect("MESSAGES.md exists");
         let mut reasons: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
         let mut reason = None;
         for line in text.lines() {
@@ -40,13 +40,13 @@ impl Schema {
     /// are skipped.
     #[track_caller]
     #[must_use]
-    pub fn check(&self, stdout: &str) -> Vec<Value> {
-        let mut ours = Vec::new();
+    pub fn validate(&self, stdout: &str) -> Vec<Value> {
+        let mut messages = Vec::new();
         for line in stdout.lines() {
             let object: Value = serde_json::from_str(line)
-                .unwrap_or_else(|error| panic!("no JSON ({error}): {line}"));
+                .unwrap_or_else(|error| panic!("invalid JSON ({error}): {line}"));
             let reason = object["reason"].as_str();
-            let reason = reason.unwrap_or_else(|| panic!("there is no reason: {line}"));
+            let reason = reason.unwrap_or_else(|| panic!("no `reason`: {line}"));
             if !reason.starts_with("oci-") {
                 continue;
             }
@@ -56,21 +56,21 @@ impl Schema {
             for (name, value) in found.iter().filter(|(name, _)| *name != "reason") {
                 let kind = fields.get(*name);
                 let kind = kind.unwrap_or_else(|| panic!("`{name}` is not documented: {line}"));
-                assert!(fits(value, kind), "`{name}` is no {kind}: {line}");
+                assert!(has_type(value, kind), "`{name}` is not a {kind}: {line}");
             }
             for name in fields.keys() {
                 assert!(object.get(name).is_some(), "`{name}` is missing: {line}");
             }
-            ours.push(object);
+            messages.push(object);
         }
-        ours
+        messages
     }
 }
 
-/// Whether a value has a type, as the documentation names it.
-fn fits(value: &Value, kind: &str) -> bool {
+/// Whether a value has the type with this name in `MESSAGES.md`.
+fn has_type(value: &Value, kind: &str) -> bool {
     if let Some(kind) = kind.strip_suffix(" or null") {
-        return value.is_null() || fits(value, kind);
+        return value.is_null() || has_type(value, kind);
     }
     let all = |is_one: fn(&Value) -> bool| {
         value
@@ -88,9 +88,9 @@ fn fits(value: &Value, kind: &str) -> bool {
         }),
         "list of strings" => all(Value::is_string),
         "list of objects" => all(Value::is_object),
-        words if words.starts_with('`') => words
+        choices if choices.starts_with('`') => choices
             .split(", ")
-            .any(|word| value.as_str() == Some(word.trim_matches('`'))),
-        other => panic!("`{other}` is no type"),
+            .any(|choice| value.as_str() == Some(choice.trim_matches('`'))),
+        other => panic!("unknown type `{other}`"),
     }
 }

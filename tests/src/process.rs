@@ -44,16 +44,16 @@ impl Process {
         }
     }
 
-    /// Waits for the log line with the listening address of the server, which follows these words, and reads the rest
-    /// of the log in the background. Returns the address.
-    pub(crate) fn wait_for_address(&mut self, words: &str) -> String {
+    /// Waits for the log line that contains `prefix`, followed by the listening address of the server. Returns the
+    /// address. A background thread reads the rest of the log.
+    pub(crate) fn wait_for_address(&mut self, prefix: &str) -> String {
         let mut lines = self.lines.take().expect("the log is read once");
         let host = loop {
             let mut line = String::new();
-            let length = lines.read_line(&mut line).expect("a log is text");
+            let length = lines.read_line(&mut line).expect("the log is UTF-8");
             let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
             log.push_str(&line);
-            if let Some((_, rest)) = line.split_once(words) {
+            if let Some((_, rest)) = line.split_once(prefix) {
                 let is_over = |letter: char| letter == '"' || letter.is_whitespace();
                 let host = rest.split(is_over).next();
                 break host.unwrap_or(rest).to_owned();
@@ -61,7 +61,7 @@ impl Process {
             assert!(length > 0, "the server did not start: {log}");
         };
         let log = Arc::clone(&self.log);
-        // A full pipe would block the registry, so the thread reads it to the end.
+        // A full pipe would block the server, so the thread reads the log to its end.
         self.reader = Some(std::thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
                 let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);

@@ -16,9 +16,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::directory::Directory;
 use crate::loopback::block_on;
 use crate::registry::{PASSWORD, USER};
-use crate::testbed::{Part, plugin, program, toolchain};
+use crate::testbed::{Tool, plugin_path, program_path, toolchain_variables};
 
-/// Time limit of a run. A build of a crate without dependencies takes a few seconds.
+/// Maximum duration of a run. A build of a crate without dependencies takes a few seconds.
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// Temporary home directory of a user.
@@ -46,18 +46,18 @@ impl Home {
 
     /// Creates the home directory of [`USER`], with a login for `host` in the Docker config file.
     #[must_use]
-    pub fn of_user(host: &str) -> Self {
-        Self::logged_in(host, USER, PASSWORD)
+    pub fn for_user(host: &str) -> Self {
+        Self::with_login(host, USER, PASSWORD)
     }
 
     /// Creates a home directory with a login for `host` in the Docker config file.
     #[must_use]
-    pub fn logged_in(host: &str, user: &str, password: &str) -> Self {
+    pub fn with_login(host: &str, user: &str, password: &str) -> Self {
         let home = Self::new();
         let auth = STANDARD.encode(format!("{user}:{password}"));
         let config = json!({"auths": {host: {"auth": auth}}});
         fs::write(home.docker_config().join("config.json"), config.to_string())
-            .expect("docker's file");
+            .expect("the Docker config file can be written");
         home
     }
 
@@ -76,7 +76,7 @@ impl Home {
     /// Returns a run of `cargo-oci` with these arguments.
     #[must_use]
     pub fn cargo_oci<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Run {
-        self.run(&program("cargo-oci"), arguments)
+        self.run(&program_path("cargo-oci"), arguments)
     }
 
     /// Returns a run of a bash script without startup files.
@@ -99,17 +99,17 @@ impl Home {
         let made = builder.recursive(true).mode(0o700).create(&runtime);
         made.expect("a directory for sockets");
         let bin = |program: PathBuf| program.parent().map(Path::to_owned).expect("a directory");
-        let bins = [bin(program("cargo-oci")), bin(Part::SecretTool.path())];
+        let bins = [bin(program_path("cargo-oci")), bin(Tool::SecretTool.path())];
         // The daemon registers itself on the bus after it has moved to the background.
         let script = format!(
             "PATH={}:{}:$PATH; printf pass | {} --unlock --components=secrets >&2\n\
              until secret-tool search a b >/dev/null 2>&1; do sleep 0.1; done\n{script}",
             bins[0].display(),
             bins[1].display(),
-            Part::GnomeKeyring.path().display()
+            Tool::GnomeKeyring.path().display()
         );
         let arguments = ["--", "/bin/bash", "--norc", "--noprofile", "-euc", &script];
-        self.run(&Part::DbusRunSession.path(), arguments)
+        self.run(&Tool::DbusRunSession.path(), arguments)
             .with("XDG_RUNTIME_DIR", runtime)
     }
 
@@ -123,7 +123,10 @@ impl Home {
     #[must_use]
     pub fn cargo_oci_at_terminal(&self, arguments: &str) -> Run {
         // The shell ignores SIGINT, so an interrupt ends the program only.
-        let command_line = format!("trap : INT; {} {arguments}", program("cargo-oci").display());
+        let command_line = format!(
+            "trap : INT; {} {arguments}",
+            program_path("cargo-oci").display()
+        );
         self.run(
             Path::new("/usr/bin/script"),
             ["-qec", &command_line, "/dev/null"],
@@ -133,7 +136,7 @@ impl Home {
     /// Returns a run of `skopeo` with these arguments, without signature verification.
     #[must_use]
     pub fn skopeo<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Run {
-        let mut run = self.run(&Part::Skopeo.path(), ["--insecure-policy", "--tmpdir"]);
+        let mut run = self.run(&Tool::Skopeo.path(), ["--insecure-policy", "--tmpdir"]);
         run.arguments.push(self.path().join("tmp").into());
         run.arguments.extend(arguments.into_iter().map(Into::into));
         run
@@ -142,29 +145,29 @@ impl Home {
     /// Returns a run of `oras` with these arguments.
     #[must_use]
     pub fn oras<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Run {
-        self.run(&Part::Oras.path(), arguments)
+        self.run(&Tool::Oras.path(), arguments)
     }
 
-    /// Returns a run of a script in a real Nushell with the plugin only.
+    /// Returns a run of a script in a real Nushell with this plugin as the only plugin.
     #[must_use]
     pub fn nu(&self, script: &str) -> Run {
-        self.nu_with(&[plugin()], script)
+        self.nu_with_plugins(&[plugin_path()], script)
     }
 
     /// Returns a run of a script in a real Nushell with these plugins only.
     #[must_use]
-    pub fn nu_with(&self, plugins: &[PathBuf], script: &str) -> Run {
+    pub fn nu_with_plugins(&self, plugins: &[PathBuf], script: &str) -> Run {
         // Nushell splits the list itself and does not support quotes in it.
         let plugins: Vec<_> = plugins.iter().map(|path| path.to_string_lossy()).collect();
         let plugins = format!("[{}]", plugins.join(", "));
         let options = ["-n", "--no-std-lib", "--plugins", &plugins, "-c", script];
-        self.run(&Part::Nu.path(), options)
+        self.run(&Tool::Nu.path(), options)
     }
 
     /// Returns a run of a script in a real Nushell without plugins.
     #[must_use]
-    pub fn bare_nu(&self, script: &str) -> Run {
-        self.run(&Part::Nu.path(), ["-n", "--no-std-lib", "-c", script])
+    pub fn nu_without_plugins(&self, script: &str) -> Run {
+        self.run(&Tool::Nu.path(), ["-n", "--no-std-lib", "-c", script])
     }
 
     /// Returns the value of a Nushell pipeline as JSON.
@@ -201,7 +204,7 @@ impl Home {
         program: &Path,
         arguments: impl IntoIterator<Item = A>,
     ) -> Run {
-        let mut environment: Vec<(OsString, OsString)> = toolchain()
+        let mut environment: Vec<(OsString, OsString)> = toolchain_variables()
             .into_iter()
             .map(|(name, value)| (name.into(), value))
             .collect();
@@ -234,12 +237,12 @@ pub struct Run {
 
 /// Process group that is killed when the value is dropped. Otherwise, a cargo process whose parent was killed would
 /// still write into a directory that the test deletes.
-struct Group(u32);
+struct ProcessGroup(u32);
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         let group = format!("-{}", self.0);
-        // The group is gone if all its processes have ended.
+        // The group no longer exists if all its processes have ended.
         let _ = std::process::Command::new("/bin/kill")
             .args(["-s", "KILL", "--", &group])
             .stderr(Stdio::null())
@@ -324,7 +327,7 @@ impl Run {
     ///
     /// # Panics
     ///
-    /// If it cannot be started, or does not end in time. It is killed in that case.
+    /// If the program cannot be started or does not end in time. A program that does not end in time is killed.
     #[must_use]
     pub fn outcome(self) -> Outcome {
         let mut command = self.command();
@@ -343,20 +346,20 @@ impl Run {
         Outcome::new(command_line, &output)
     }
 
-    /// Runs the program, and sends a signal (`KILL`, `INT`) as soon as `is_time` returns `true`.
+    /// Runs the program, and sends a signal (`KILL`, `INT`) as soon as `is_due` returns `true`.
     ///
     /// # Panics
     ///
-    /// As [`Run::outcome`], and if the program ends before the signal is sent.
-    pub fn send_signal_when(self, signal: &str, mut is_time: impl FnMut() -> bool) -> Outcome {
-        self.send_signals_when([(signal, &mut is_time)])
+    /// If the program ends before the signal is sent, and in the cases of [`Run::outcome`].
+    pub fn send_signal_when(self, signal: &str, mut is_due: impl FnMut() -> bool) -> Outcome {
+        self.send_signals_when([(signal, &mut is_due)])
     }
 
     /// Runs the program, and sends these signals in order, each as soon as its function returns `true`.
     ///
     /// # Panics
     ///
-    /// As [`Run::send_signal_when`].
+    /// In the cases of [`Run::send_signal_when`].
     pub fn send_signals_when<const N: usize>(
         self,
         signals: [(&str, &mut dyn FnMut() -> bool); N],
@@ -376,17 +379,17 @@ impl Run {
         let output = block_on(async {
             let child = command.spawn().expect("the program starts");
             let id = child.id().expect("a child that was just started");
-            let _group = Group(id);
+            let _group = ProcessGroup(id);
             let ended = child.wait_with_output();
             tokio::pin!(ended);
-            for (signal, is_time) in signals {
+            for (signal, is_due) in signals {
                 loop {
                     let tick = tokio::time::sleep(std::time::Duration::from_millis(5));
                     tokio::select! {
                         output = &mut ended => panic!("`{command_line}` ended before the signal: {output:?}"),
                         () = tick => {}
                     }
-                    if is_time() {
+                    if is_due() {
                         break;
                     }
                 }
@@ -481,9 +484,9 @@ impl Outcome {
         self
     }
 
-    /// Asserts that the error is the first output on stderr, so no work was started.
+    /// Asserts that the error is the first output on stderr, so the program started no work before it.
     #[track_caller]
-    pub fn at_once(self) -> Self {
+    pub fn assert_no_work_started(self) -> Self {
         assert!(
             self.stderr.starts_with("error: "),
             "stderr does not begin with an error: {self}"

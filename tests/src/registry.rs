@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::loopback;
 use crate::process::Process;
-use crate::testbed::Part;
+use crate::testbed::Tool;
 use crate::token::{ISSUER, SERVICE, TokenPolicy, TokenServer};
 
 /// User name of the only account of a registry with authentication.
@@ -28,7 +28,7 @@ pub const PASSWORD: &str = "correct horse";
 struct Account {
     user: &'static str,
     password: &'static str,
-    /// Hash of the password with bcrypt, the only algorithm that the registry accepts in `htpasswd` files.
+    /// Bcrypt hash of the password. The registry accepts no other algorithm in `htpasswd` files.
     bcrypt: &'static str,
 }
 
@@ -99,7 +99,7 @@ impl Registry {
     #[must_use]
     pub fn ecr_public() -> Self {
         Self::with_tokens(TokenPolicy {
-            anonymous_pull: true,
+            allows_anonymous_pull: true,
             user: AMAZON.user,
             password: AMAZON.password,
             ..TokenPolicy::default()
@@ -151,7 +151,7 @@ impl Registry {
         let file = at("config.yml");
         fs::write(&file, config.to_string()).expect("the registry's configuration");
         let mut process = Process::start(
-            Command::new(Part::DockerRegistry.path())
+            Command::new(Tool::DockerRegistry.path())
                 .arg("serve")
                 .arg(file),
         );
@@ -234,21 +234,21 @@ impl Registry {
     #[must_use]
     pub fn manifest(&self, repository: &str, identifier: &str) -> Option<(String, Value)> {
         let path = format!("/v2/{repository}/manifests/{identifier}");
-        let answer = self.request(Method::GET, &path);
-        match answer.status().as_u16() {
+        let response = self.request(Method::GET, &path);
+        match response.status().as_u16() {
             200 => {
-                let digest = answer.headers()["Docker-Content-Digest"].to_str();
+                let digest = response.headers()["Docker-Content-Digest"].to_str();
                 let digest = digest.expect("a digest is ASCII").to_owned();
                 assert_eq!(
                     digest,
-                    crate::sha256(answer.body()),
+                    crate::sha256(response.body()),
                     "the registry reports the digest"
                 );
-                let document = serde_json::from_slice(answer.body()).expect("a manifest is JSON");
+                let document = serde_json::from_slice(response.body()).expect("a manifest is JSON");
                 Some((digest, document))
             }
             404 => None,
-            other => panic!("`{path}` was answered {other}: {}", self.log()),
+            other => panic!("`{path}` returned {other}: {}", self.log()),
         }
     }
 
@@ -265,27 +265,28 @@ impl Registry {
     /// If the blob does not exist.
     #[must_use]
     pub fn blob(&self, repository: &str, digest: &str) -> Bytes {
-        let answer = self.request(Method::GET, &format!("/v2/{repository}/blobs/{digest}"));
+        let response = self.request(Method::GET, &format!("/v2/{repository}/blobs/{digest}"));
         assert_eq!(
-            answer.status(),
+            response.status(),
             200,
             "the blob `{digest}` of `{repository}`"
         );
-        answer.into_body()
+        response.into_body()
     }
 
     /// Lists the tags of a repository in byte order. The list is empty if the repository does not exist.
     #[must_use]
     pub fn tags(&self, repository: &str) -> Vec<String> {
-        let answer = self.request(Method::GET, &format!("/v2/{repository}/tags/list"));
-        let document: Value = serde_json::from_slice(answer.body()).expect("tags are JSON");
+        let response = self.request(Method::GET, &format!("/v2/{repository}/tags/list"));
+        let document: Value = serde_json::from_slice(response.body()).expect("tags are JSON");
         let names = document["tags"].as_array().into_iter().flatten();
         let mut tags: Vec<_> = names.filter_map(Value::as_str).map(str::to_owned).collect();
         tags.sort();
         tags
     }
 
-    /// Adds tags to the manifest of a tag. Writes them into the data directory, without a request for each.
+    /// Adds tags to the manifest of a tag. The tags are written into the data directory, because one request per tag
+    /// would be slow.
     ///
     /// # Panics
     ///
@@ -293,7 +294,7 @@ impl Registry {
     pub fn add_tags(&self, repository: &str, tag: &str, names: impl IntoIterator<Item = String>) {
         let digest = self.digest(repository, tag).expect("the tag is there");
         for name in names {
-            self.place_tag(repository, &name, &digest);
+            self.write_tag(repository, &name, &digest);
         }
     }
 
@@ -301,9 +302,9 @@ impl Registry {
     ///
     /// # Panics
     ///
-    /// If it cannot be written.
-    pub fn place_blob(&self, repository: &str, content: &[u8]) {
-        let digest = self.place_content(content);
+    /// If the blob cannot be written.
+    pub fn write_blob(&self, repository: &str, content: &[u8]) {
+        let digest = self.write_content(content);
         let layer = digest_path(&digest);
         write_link(
             &self
@@ -319,24 +320,24 @@ impl Registry {
     ///
     /// # Panics
     ///
-    /// If it cannot be written.
-    pub fn place_manifest(&self, repository: &str, tag: &str, document: &[u8]) {
-        let digest = self.place_content(document);
+    /// If the manifest cannot be written.
+    pub fn write_manifest(&self, repository: &str, tag: &str, document: &[u8]) {
+        let digest = self.write_content(document);
         let manifests = self.repository_directory(repository).join("_manifests");
         write_link(
             &manifests.join("revisions").join(digest_path(&digest)),
             &digest,
         );
-        self.place_tag(repository, tag, &digest);
+        self.write_tag(repository, tag, &digest);
     }
 
-    fn place_tag(&self, repository: &str, tag: &str, digest: &str) {
+    fn write_tag(&self, repository: &str, tag: &str, digest: &str) {
         let tag = self.tag_directory(repository, tag);
         write_link(&tag.join("current"), digest);
         write_link(&tag.join("index").join(digest_path(digest)), digest);
     }
 
-    fn place_content(&self, content: &[u8]) -> String {
+    fn write_content(&self, content: &[u8]) -> String {
         let digest = crate::sha256(content);
         let encoded = digest.trim_start_matches("sha256:");
         let blobs = self
@@ -359,7 +360,7 @@ impl Registry {
         repositories.join(repository)
     }
 
-    /// Deletes a tag from the data directory and keeps its manifest. This registry has no request for that.
+    /// Deletes a tag from the data directory and keeps its manifest. The API of this registry deletes manifests only.
     ///
     /// # Panics
     ///

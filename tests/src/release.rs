@@ -10,7 +10,7 @@ use crate::program::Home;
 use crate::sha256;
 use crate::sources::Sources;
 
-/// Target of the release that differs from the host.
+/// First target of the release. It differs from the host.
 pub const MAC: &str = "aarch64-apple-darwin";
 /// Second target of the release.
 pub const ARM: &str = "aarch64-unknown-linux-musl";
@@ -23,31 +23,38 @@ pub struct Release {
 }
 
 impl Release {
-    /// Pushes the release to `--registry PLACE`. A relative layout directory is below the home directory.
+    /// Pushes the release to `--registry LOCATION`. A relative layout directory is below the home directory.
     #[must_use]
     #[track_caller]
-    pub fn push(home: &Home, place: &str) -> Self {
+    pub fn push(home: &Home, location: &str) -> Self {
         let release = Self {
             sources: Sources::widgets(),
         };
-        release.push_target(home, place, MAC, "round ones");
-        release.push_target(home, place, ARM, "round ones, of ours");
+        release.push_target(home, location, MAC, "round ones");
+        release.push_target(home, location, ARM, "round ones, of ours");
         release
     }
 
     /// Pushes one target, whose only file `round` has this content.
     #[track_caller]
-    pub fn push_target(&self, home: &Home, place: &str, target: &str, content: &str) {
-        self.push_with(home, place, target, content, &[]);
+    pub fn push_target(&self, home: &Home, location: &str, target: &str, content: &str) {
+        self.push_with(home, location, target, content, &[]);
     }
 
     /// Pushes one target with additional flags.
     #[track_caller]
-    pub fn push_with(&self, home: &Home, place: &str, target: &str, content: &str, more: &[&str]) {
+    pub fn push_with(
+        &self,
+        home: &Home,
+        location: &str,
+        target: &str,
+        content: &str,
+        more: &[&str],
+    ) {
         self.sources.write("round.bin", content);
-        let place = match place.strip_prefix("oci:") {
+        let location = match location.strip_prefix("oci:") {
             Some(directory) => format!("oci:{}", home.path().join(directory).display()),
-            None => place.to_owned(),
+            None => location.to_owned(),
         };
         let arguments = [
             "push",
@@ -56,7 +63,7 @@ impl Release {
             "--target",
             target,
             "--registry",
-            &place,
+            &location,
         ];
         home.cargo_oci(arguments.iter().chain(more).copied())
             .within(self.sources.path())
@@ -86,18 +93,19 @@ pub fn layer(name: &str) -> Vec<u8> {
 }
 
 /// Stores a blob in a layout, and returns its descriptor.
-fn store(layout: &Path, media_type: &str, bytes: &[u8]) -> Value {
+fn store_blob(layout: &Path, media_type: &str, bytes: &[u8]) -> Value {
     let digest = sha256(bytes);
     let path = layout.join("blobs").join(digest.replace(':', "/"));
-    fs::create_dir_all(path.parent().expect("a directory for blobs")).expect("it is made");
+    fs::create_dir_all(path.parent().expect("a directory for blobs"))
+        .expect("the directory can be created");
     fs::write(path, bytes).expect("a blob");
     json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
 }
 
-/// Stores a manifest in a layout that has no other, under a tag. Returns its digest.
-fn store_tagged(layout: &Path, manifest: &Value, tag: &str) -> String {
+/// Stores a manifest under a tag in a layout without other manifests. Returns the digest of the manifest.
+fn store_manifest(layout: &Path, manifest: &Value, tag: &str) -> String {
     let media_type = "application/vnd.oci.image.manifest.v1+json";
-    let mut entry = store(layout, media_type, manifest.to_string().as_bytes());
+    let mut entry = store_blob(layout, media_type, manifest.to_string().as_bytes());
     let digest = entry["digest"].as_str().unwrap_or_default().to_owned();
     entry["annotations"] = json!({"org.opencontainers.image.ref.name": tag});
     let index = json!({"schemaVersion": 2, "manifests": [entry]});
@@ -111,7 +119,7 @@ fn store_tagged(layout: &Path, manifest: &Value, tag: &str) -> String {
 ///
 /// # Panics
 ///
-/// If it cannot be written.
+/// If the layout cannot be written.
 #[must_use]
 pub fn image_layout(directory: &Path) -> String {
     let layers = ["one", "two"].map(layer);
@@ -124,10 +132,10 @@ pub fn image_layout(directory: &Path) -> String {
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": store(directory, config_type, config.to_string().as_bytes()),
-        "layers": layers.map(|layer| store(directory, layer_type, &layer)),
+        "config": store_blob(directory, config_type, config.to_string().as_bytes()),
+        "layers": layers.map(|layer| store_blob(directory, layer_type, &layer)),
     });
-    store_tagged(directory, &manifest, "1.0")
+    store_manifest(directory, &manifest, "1.0")
 }
 
 /// Writes a layout that contains a package for one target under a tag, with any name, version and file name. Returns
@@ -135,7 +143,7 @@ pub fn image_layout(directory: &Path) -> String {
 ///
 /// # Panics
 ///
-/// If it cannot be written.
+/// If the layout cannot be written.
 pub fn package_layout(
     directory: &Path,
     tag: &str,
@@ -143,7 +151,7 @@ pub fn package_layout(
     version: &str,
     file: &str,
 ) -> String {
-    let mut layer = store(directory, "application/vnd.cargo-oci.bin", b"#!/bin/sh\n");
+    let mut layer = store_blob(directory, "application/vnd.cargo-oci.bin", b"#!/bin/sh\n");
     layer["annotations"] = json!({
         "org.opencontainers.image.title": "program",
         "dev.cargo-oci.file": file,
@@ -153,7 +161,7 @@ pub fn package_layout(
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "artifactType": "application/vnd.cargo-oci.package-target.v1",
-        "config": store(directory, "application/vnd.oci.empty.v1+json", b"{}"),
+        "config": store_blob(directory, "application/vnd.oci.empty.v1+json", b"{}"),
         "layers": [layer],
         "annotations": {
             "org.opencontainers.image.title": name,
@@ -161,5 +169,5 @@ pub fn package_layout(
             "dev.cargo-oci.target": ARM,
         },
     });
-    store_tagged(directory, &manifest, tag)
+    store_manifest(directory, &manifest, tag)
 }

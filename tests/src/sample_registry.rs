@@ -14,19 +14,19 @@ use crate::sha256;
 
 /// Number of repositories.
 pub const REPOSITORIES: usize = 50;
-/// Number of releases of a repository. Each repository has two tags more.
+/// Number of releases of a repository. Each repository has two more tags.
 pub const RELEASES: usize = 38;
 /// Sizes of layers in bytes, which the releases use in rotation.
-pub const LAYERS: [usize; 3] = [1_000, 20_000, 300_000];
+pub const LAYER_SIZES: [usize; 3] = [1_000, 20_000, 300_000];
 
 /// Media type of an image manifest.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// Media type of an image index.
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// Release in a repository.
+/// Release of an artifact in a repository.
 #[derive(Clone, Debug)]
-pub struct Release {
+pub struct SampleRelease {
     /// Repository, such as `team-a/app-0`.
     pub repository: String,
     /// Version, such as `1.0.0`.
@@ -46,13 +46,13 @@ pub fn repository(number: usize) -> String {
 
 /// Returns the releases of a repository, oldest first.
 #[must_use]
-pub fn releases(number: usize) -> Vec<Release> {
+pub fn releases(number: usize) -> Vec<SampleRelease> {
     let first = number * RELEASES;
-    let release = |at: usize| Release::new(&repository(number), at, first + at);
+    let release = |at: usize| SampleRelease::new(&repository(number), at, first + at);
     (0..RELEASES).map(release).collect()
 }
 
-impl Release {
+impl SampleRelease {
     /// Returns the release with this number of a repository. Releases are created one hour apart.
     #[must_use]
     pub fn new(repository: &str, number: usize, hours: usize) -> Self {
@@ -61,7 +61,7 @@ impl Release {
             repository: repository.to_owned(),
             version: format!("1.{}.{}", number / 10, number % 10),
             created: first + i64::try_from(hours).expect("few").hours(),
-            layer: LAYERS[number % LAYERS.len()],
+            layer: LAYER_SIZES[number % LAYER_SIZES.len()],
         }
     }
 
@@ -70,7 +70,7 @@ impl Release {
         std::iter::repeat_n(b'x', size).collect()
     }
 
-    /// Returns the manifest as it is pushed.
+    /// Returns the bytes of the manifest.
     #[must_use]
     pub fn manifest(&self) -> Vec<u8> {
         let layer = Self::content(self.layer);
@@ -114,13 +114,13 @@ pub fn fill(registry: &Registry) {
 
 /// Writes the releases of one repository into the data directory of a registry, because thousands of requests would
 /// dominate the run time of the test.
-pub fn put_releases(registry: &Registry, repository: &str, releases: &[Release]) {
-    registry.place_blob(repository, b"{}");
-    for size in LAYERS {
-        registry.place_blob(repository, &Release::content(size));
+pub fn put_releases(registry: &Registry, repository: &str, releases: &[SampleRelease]) {
+    registry.write_blob(repository, b"{}");
+    for size in LAYER_SIZES {
+        registry.write_blob(repository, &SampleRelease::content(size));
     }
     for release in releases {
-        registry.place_manifest(repository, &release.version, &release.manifest());
+        registry.write_manifest(repository, &release.version, &release.manifest());
     }
 }
 
@@ -128,8 +128,8 @@ fn fill_repository(registry: &Registry, number: usize) {
     let (name, releases) = (repository(number), releases(number));
     put_releases(registry, &name, &releases);
     let last = &releases[RELEASES - 1];
-    registry.place_manifest(&name, "latest", &last.manifest());
-    let entry = |release: &Release, architecture: &str| -> Value {
+    registry.write_manifest(&name, "latest", &last.manifest());
+    let entry = |release: &SampleRelease, architecture: &str| -> Value {
         json!({
             "mediaType": MANIFEST,
             "digest": release.digest(),
@@ -142,14 +142,14 @@ fn fill_repository(registry: &Registry, number: usize) {
         "mediaType": INDEX,
         "manifests": [entry(&releases[0], "amd64"), entry(&releases[1], "arm64")],
     });
-    registry.place_manifest(&name, "nightly", index.to_string().as_bytes());
+    registry.write_manifest(&name, "nightly", index.to_string().as_bytes());
 }
 
 /// Pushes a blob.
 ///
 /// # Panics
 ///
-/// If the registry rejects it.
+/// If the registry rejects the blob.
 pub fn put_blob(registry: &Registry, repository: &str, content: &[u8]) {
     let started = registry.request(Method::POST, &format!("/v2/{repository}/blobs/uploads/"));
     let location = started.headers()["Location"]
@@ -159,15 +159,15 @@ pub fn put_blob(registry: &Registry, repository: &str, content: &[u8]) {
     let put = Request::put(format!("{location}{sign}digest={}", sha256(content)))
         .header("Content-Length", content.len())
         .body(content.to_vec());
-    let answer = send(put.expect("a request"));
-    assert_eq!(answer.status(), 201, "{}", registry.log());
+    let response = send(put.expect("a request"));
+    assert_eq!(response.status(), 201, "{}", registry.log());
 }
 
 /// Pushes a manifest under a tag.
 ///
 /// # Panics
 ///
-/// If the registry rejects it.
+/// If the registry rejects the manifest.
 pub fn put_manifest(
     registry: &Registry,
     repository: &str,
@@ -180,6 +180,6 @@ pub fn put_manifest(
         .header("Content-Type", media_type)
         .header("Content-Length", document.len())
         .body(document);
-    let answer = send(put.expect("a request"));
-    assert_eq!(answer.status(), 201, "{}", registry.log());
+    let response = send(put.expect("a request"));
+    assert_eq!(response.status(), 201, "{}", registry.log());
 }

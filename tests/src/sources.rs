@@ -6,9 +6,9 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use crate::directory::Directory;
-use crate::testbed::{Part, toolchain};
+use crate::testbed::{Tool, toolchain_variables};
 
-/// Sources of a package, not built. A test may change them.
+/// Sources of a package, without build output. A test may change the files.
 #[derive(Debug)]
 pub struct Sources {
     directory: Directory,
@@ -22,11 +22,11 @@ impl Sources {
         Self::shellharden_in("shellharden")
     }
 
-    /// Creates the crate `shellharden` in a subdirectory, to be pushed from another path.
+    /// Creates the crate `shellharden` in a subdirectory with this name, so that a test can push it from another path.
     #[must_use]
     pub fn shellharden_in(name: &str) -> Self {
         let sources = Self::empty(name);
-        copy_directory(&Part::Shellharden.path(), &sources.root);
+        copy_directory(&Tool::Shellharden.path(), &sources.root);
         sources
     }
 
@@ -52,7 +52,7 @@ impl Sources {
 
     /// Creates a workspace of the packages `client` and `server` 1.2.3, each with a program of the same name.
     #[must_use]
-    pub fn suite([client, server]: [&str; 2]) -> Self {
+    pub fn workspace([client, server]: [&str; 2]) -> Self {
         let sources = Self::empty("suite");
         sources.write(
             "Cargo.toml",
@@ -70,9 +70,9 @@ impl Sources {
         sources
     }
 
-    /// Creates a package with a Rust library only, which has nothing to push.
+    /// Creates a package with only a Rust library. Such a package has no files to push.
     #[must_use]
-    pub fn plain_library() -> Self {
+    pub fn library_only() -> Self {
         let sources = Self::empty("plain");
         sources.write(
             "Cargo.toml",
@@ -97,7 +97,7 @@ impl Sources {
 
     /// Returns a path next to the directory of the sources.
     #[must_use]
-    pub fn beside(&self, name: &str) -> PathBuf {
+    pub fn sibling(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
@@ -117,7 +117,7 @@ impl Sources {
 
     /// Returns the content of a built file in `target/release/`.
     #[must_use]
-    pub fn built(&self, name: &str) -> Vec<u8> {
+    pub fn built_file(&self, name: &str) -> Vec<u8> {
         let path = self.root.join("target/release").join(name);
         fs::read(&path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()))
     }
@@ -161,7 +161,10 @@ impl Sources {
 #[must_use]
 pub fn host_triple() -> &'static str {
     static HOST: LazyLock<String> = LazyLock::new(|| {
-        let rustc = Command::new("rustc").arg("-vV").envs(toolchain()).output();
+        let rustc = Command::new("rustc")
+            .arg("-vV")
+            .envs(toolchain_variables())
+            .output();
         let output = rustc.expect("there is a rustc");
         let text = String::from_utf8(output.stdout).expect("rustc writes text");
         let host = text.lines().find_map(|line| line.strip_prefix("host: "));

@@ -11,25 +11,25 @@ use pty_process::blocking::{Command, Pty};
 
 use crate::program::Run;
 
-/// Time limit for the end of a program.
+/// Maximum time to wait for the end of a program.
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// Terminal with a running program. The terminal is closed when the value is dropped.
 #[derive(Debug)]
 pub struct Terminal {
-    line: String,
-    keyboard: Keyboard,
+    command_line: String,
+    controller: Controller,
     /// Output so far.
-    screen: Arc<Mutex<String>>,
+    output: Arc<Mutex<String>>,
     ended: Receiver<(ExitStatus, Instant)>,
 }
 
 /// Controlling side of a pseudoterminal.
-struct Keyboard(Arc<Pty>);
+struct Controller(Arc<Pty>);
 
-impl std::fmt::Debug for Keyboard {
+impl std::fmt::Debug for Controller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Keyboard")
+        f.write_str("Controller")
     }
 }
 
@@ -37,26 +37,28 @@ impl Terminal {
     /// Starts a program in a terminal of 80 columns.
     #[must_use]
     pub fn start(run: &Run) -> Self {
-        let (pty, slave) = pty_process::blocking::open().expect("a terminal");
+        let (pty, slave) = pty_process::blocking::open().expect("a pseudoterminal can be opened");
         pty.resize(Size::new(24, 80))
-            .expect("a terminal has a size");
+            .expect("the size of a terminal can be set");
         let command = Command::new(&run.program)
             .args(&run.arguments)
             .current_dir(&run.directory)
             .env_clear()
             .envs(run.environment.iter().map(|(name, value)| (name, value)))
             .env("TERM", "xterm");
-        let line = run.command_line();
+        let command_line = run.command_line();
         let mut child = command
             .spawn(slave)
-            .unwrap_or_else(|error| panic!("`{line}` did not start: {error}"));
-        let (pty, screen) = (Arc::new(pty), Arc::<Mutex<String>>::default());
-        let (seen, shown) = (Arc::clone(&pty), Arc::clone(&screen));
+            .unwrap_or_else(|error| panic!("`{command_line}` did not start: {error}"));
+        let (pty, output) = (Arc::new(pty), Arc::<Mutex<String>>::default());
+        let (reader, output_of_reader) = (Arc::clone(&pty), Arc::clone(&output));
         // Both threads end with the program, at the latest when the terminal is closed.
         std::thread::spawn(move || {
             let mut piece = [0; 4096];
-            while let Ok(count @ 1..) = (&*seen).read(&mut piece) {
-                let mut text = shown.lock().unwrap_or_else(PoisonError::into_inner);
+            while let Ok(count @ 1..) = (&*reader).read(&mut piece) {
+                let mut text = output_of_reader
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 text.push_str(&String::from_utf8_lossy(&piece[..count]));
             }
         });
@@ -67,19 +69,19 @@ impl Terminal {
             }
         });
         Self {
-            line,
-            keyboard: Keyboard(pty),
-            screen,
+            command_line,
+            controller: Controller(pty),
+            output,
             ended,
         }
     }
 
-    /// Sends Ctrl-C. Returns the time.
+    /// Sends Ctrl-C. Returns the time at which it was sent.
     #[must_use]
     pub fn interrupt(&self) -> Instant {
-        (&*self.keyboard.0)
+        (&*self.controller.0)
             .write_all(b"\x03")
-            .expect("a key can be pressed");
+            .expect("the terminal accepts input");
         Instant::now()
     }
 
@@ -89,14 +91,14 @@ impl Terminal {
     ///
     /// If the program does not end in time.
     #[must_use]
-    pub fn end(self) -> (Option<i32>, Instant, String) {
+    pub fn wait_for_end(self) -> (Option<i32>, Instant, String) {
         let ended = self.ended.recv_timeout(LIMIT);
-        let text = self.screen.lock();
+        let text = self.output.lock();
         let text = text.unwrap_or_else(PoisonError::into_inner).clone();
         match ended {
             Ok((status, when)) => (status.code(), when, text),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                panic!("`{}` did not end: {text}", self.line)
+                panic!("`{}` did not end: {text}", self.command_line)
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Paths of external tools and built programs, and the policy for missing ones.
+//! Paths of external tools and built programs, and the policy for missing tools.
 //!
 //! `tests/testbed/install` installs the tools, and cargo builds the programs. Only this module of the harness reads the
 //! environment.
@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 /// External tool or file that a test needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum Tool {
     /// CNCF Distribution registry 2.8.
     DockerRegistry,
     /// Nushell.
     Nu,
-    /// `skopeo`, another client.
+    /// `skopeo`, a third-party client.
     Skopeo,
-    /// `oras`, another client, in another language.
+    /// `oras`, a third-party client, written in Python.
     Oras,
     /// moto, a fake of AWS services.
     Moto,
@@ -29,7 +29,7 @@ pub enum Part {
     Shellharden,
 }
 
-impl Part {
+impl Tool {
     /// Returns the path of the tool if it is installed.
     #[must_use]
     pub fn path(self) -> PathBuf {
@@ -44,7 +44,7 @@ impl Part {
             Self::SecretTool => "bin/secret-tool",
             Self::Shellharden => "crates/shellharden",
         };
-        repository().join("target/testbed").join(inside)
+        repository_root().join("target/testbed").join(inside)
     }
 }
 
@@ -53,32 +53,32 @@ impl Part {
 /// If `CI` is set, a missing tool fails the test.
 #[macro_export]
 macro_rules! require {
-    ($($part:ident),+ $(,)?) => {
-        if !$crate::testbed::are_installed(&[$($crate::testbed::Part::$part),+]) {
+    ($($tool:ident),+ $(,)?) => {
+        if !$crate::testbed::are_installed(&[$($crate::testbed::Tool::$tool),+]) {
             return;
         }
     };
 }
 
-/// Whether all these tools are installed. Used through [`require!`](crate::require).
+/// Whether all these tools are installed. Tests call [`require!`](crate::require).
 ///
 /// # Panics
 ///
 /// If a tool is missing and `CI` is set.
 #[must_use]
 #[expect(clippy::print_stderr, reason = "a skipped test prints a line")]
-pub fn are_installed(parts: &[Part]) -> bool {
-    let Some(missing) = parts.iter().find(|part| !part.path().exists()) else {
+pub fn are_installed(tools: &[Tool]) -> bool {
+    let Some(missing) = tools.iter().find(|part| !part.path().exists()) else {
         return true;
     };
     let path = missing.path();
     assert!(
-        !in_ci(),
+        !is_ci(),
         "`{}` is missing: run `tests/testbed/install`",
         path.display()
     );
     eprintln!(
-        "skipped: `{}` is missing; `tests/testbed/install` gets it",
+        "skipped: `{}` is missing; `tests/testbed/install` downloads it",
         path.display()
     );
     false
@@ -90,10 +90,10 @@ pub fn are_installed(parts: &[Part]) -> bool {
 ///
 /// If the program was not built. Cargo does not build the programs of one package for the tests of another.
 #[must_use]
-pub fn program(name: &str) -> PathBuf {
+pub fn program_path(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     // target/<profile>/deps/<test>
-    let profile = test.ancestors().nth(2).expect("tests lie in `deps`");
+    let profile = test.ancestors().nth(2).expect("tests are in `deps`");
     let program = profile.join(name);
     assert!(
         program.is_file(),
@@ -103,25 +103,25 @@ pub fn program(name: &str) -> PathBuf {
     program
 }
 
-/// Returns the path of the Nushell plugin: the value of `NU_PLUGIN_OCI`, such as a release build, or else as
-/// [`program`].
+/// Returns the path of the Nushell plugin: the value of `NU_PLUGIN_OCI`, such as a release build, or else the
+/// plugin that cargo built for this profile.
 ///
 /// # Panics
 ///
 /// If the plugin was not built.
 #[must_use]
-pub fn plugin() -> PathBuf {
-    let Some(named) = variable("NU_PLUGIN_OCI") else {
-        return program("nu_plugin_oci");
+pub fn plugin_path() -> PathBuf {
+    let Some(named) = environment_variable("NU_PLUGIN_OCI") else {
+        return program_path("nu_plugin_oci");
     };
     let plugin = std::path::absolute(named).expect("a path");
-    assert!(plugin.is_file(), "`{}` is not there", plugin.display());
+    assert!(plugin.is_file(), "`{}` does not exist", plugin.display());
     plugin
 }
 
 /// Returns the root of this repository.
 #[must_use]
-pub fn repository() -> &'static Path {
+pub fn repository_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("the tests are a member of the workspace")
@@ -130,23 +130,25 @@ pub fn repository() -> &'static Path {
 /// Returns the environment variables that a program needs to run cargo: the path to cargo, and the directory of the
 /// rustup toolchains, because rustup searches below `HOME` by default.
 #[must_use]
-pub fn toolchain() -> Vec<(&'static str, OsString)> {
-    let mut variables = vec![("PATH", variable("PATH").expect("there is a PATH"))];
-    let rustup = variable("RUSTUP_HOME")
-        .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".rustup").into()));
+pub fn toolchain_variables() -> Vec<(&'static str, OsString)> {
+    let mut variables = vec![("PATH", environment_variable("PATH").expect("PATH is set"))];
+    let rustup = environment_variable("RUSTUP_HOME").or_else(|| {
+        environment_variable("HOME").map(|home| Path::new(&home).join(".rustup").into())
+    });
     variables.extend(rustup.map(|home| ("RUSTUP_HOME", home)));
-    variables.extend(variable("RUSTUP_TOOLCHAIN").map(|name| ("RUSTUP_TOOLCHAIN", name)));
+    variables
+        .extend(environment_variable("RUSTUP_TOOLCHAIN").map(|name| ("RUSTUP_TOOLCHAIN", name)));
     variables
 }
 
-fn in_ci() -> bool {
-    variable("CI").is_some_and(|ci| !ci.is_empty() && ci != "false")
+fn is_ci() -> bool {
+    environment_variable("CI").is_some_and(|ci| !ci.is_empty() && ci != "false")
 }
 
 #[expect(
     clippy::disallowed_methods,
     reason = "programs receive variables of the environment of the test"
 )]
-fn variable(name: &str) -> Option<OsString> {
+fn environment_variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }

@@ -8,7 +8,7 @@ use testkit::tcp::TcpServer;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Number of pieces per second that a limited direction of a connection is split into.
+/// Number of pieces per second in which data is transferred while the rate is limited.
 const PIECES: u64 = 50;
 
 /// A proxy in front of one host. It ends when the value is dropped.
@@ -29,7 +29,7 @@ struct State {
 impl ThrottledProxy {
     /// Starts a proxy in front of `host` that transfers `rate` bytes per second in each direction of each connection.
     #[must_use]
-    pub fn before(host: &str, rate: u64) -> Self {
+    pub fn start(host: &str, rate: u64) -> Self {
         let state = Arc::new(State {
             rate: AtomicU64::new(rate),
             ..State::default()
@@ -54,18 +54,18 @@ impl ThrottledProxy {
 
     /// Returns the number of bytes that came from the host so far.
     #[must_use]
-    pub fn received(&self) -> u64 {
+    pub fn bytes_received(&self) -> u64 {
         self.state.received.load(Ordering::Relaxed)
     }
 
     /// Returns the number of bytes that were sent to the host so far.
     #[must_use]
-    pub fn sent(&self) -> u64 {
+    pub fn bytes_sent(&self) -> u64 {
         self.state.sent.load(Ordering::Relaxed)
     }
 }
 
-/// Connects a client with the host until one of them closes its connection.
+/// Transfers data between a client and the host until one side closes its connection.
 async fn relay(client: TcpStream, host: String, state: Arc<State>) {
     let Ok(server) = TcpStream::connect(host).await else {
         return;

@@ -27,19 +27,19 @@ pub struct TokenPolicy {
     /// The time for which the registry accepts a token.
     pub lifetime: Duration,
     /// Whether a client without a password may pull.
-    pub anonymous_pull: bool,
-    /// The one user.
+    pub allows_anonymous_pull: bool,
+    /// Name of the only user.
     pub user: &'static str,
     /// The user's password.
     pub password: &'static str,
 }
 
 impl Default for TokenPolicy {
-    /// Five minutes, and nothing without a password.
+    /// A token lifetime of five minutes, and no anonymous pulls.
     fn default() -> Self {
         Self {
             lifetime: Duration::from_mins(5),
-            anonymous_pull: false,
+            allows_anonymous_pull: false,
             user: USER,
             password: PASSWORD,
         }
@@ -51,12 +51,12 @@ impl Default for TokenPolicy {
 pub struct TokenRequest {
     /// `GET` or `POST`.
     pub method: String,
-    /// `repository:NAME:ACTIONS`, as requested.
+    /// Requested scopes, each in the form `repository:NAME:ACTIONS`.
     pub scopes: Vec<String>,
-    /// The user, if the request names one.
+    /// Name of the user, if the request contains it.
     pub user: Option<String>,
-    /// Whether the response has a token.
-    pub granted: bool,
+    /// Whether the response contains a token.
+    pub is_granted: bool,
 }
 
 /// A token server. It ends when the value is dropped.
@@ -117,21 +117,21 @@ fn lock(requests: &Mutex<Vec<TokenRequest>>) -> MutexGuard<'_, Vec<TokenRequest>
 }
 
 fn respond(request: &Request, policy: TokenPolicy, signer: &Signer) -> (Response, TokenRequest) {
-    let fields = Fields::read(request);
-    let granted = match (&fields.user, &fields.password) {
+    let fields = TokenParameters::read(request);
+    let is_granted = match (&fields.user, &fields.password) {
         (Some(user), Some(password)) => user == policy.user && password == policy.password,
-        (None, None) => policy.anonymous_pull,
+        (None, None) => policy.allows_anonymous_pull,
         _ => false,
     };
     let response = if !matches!(request.method.as_str(), "GET" | "POST") {
         json_response(405, &json!({}))
-    } else if !granted {
+    } else if !is_granted {
         let error = json!({"code": "UNAUTHORIZED", "message": "authentication required"});
         json_response(401, &json!({"errors": [error]}))
     } else {
         let token = match &fields.user {
             Some(user) => signer.token(user, &fields.scopes),
-            None => signer.token("", &pull_only(&fields.scopes)),
+            None => signer.token("", &restrict_to_pull(&fields.scopes)),
         };
         let document = json!({
             "token": token,
@@ -144,7 +144,7 @@ fn respond(request: &Request, policy: TokenPolicy, signer: &Signer) -> (Response
         method: request.method.clone(),
         scopes: fields.scopes,
         user: fields.user,
-        granted,
+        is_granted,
     };
     (response, request)
 }
@@ -155,7 +155,7 @@ fn json_response(status: u16, document: &Value) -> Response {
         .body(document.to_string())
 }
 
-fn pull_only(scopes: &[String]) -> Vec<String> {
+fn restrict_to_pull(scopes: &[String]) -> Vec<String> {
     let pull = scopes.iter().filter_map(|scope| {
         let (name, actions) = scope.rsplit_once(':')?;
         let pulls = actions.split(',').any(|action| action == "pull");
@@ -164,14 +164,14 @@ fn pull_only(scopes: &[String]) -> Vec<String> {
     pull.collect()
 }
 
-/// The fields of a request for a token: in the query of a GET, in the form of a POST, or in the `Authorization` header.
-struct Fields {
+/// Parameters of a request for a token: in the query of a GET, in the form of a POST, or in the `Authorization` header.
+struct TokenParameters {
     scopes: Vec<String>,
     user: Option<String>,
     password: Option<String>,
 }
 
-impl Fields {
+impl TokenParameters {
     fn read(request: &Request) -> Self {
         let basic = request
             .header("authorization")
@@ -205,10 +205,10 @@ impl Fields {
     }
 }
 
-/// The key, its certificate, and the lifetime of its tokens.
+/// Key that signs tokens, with its certificate and the lifetime of the tokens.
 struct Signer {
     key: KeyPair,
-    /// Its certificate.
+    /// Certificate of the key, in PEM.
     pem: String,
     /// The certificate in the form of an `x5c` header.
     x5c: String,
@@ -245,7 +245,10 @@ impl Signer {
             .duration_since(UNIX_EPOCH)
             .expect("the epoch is over")
             .as_secs();
-        let access: Vec<_> = scopes.iter().filter_map(|scope| access(scope)).collect();
+        let access: Vec<_> = scopes
+            .iter()
+            .filter_map(|scope| access_entry(scope))
+            .collect();
         let header = json!({"typ": "JWT", "alg": "RS256", "x5c": [self.x5c]});
         let claims = json!({
             "iss": ISSUER,
@@ -264,8 +267,8 @@ impl Signer {
     }
 }
 
-/// Returns a scope such as `repository:acme/widgets:pull,push` in the form of a token.
-fn access(scope: &str) -> Option<Value> {
+/// Returns the entry of the `access` claim for a scope such as `repository:acme/widgets:pull,push`.
+fn access_entry(scope: &str) -> Option<Value> {
     let (kind, rest) = scope.split_once(':')?;
     let (name, actions) = rest.rsplit_once(':')?;
     let actions: Vec<_> = actions.split(',').collect();

@@ -1,4 +1,4 @@
-"""Command line for the Python library of oras, which has none: `push`, `pull` and `copy` over plain HTTP.
+"""Command line for the Python library of oras, which has no command line: `push`, `pull` and `copy` over plain HTTP.
 
 `copy` transfers the bytes of a manifest unchanged: a manifest that is parsed and serialized again has another digest.
 """
@@ -16,9 +16,9 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 def raw_manifest(client, container):
     url = f"{client.prefix}://{container.manifest_url()}"
-    answer = client.do_request(url, "GET", headers={"Accept": MANIFEST})
-    answer.raise_for_status()
-    return answer.content
+    response = client.do_request(url, "GET", headers={"Accept": MANIFEST})
+    response.raise_for_status()
+    return response.content
 
 
 def copy(client, source, target):
@@ -31,24 +31,24 @@ def copy(client, source, target):
             client.download_blob(source, blob["digest"], path)
             client.upload_blob(path, target, blob).raise_for_status()
     url = f"{client.prefix}://{target.manifest_url()}"
-    answer = client.do_request(url, "PUT", data=manifest, headers={"Content-Type": MANIFEST})
-    answer.raise_for_status()
+    response = client.do_request(url, "PUT", data=manifest, headers={"Content-Type": MANIFEST})
+    response.raise_for_status()
 
 
-def main(verb, *arguments):
+def main(command, *arguments):
     client = oras.client.OrasClient(insecure=True)
-    if verb == "push":
+    if command == "push":
         target, *files = arguments
         client.push(target=target, files=files, quiet=True)
-    elif verb == "pull":
+    elif command == "pull":
         source, directory = arguments
         client.pull(target=source, outdir=directory, allowed_media_type=[MANIFEST])
-    elif verb == "copy":
+    elif command == "copy":
         copy(client, *arguments)
-    elif verb == "help":
+    elif command == "help":
         print(__doc__)
     else:
-        sys.exit(f"error: unknown verb `{verb}`: expected push, pull or copy")
+        sys.exit(f"error: unknown command `{command}`: expected push, pull or copy")
 
 
 main(*sys.argv[1:])

@@ -20,7 +20,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// Opens the archive of a location. Returns it with the identifier of its image.
-async fn open(text: &str, make: bool) -> (Archive, Identifier) {
+async fn open_archive(text: &str, make: bool) -> (Archive, Identifier) {
     let written: LocationText = text.parse().expect("a location");
     let location = written.locate(Path::new("")).await.expect("a name");
     let Some(identifier) = location.identifier() else {
@@ -52,8 +52,8 @@ fn layer(name: &str) -> Vec<u8> {
 }
 
 /// Writes an image of two layers into an archive.
-async fn write(text: &str) -> Manifest {
-    let (archive, identifier) = open(text, true).await;
+async fn write_image(text: &str) -> Manifest {
+    let (archive, identifier) = open_archive(text, true).await;
     let Identifier::Tag(tag) = identifier else {
         panic!("`{text}` has a tag");
     };
@@ -91,8 +91,8 @@ async fn write(text: &str) -> Manifest {
 }
 
 /// Returns the files of an image in an archive, in the form of its flattened root filesystem.
-async fn files(text: &str) -> Vec<String> {
-    let (archive, identifier) = open(text, false).await;
+async fn flattened_files(text: &str) -> Vec<String> {
+    let (archive, identifier) = open_archive(text, false).await;
     let manifest = archive
         .manifest(&identifier)
         .await
@@ -109,7 +109,7 @@ async fn files(text: &str) -> Vec<String> {
         .collect()
 }
 
-fn at(kind: &str, file: &Path, rest: &str) -> String {
+fn location_text(kind: &str, file: &Path, rest: &str) -> String {
     format!("{kind}:{}:{rest}", file.display())
 }
 
@@ -121,16 +121,16 @@ fn skopeo_reads_written_archive() {
         ("oci-archive", "1.0"),
         ("docker-archive", "ghcr.io/acme/widgets:1.0"),
     ] {
-        let place = at(kind, &home.path().join(kind), rest);
-        let manifest = block_on(write(&place));
+        let location = location_text(kind, &home.path().join(kind), rest);
+        let manifest = block_on(write_image(&location));
         let layers = &manifest.as_image().unwrap().layers;
-        let run = home.skopeo(["inspect", &place]).succeeds();
+        let run = home.skopeo(["inspect", &location]).succeeds();
         let seen: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
         let expected: Vec<_> = layers
             .iter()
             .map(|layer| layer.digest.to_string())
             .collect();
-        assert_eq!(seen["Layers"], serde_json::json!(expected), "{place}");
+        assert_eq!(seen["Layers"], serde_json::json!(expected), "{location}");
         if kind == "oci-archive" {
             assert_eq!(seen["Digest"], manifest.digest().to_string());
         }
@@ -141,15 +141,19 @@ fn skopeo_reads_written_archive() {
 fn archive_written_by_skopeo_is_read() {
     require!(Skopeo);
     let home = Home::new();
-    let ours = at("oci-archive", &home.path().join("ours.tar"), "1.0");
-    let manifest = block_on(write(&ours));
+    let ours = location_text("oci-archive", &home.path().join("ours.tar"), "1.0");
+    let manifest = block_on(write_image(&ours));
     for (kind, rest) in [
         ("oci-archive", "2.0"),
         ("docker-archive", "acme/widgets:2.0"),
     ] {
-        let theirs = at(kind, &home.path().join(kind), rest);
+        let theirs = location_text(kind, &home.path().join(kind), rest);
         home.skopeo(["copy", &ours, &theirs]).succeeds();
-        assert_eq!(block_on(files(&theirs)), ["one", "two"], "{theirs}");
+        assert_eq!(
+            block_on(flattened_files(&theirs)),
+            ["one", "two"],
+            "{theirs}"
+        );
     }
     assert_eq!(manifest.as_image().unwrap().layers.len(), 2);
     let format = ArchiveFormat::Docker(None);
@@ -160,10 +164,10 @@ fn archive_written_by_skopeo_is_read() {
 
 /// Copies an image with Skopeo to a layout or archive, once under each of these full names.
 fn copy_with_skopeo(home: &Home, kind: &str, names: &[&str]) {
-    let ours = at("oci-archive", &home.path().join("ours.tar"), "1.0");
-    block_on(write(&ours));
+    let ours = location_text("oci-archive", &home.path().join("ours.tar"), "1.0");
+    block_on(write_image(&ours));
     for name in names {
-        let theirs = at(kind, &home.path().join("theirs"), name);
+        let theirs = location_text(kind, &home.path().join("theirs"), name);
         home.skopeo(["copy", &ours, &theirs]).succeeds();
     }
 }
@@ -178,17 +182,17 @@ fn full_names_of_skopeo_are_listed_and_copied_as_tags() {
             let run = home.cargo_oci(arguments.iter().copied());
             run.within(home.path()).succeeds().stdout
         };
-        let place = format!("{kind}:theirs");
-        assert_eq!(cargo_oci(&["tags", &place]), "1.0.0\n", "{kind}");
-        let manifest = |place: &str| cargo_oci(&["manifest", place]);
-        let full = manifest(&format!("{place}:localhost/acme/f:1.0.0"));
-        assert_eq!(full, manifest(&format!("{place}:1.0.0")));
-        assert_eq!(full, manifest(&place), "highest release");
-        cargo_oci(&["copy", "--all-tags", &place, "oci:mirror"]);
+        let location = format!("{kind}:theirs");
+        assert_eq!(cargo_oci(&["tags", &location]), "1.0.0\n", "{kind}");
+        let manifest = |location: &str| cargo_oci(&["manifest", location]);
+        let full = manifest(&format!("{location}:localhost/acme/f:1.0.0"));
+        assert_eq!(full, manifest(&format!("{location}:1.0.0")));
+        assert_eq!(full, manifest(&location), "highest release");
+        cargo_oci(&["copy", "--all-tags", &location, "oci:mirror"]);
         assert_eq!(cargo_oci(&["tags", "oci:mirror"]), "1.0.0\n");
         cargo_oci(&[
             "copy",
-            &format!("{place}:localhost/acme/f:1.0.0"),
+            &format!("{location}:localhost/acme/f:1.0.0"),
             "oci:other",
         ]);
         assert_eq!(cargo_oci(&["tags", "oci:other"]), "1.0.0\n");
@@ -196,7 +200,7 @@ fn full_names_of_skopeo_are_listed_and_copied_as_tags() {
 }
 
 #[test]
-fn names_of_skopeo_without_a_tag_are_listed_with_digest() {
+fn skopeo_names_without_unique_tag_are_listed_with_digest() {
     require!(Skopeo);
     let home = Home::new();
     copy_with_skopeo(&home, "oci", &["acme/f:1", "acme/g:1", "acme/h", "2.0.0"]);
@@ -239,7 +243,7 @@ fn names_of_skopeo_without_a_tag_are_listed_with_digest() {
 }
 
 #[test]
-fn layout_without_tags_is_read_by_a_full_name() {
+fn layout_without_plain_tags_resolves_full_entry_name() {
     require!(Skopeo);
     let home = Home::new();
     copy_with_skopeo(&home, "oci", &["localhost/acme/f"]);
@@ -252,10 +256,10 @@ fn layout_without_tags_is_read_by_a_full_name() {
 }
 
 #[test]
-fn new_layout_and_archive_take_a_plain_tag_only() {
+fn new_layout_or_archive_accepts_plain_tag_only() {
     let home = Home::new();
-    let ours = at("oci-archive", &home.path().join("ours.tar"), "1.0");
-    block_on(write(&ours));
+    let ours = location_text("oci-archive", &home.path().join("ours.tar"), "1.0");
+    block_on(write_image(&ours));
     for target in ["oci:new:acme/f", "oci-archive:new:acme/f"] {
         let copy = home.cargo_oci(["copy", &ours, target]);
         copy.within(home.path()).fails_with(2);

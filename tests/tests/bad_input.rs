@@ -1,19 +1,19 @@
 //! Invalid input: errors with the right exit code and hints, before any work starts.
 
-use e2e::loopback::DeadHost;
+use e2e::loopback::ClosedPort;
 use e2e::program::Home;
 use e2e::require;
 use e2e::sources::{Sources, host_triple};
 
 /// Runs a push with invalid input. Asserts that it exits with 2 and neither builds nor writes anything.
 #[track_caller]
-fn refused(sources: &Sources, arguments: &[&str]) -> String {
+fn push_error(sources: &Sources, arguments: &[&str]) -> String {
     let push = ["push"].iter().chain(arguments).copied();
     let outcome = Home::new()
         .cargo_oci(push)
         .within(sources.path())
         .fails_with(2)
-        .at_once();
+        .assert_no_work_started();
     assert!(
         !sources.has_build_output(),
         "something was built: {outcome}"
@@ -26,24 +26,24 @@ fn refused(sources: &Sources, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn malformed_reference_is_refused() {
+fn malformed_reference_is_rejected() {
     let sources = Sources::widgets();
     for reference in [
         "127.0.0.1:5000/acme/../widgets",
         "127.0.0.1:5000/acme/widgets:a b",
     ] {
-        let message = refused(&sources, &[reference]);
+        let message = push_error(&sources, &[reference]);
         assert!(message.contains(reference), "{message}");
         Home::new()
             .cargo_oci(["pull", reference])
             .fails_with(2)
-            .at_once();
+            .assert_no_work_started();
     }
 }
 
 #[test]
-fn unknown_package_is_refused() {
-    let message = refused(
+fn unknown_package_is_rejected() {
+    let message = push_error(
         &Sources::widgets(),
         &["--package", "gadgets", "--registry", "oci:out"],
     );
@@ -51,10 +51,10 @@ fn unknown_package_is_refused() {
 }
 
 #[test]
-fn package_without_files_is_refused() {
+fn package_without_files_is_rejected() {
     let outcome = Home::new()
         .cargo_oci(["push", "--registry", "oci:out"])
-        .within(Sources::plain_library().path())
+        .within(Sources::library_only().path())
         .fails_with(2);
     let count = outcome.stderr.matches("nothing to push").count();
     assert_eq!(count, 1, "the message appears once: {outcome}");
@@ -63,11 +63,11 @@ fn package_without_files_is_refused() {
 }
 
 #[test]
-fn directory_without_package_is_refused() {
+fn directory_without_package_is_rejected() {
     let home = Home::new();
-    for verb in [&["push", "--registry=oci:out"][..], &["init"]] {
-        let refused = home.cargo_oci(verb.iter().copied());
-        let refused = refused.fails_with(2).at_once();
+    for command in [&["push", "--registry=oci:out"][..], &["init"]] {
+        let refused = home.cargo_oci(command.iter().copied());
+        let refused = refused.fails_with(2).assert_no_work_started();
         assert!(refused.stderr.contains("`--manifest-path`"), "{refused}");
     }
     let elsewhere = [
@@ -75,7 +75,10 @@ fn directory_without_package_is_refused() {
         "--registry=oci:out",
         "--manifest-path=no/Cargo.toml",
     ];
-    let refused = home.cargo_oci(elsewhere).fails_with(2).at_once();
+    let refused = home
+        .cargo_oci(elsewhere)
+        .fails_with(2)
+        .assert_no_work_started();
     assert!(
         refused
             .stderr
@@ -85,12 +88,12 @@ fn directory_without_package_is_refused() {
     let sources = Sources::widgets();
     sources.append("Cargo.toml", "[[[");
     let broken = home.cargo_oci(["init"]).within(sources.path());
-    let broken = broken.fails_with(2).at_once();
+    let broken = broken.fails_with(2).assert_no_work_started();
     assert!(broken.stderr.contains("run `cargo metadata`"), "{broken}");
 }
 
 #[test]
-fn invalid_paths_and_values_are_refused() {
+fn invalid_paths_and_values_are_rejected() {
     let home = Home::new();
     std::fs::write(home.path().join("file"), "mine").unwrap();
     let dead = "127.0.0.1:1/widgets:1";
@@ -111,27 +114,30 @@ fn invalid_paths_and_values_are_refused() {
     ] {
         let push = ["push", "--registry=oci:out"].iter().chain(line).copied();
         let refused = home.cargo_oci(push).within(sources.path());
-        let refused = refused.fails_with(code).at_once();
+        let refused = refused.fails_with(code).assert_no_work_started();
         assert!(refused.stderr.contains(said), "{refused}");
     }
-    for (place, said) in [
+    for (location, said) in [
         ("docker-archive:x.tar:a:b", "use `oci-archive:x.tar`"),
         (
             "--registry=oci-archive:x.tar",
-            "an archive holds one repository",
+            "an archive can only contain one repository",
         ),
     ] {
-        let refused = home.cargo_oci(["push", place]).within(sources.path());
-        let refused = refused.fails_with(2).at_once();
+        let refused = home.cargo_oci(["push", location]).within(sources.path());
+        let refused = refused.fails_with(2).assert_no_work_started();
         assert!(refused.stderr.contains(said), "{refused}");
     }
     let push = home.cargo_oci(["push", "--registry=oci:out"]);
     let late = push.with("SOURCE_DATE_EPOCH", "today");
-    let late = late.within(sources.path()).fails_with(2).at_once();
+    let late = late
+        .within(sources.path())
+        .fails_with(2)
+        .assert_no_work_started();
     assert!(late.stderr.contains("seconds since 1970"), "{late}");
     assert!(!sources.has_build_output(), "nothing was built");
     let refused = home.cargo_oci(["pull", dead, "--output=file"]);
-    let refused = refused.fails_with(2).at_once();
+    let refused = refused.fails_with(2).assert_no_work_started();
     assert!(
         refused.stderr.contains("into `file`: not a directory"),
         "{refused}"
@@ -143,19 +149,22 @@ fn invalid_paths_and_values_are_refused() {
         &["attach", dead, "file", "tmp", kind],
     ] {
         let refused = home.cargo_oci(line.iter().copied());
-        let refused = refused.fails_with(2).at_once();
+        let refused = refused.fails_with(2).assert_no_work_started();
         assert!(refused.stderr.contains("no such file"), "{refused}");
     }
     let unknown = home.cargo_oci(["attach", dead, "file"]);
-    let unknown = unknown.fails_with(2).at_once();
+    let unknown = unknown.fails_with(2).assert_no_work_started();
     assert!(unknown.stderr.contains("`--artifact-type`"), "{unknown}");
-    for verb in ["tags", "pull", "inspect"] {
-        let absent = home.cargo_oci([verb, "oci-archive:nothere.tar"]);
-        let absent = absent.fails_with(4).at_once();
+    for command in ["tags", "pull", "inspect"] {
+        let absent = home.cargo_oci([command, "oci-archive:nothere.tar"]);
+        let absent = absent.fails_with(4).assert_no_work_started();
         assert!(absent.stderr.contains("check the path"), "{absent}");
     }
-    for place in ["oci-archive:file", "docker-archive:file"] {
-        let refused = home.cargo_oci(["tags", place]).fails_with(8).at_once();
+    for location in ["oci-archive:file", "docker-archive:file"] {
+        let refused = home
+            .cargo_oci(["tags", location])
+            .fails_with(8)
+            .assert_no_work_started();
         assert!(
             refused.stderr.contains("is a complete archive"),
             "{refused}"
@@ -163,11 +172,11 @@ fn invalid_paths_and_values_are_refused() {
     }
     // A `--ca-file` without a certificate is an error.
     let trust = home.cargo_oci(["tags", "127.0.0.1:1/widgets", "--ca-file=file"]);
-    let trust = trust.fails_with(2).at_once();
+    let trust = trust.fails_with(2).assert_no_work_started();
     assert!(trust.stderr.contains("no certificate found"), "{trust}");
     let exclude = ["push", "--registry=oci:out", "--exclude=widgets"];
     let alone = home.cargo_oci(exclude).within(sources.path());
-    let alone = alone.fails_with(2).at_once();
+    let alone = alone.fails_with(2).assert_no_work_started();
     assert!(alone.stderr.contains("add `--workspace`"), "{alone}");
     home.cargo_oci(["man", "--output=file"]).fails_with(1);
     home.cargo_oci(["uninstall", "a.b/c", "--root=file"])
@@ -180,7 +189,7 @@ fn invalid_paths_and_values_are_refused() {
 
 #[test]
 fn missing_registry_lists_all_settings() {
-    let message = refused(&Sources::widgets(), &[]);
+    let message = push_error(&Sources::widgets(), &[]);
     for setting in ["--registry", "CARGO_OCI_REGISTRY", "metadata.oci"] {
         assert!(
             message.contains(setting),
@@ -196,7 +205,7 @@ fn unknown_key_suggests_similar_key() {
         "Cargo.toml",
         "[package.metadata.oci]\nrepositori = \"acme/widgets\"",
     );
-    let message = refused(&sources, &["--registry", "oci:out"]);
+    let message = push_error(&sources, &["--registry", "oci:out"]);
     assert!(
         message.contains("repository"),
         "the error suggests the similar key: {message}"
@@ -204,11 +213,11 @@ fn unknown_key_suggests_similar_key() {
 }
 
 #[test]
-fn undeclared_target_is_refused() {
+fn undeclared_target_is_rejected() {
     let sources = Sources::widgets();
     let declared = "[package.metadata.oci]\ntargets = [\"aarch64-apple-darwin\"]";
     sources.append("Cargo.toml", declared);
-    let message = refused(
+    let message = push_error(
         &sources,
         &["--target", host_triple(), "--registry", "oci:out"],
     );
@@ -216,16 +225,16 @@ fn undeclared_target_is_refused() {
 }
 
 #[test]
-fn floating_without_declared_targets_is_refused() {
-    refused(
+fn floating_without_declared_targets_is_rejected() {
+    push_error(
         &Sources::widgets(),
         &["--floating", "--registry", "oci:out"],
     );
 }
 
 #[test]
-fn tag_in_form_of_target_tag_is_refused() {
-    refused(
+fn tag_in_form_of_target_tag_is_rejected() {
+    push_error(
         &Sources::widgets(),
         &["--tag", "nightly__x", "--registry", "oci:out"],
     );
@@ -247,7 +256,7 @@ fn failed_build_returns_exit_code_of_cargo() {
 #[test]
 fn unreachable_registry_is_a_network_error() {
     require!(Shellharden);
-    let (home, sources, unreachable) = (Home::new(), Sources::shellharden(), DeadHost::new());
+    let (home, sources, unreachable) = (Home::new(), Sources::shellharden(), ClosedPort::new());
     let host = unreachable.host();
     let outcome = home
         .cargo_oci(["push", "--registry", host])
@@ -256,18 +265,18 @@ fn unreachable_registry_is_a_network_error() {
     assert!(outcome.stderr.contains(host), "{outcome}");
     assert_eq!(outcome.stdout, "");
     let reference = format!("{host}/shellharden:1.0.0");
-    let output = sources.beside("pulled");
+    let output = sources.sibling("pulled");
     home.cargo_oci(["pull", &reference, "--output", output.to_str().unwrap()])
         .fails_with(6);
     assert!(!output.exists() || std::fs::read_dir(&output).unwrap().next().is_none());
 }
 
 #[test]
-fn verify_of_missing_directory_is_refused() {
+fn verify_of_missing_directory_is_rejected() {
     let refused = Home::new()
         .cargo_oci(["verify", "127.0.0.1:1/widgets:1", "nothere"])
         .fails_with(2)
-        .at_once();
+        .assert_no_work_started();
     assert!(
         refused.stderr.contains("`nothere` is not a directory"),
         "{refused}"
@@ -275,12 +284,15 @@ fn verify_of_missing_directory_is_refused() {
 }
 
 #[test]
-fn registry_with_path_is_refused() {
-    for verb in [
+fn registry_with_path_is_rejected() {
+    for command in [
         ["catalog", "127.0.0.1:5000/acme"],
         ["login", "127.0.0.1:5000/acme"],
     ] {
-        let refused = Home::new().cargo_oci(verb).fails_with(2).at_once();
+        let refused = Home::new()
+            .cargo_oci(command)
+            .fails_with(2)
+            .assert_no_work_started();
         assert!(
             refused.stderr.contains("a registry has no path"),
             "{refused}"
@@ -293,7 +305,7 @@ fn registry_with_path_is_refused() {
 }
 
 #[test]
-fn foreign_reference_form_suggests_correct_form() {
+fn reference_in_wrong_form_suggests_correct_form() {
     for (given, meant) in [
         ("oci://ghcr.io/acme/widgets", "write `ghcr.io/acme/widgets`"),
         ("oci://127.0.0.1:1/widgets", "write `127.0.0.1:1/widgets`"),

@@ -22,7 +22,7 @@ async fn check_target(host: &str, client: &Client, capabilities: Capabilities) -
         let reference = format!("{host}/requirements/number-{at}").parse()?;
         Ok(Arc::new(client.repository(&reference, Access::Push)?) as Arc<dyn Target>)
     };
-    expect_report(run(capabilities, make).await)
+    unwrap_report(run(capabilities, make).await)
 }
 
 /// Runs the conformance tests for `Delete` at a registry, each in a new repository.
@@ -33,10 +33,10 @@ async fn check_delete(host: &str, client: &Client, capabilities: Capabilities) -
         let reference = format!("{host}/deletions/number-{at}").parse()?;
         Ok(Arc::new(client.repository(&reference, Access::Push)?) as Arc<dyn Delete>)
     };
-    expect_report(run_deletions(capabilities, make).await)
+    unwrap_report(run_deletions(capabilities, make).await)
 }
 
-fn expect_report(report: oci_registry::Result<Report>) -> Report {
+fn unwrap_report(report: oci_registry::Result<Report>) -> Report {
     report.unwrap_or_else(|error| {
         let mut chain = error.to_string();
         let mut cause = std::error::Error::source(&error);

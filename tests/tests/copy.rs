@@ -3,7 +3,7 @@
 use e2e::layout::Layout;
 use e2e::messages::Schema;
 use e2e::program::Home;
-use e2e::recorder::{Recorded, Recorder};
+use e2e::recorder::{RecordedRequest, Recorder};
 use e2e::registry::Registry;
 use e2e::release::{ARM, MAC, Release, image_layout, target_tag};
 use e2e::require;
@@ -23,8 +23,8 @@ fn copy_between_all_locations_keeps_digest() {
     for step in places.windows(2) {
         let outcome = home.cargo_oci(["copy", &step[0], &step[1]]).succeeds();
         assert_eq!(outcome.printed_digest(), digest, "{outcome}");
-        let place = step[1].strip_suffix(":1.2.3").unwrap();
-        assert_eq!(outcome.last_line(), format!("{place}@{digest}"));
+        let location = step[1].strip_suffix(":1.2.3").unwrap();
+        assert_eq!(outcome.last_line(), format!("{location}@{digest}"));
     }
     let layout = Layout::open(home.path().join("layout"));
     assert_eq!(layout.digest("1.2.3").unwrap(), digest);
@@ -47,15 +47,15 @@ fn copy_of_existing_content_sends_nothing() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, "oci:out");
-    let recorder = Recorder::before(registry.host());
+    let recorder = Recorder::start(registry.host());
     let target = format!("{}/widgets", recorder.host());
     let copy = ["copy", "oci:out/widgets:1.2.3", &target];
     home.cargo_oci(copy).succeeds();
-    assert!(recorder.take().iter().any(Recorded::writes));
+    assert!(recorder.take().iter().any(RecordedRequest::is_write));
     let outcome = home.cargo_oci(copy).succeeds();
     let requests = recorder.take();
     assert_eq!(requests.len(), 1, "{requests:?}");
-    assert!(!requests[0].writes());
+    assert!(!requests[0].is_write());
     assert!(outcome.stderr.contains("Unchanged"), "{outcome}");
     // Another repository of the registry already has the blobs.
     let sibling = format!("{}/sibling", recorder.host());
@@ -179,7 +179,7 @@ fn image_is_copied_to_docker_archive_and_back() {
 }
 
 #[test]
-fn invalid_copy_is_refused_before_any_request() {
+fn invalid_copy_is_rejected_before_any_request() {
     let home = Home::new();
     let digest = e2e::sha256(b"x");
     let by_digest = format!("oci:there@{digest}");
@@ -199,7 +199,7 @@ fn invalid_copy_is_refused_before_any_request() {
     ] {
         home.cargo_oci(arguments.iter().copied())
             .fails_with(2)
-            .at_once();
+            .assert_no_work_started();
     }
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 3);
     let outcome = home
@@ -210,16 +210,16 @@ fn invalid_copy_is_refused_before_any_request() {
 }
 
 #[test]
-fn tag_transfers_no_blobs() {
+fn tag_command_transfers_no_blobs() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, registry.host());
-    let recorder = Recorder::before(registry.host());
-    let place = format!("{}/widgets", recorder.host());
-    let of_mac = format!("{place}:{}", target_tag(MAC));
+    let recorder = Recorder::start(registry.host());
+    let location = format!("{}/widgets", recorder.host());
+    let of_mac = format!("{location}:{}", target_tag(MAC));
     let outcome = home.cargo_oci(["tag", &of_mac, "mac", "latest"]).succeeds();
     let mac = registry.digest("widgets", &target_tag(MAC)).unwrap();
-    assert_eq!(outcome.last_line(), format!("{place}@{mac}"));
+    assert_eq!(outcome.last_line(), format!("{location}@{mac}"));
     assert_eq!(registry.digest("widgets", "mac"), Some(mac.clone()));
     assert_eq!(registry.digest("widgets", "latest"), Some(mac.clone()));
     let requests = recorder.take();
@@ -230,7 +230,7 @@ fn tag_transfers_no_blobs() {
         "{requests:?}"
     );
     let outcome = home
-        .cargo_oci(["tag", &format!("{place}:1.2.3"), "latest"])
+        .cargo_oci(["tag", &format!("{location}:1.2.3"), "latest"])
         .succeeds();
     assert!(
         outcome.stderr.contains(&mac),
@@ -239,10 +239,10 @@ fn tag_transfers_no_blobs() {
     let index = registry.digest("widgets", "1.2.3");
     assert_eq!(registry.digest("widgets", "latest"), index);
     let _ = recorder.take();
-    home.cargo_oci(["tag", &format!("{place}:1.2.3"), "latest"])
+    home.cargo_oci(["tag", &format!("{location}:1.2.3"), "latest"])
         .succeeds();
-    assert!(recorder.take().iter().all(|request| !request.writes()));
-    home.cargo_oci(["tag", &format!("{place}:9.9.9"), "latest"])
+    assert!(recorder.take().iter().all(|request| !request.is_write()));
+    home.cargo_oci(["tag", &format!("{location}:9.9.9"), "latest"])
         .fails_with(4);
     // A missing layout is not created.
     home.cargo_oci(["tag", "oci:absent:1", "2"]).fails_with(4);
@@ -257,7 +257,7 @@ fn copy_messages_match_documentation() {
     let outcome = home
         .cargo_oci(copy.iter().chain(&["--message-format", "json"]).copied())
         .succeeds();
-    let messages = Schema::documented().check(&outcome.stdout);
+    let messages = Schema::from_documentation().validate(&outcome.stdout);
     let reasons: Vec<_> = messages.iter().map(|message| &message["reason"]).collect();
     assert_eq!(reasons.last().unwrap().as_str(), Some("oci-finished"));
     assert!(reasons.iter().any(|reason| *reason == "oci-blob"));
@@ -269,7 +269,7 @@ fn copy_messages_match_documentation() {
         "json",
     ];
     let outcome = home.cargo_oci(tag).succeeds();
-    let messages = Schema::documented().check(&outcome.stdout);
+    let messages = Schema::from_documentation().validate(&outcome.stdout);
     assert_eq!(messages[0]["reference"], "oci:copy:latest");
     let delete = [
         "delete",
@@ -279,7 +279,7 @@ fn copy_messages_match_documentation() {
         "json",
     ];
     let outcome = home.cargo_oci(delete).succeeds();
-    let messages = Schema::documented().check(&outcome.stdout);
+    let messages = Schema::from_documentation().validate(&outcome.stdout);
     let deleted = messages.last().unwrap();
     assert_eq!(deleted["action"], "deleted");
     assert_eq!(deleted["reference"], "oci:copy:latest");
@@ -287,7 +287,7 @@ fn copy_messages_match_documentation() {
     let outcome = home
         .cargo_oci(remove.iter().chain(&["--message-format", "json"]).copied())
         .succeeds();
-    let messages = Schema::documented().check(&outcome.stdout);
+    let messages = Schema::from_documentation().validate(&outcome.stdout);
     let of = |reason: &str| messages.iter().find(|message| message["reason"] == reason);
     let tag = format!("oci:out/widgets:{}", target_tag(MAC));
     assert_eq!(of("oci-delete").unwrap()["reference"], tag);
@@ -300,11 +300,11 @@ fn copy_reports_previous_digest_of_moved_tag() {
     let home = Home::new();
     let release = Release::push(&home, "oci:out");
     release.push_with(&home, "oci:out", MAC, "others", &["--tag=nightly"]);
-    let schema = Schema::documented();
+    let schema = Schema::from_documentation();
     let copy = |source: &str| {
         let line = ["copy", source, "oci:other:stable", "--message-format=json"];
         let copied = home.cargo_oci(line).succeeds();
-        let messages = schema.check(&copied.stdout);
+        let messages = schema.validate(&copied.stdout);
         let tags = messages.into_iter();
         let tags = tags.filter(|message| message["reason"] == "oci-tag");
         let actions: Vec<_> = tags.map(|tag| tag["action"].clone()).collect();

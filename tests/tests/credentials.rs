@@ -29,17 +29,17 @@ fn credential_of_docker_config_is_used() {
     require!(DockerRegistry, Shellharden);
     for registry in registries() {
         let (host, sources) = (registry.host(), Sources::shellharden());
-        let home = Home::of_user(host);
+        let home = Home::for_user(host);
         let pushed = push(&home, host, &sources).succeeds();
         let stored = registry.digest("acme/shellharden", &sources.target_tag());
         assert_eq!(stored, Some(pushed.printed_digest()));
 
         let reference = format!("{host}/acme/shellharden:{}", sources.version());
-        let output = sources.beside("pulled");
+        let output = sources.sibling("pulled");
         home.cargo_oci(["pull", &reference, "--output", output.to_str().unwrap()])
             .succeeds();
         let pulled = std::fs::read(output.join("shellharden")).unwrap();
-        assert_eq!(pulled, sources.built("shellharden"));
+        assert_eq!(pulled, sources.built_file("shellharden"));
     }
 }
 
@@ -48,7 +48,7 @@ fn token_scopes_match_operations() {
     require!(DockerRegistry, Shellharden);
     let registry = Registry::with_tokens(TokenPolicy::default());
     let (host, sources) = (registry.host(), Sources::shellharden());
-    push(&Home::of_user(host), host, &sources).succeeds();
+    push(&Home::for_user(host), host, &sources).succeeds();
     let requests = registry.tokens().take();
     let scopes: Vec<_> = requests
         .iter()
@@ -66,7 +66,7 @@ fn token_scopes_match_operations() {
         "{requests:#?}"
     );
     for request in &requests {
-        assert!(request.granted, "{request:?}");
+        assert!(request.is_granted, "{request:?}");
         assert_eq!(request.user.as_deref(), Some(USER));
     }
 }
@@ -75,20 +75,20 @@ fn token_scopes_match_operations() {
 fn anonymous_pull_is_allowed_and_push_is_refused() {
     require!(DockerRegistry, Shellharden);
     let policy = TokenPolicy {
-        anonymous_pull: true,
+        allows_anonymous_pull: true,
         ..TokenPolicy::default()
     };
     let registry = Registry::with_tokens(policy);
     let (host, sources) = (registry.host(), Sources::shellharden());
-    push(&Home::of_user(host), host, &sources).succeeds();
+    push(&Home::for_user(host), host, &sources).succeeds();
 
-    let (anonymous, output) = (Home::new(), sources.beside("pulled"));
+    let (anonymous, output) = (Home::new(), sources.sibling("pulled"));
     let reference = format!("{host}/acme/shellharden:{}", sources.version());
     anonymous
         .cargo_oci(["pull", &reference, "--output", output.to_str().unwrap()])
         .succeeds();
     let pulled = std::fs::read(output.join("shellharden")).unwrap();
-    assert_eq!(pulled, sources.built("shellharden"));
+    assert_eq!(pulled, sources.built_file("shellharden"));
 
     let before = registry.tags("acme/shellharden");
     sources.append(
@@ -108,7 +108,7 @@ fn authentication_error_lists_searched_sources() {
     require!(DockerRegistry, Shellharden);
     for registry in registries() {
         let (host, sources) = (registry.host(), Sources::shellharden());
-        for home in [Home::new(), Home::logged_in(host, USER, CANARY)] {
+        for home in [Home::new(), Home::with_login(host, USER, CANARY)] {
             let refused = push(&home, host, &sources).fails_with(3);
             let help = refused
                 .stderr
@@ -139,8 +139,8 @@ fn password_is_never_shown() {
             let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
             [password.to_owned(), encoded]
         };
-        let refused = push(&Home::logged_in(host, USER, CANARY), host, &sources).fails_with(3);
-        let pushed = push(&Home::of_user(host), host, &sources).succeeds();
+        let refused = push(&Home::with_login(host, USER, CANARY), host, &sources).fails_with(3);
+        let pushed = push(&Home::for_user(host), host, &sources).succeeds();
         for (outcome, password) in [(refused, CANARY), (pushed, PASSWORD)] {
             for secret in secrets(password) {
                 let shown = outcome.stdout.contains(&secret) || outcome.stderr.contains(&secret);

@@ -53,7 +53,7 @@ fn oci_toml_sets_registry_and_connection() {
     push(&home, &sources, &[]).succeeds();
     assert!(sources.path().join("metadata/widgets").is_dir());
 
-    // Relative certificate paths start at the directory of `oci.toml`.
+    // Relative certificate paths are resolved against the directory of `oci.toml`.
     write(&format!(
         "[registries.\"{host}\"]\nca-file = \"ours.pem\"\n"
     ));
@@ -66,13 +66,13 @@ fn oci_toml_sets_registry_and_connection() {
 }
 
 #[test]
-fn invalid_oci_toml_fails_every_verb_that_reads_it() {
+fn invalid_oci_toml_fails_every_command_that_reads_it() {
     let home = Home::new();
     let file = home.path().join(".cargo/oci.toml");
     fs::write(&file, "registry = \"oci:here\"\n[registry]\n").unwrap();
-    for verb in [&["tags", "127.0.0.1:1/widgets"][..], &["push"], &["init"]] {
-        let refused = home.cargo_oci(verb.iter().copied());
-        let refused = refused.fails_with(2).at_once();
+    for command in [&["tags", "127.0.0.1:1/widgets"][..], &["push"], &["init"]] {
+        let refused = home.cargo_oci(command.iter().copied());
+        let refused = refused.fails_with(2).assert_no_work_started();
         assert!(refused.stderr.contains(file.to_str().unwrap()), "{refused}");
         assert!(refused.stderr.contains("in line 2"), "{refused}");
     }

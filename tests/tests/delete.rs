@@ -8,7 +8,7 @@ use e2e::release::{ARM, MAC, Release, image_layout, target_tag};
 use e2e::require;
 
 /// Returns the targets in the index under a tag.
-fn targets(registry: &Registry, tag: &str) -> Vec<String> {
+fn targets_in_index(registry: &Registry, tag: &str) -> Vec<String> {
     let index = registry.manifest("widgets", tag);
     let (_, index) = index.expect("there is an index");
     let entries = index["manifests"].as_array().into_iter().flatten();
@@ -30,24 +30,24 @@ fn delete_of_tag_keeps_other_tags() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, registry.host());
-    let place = format!("{}/widgets", registry.host());
-    let nightly = format!("{place}:nightly");
-    home.cargo_oci(["tag", &format!("{place}:1.2.3"), "nightly", "stable"])
+    let location = format!("{}/widgets", registry.host());
+    let nightly = format!("{location}:nightly");
+    home.cargo_oci(["tag", &format!("{location}:1.2.3"), "nightly", "stable"])
         .succeeds();
     let digest = registry.digest("widgets", "1.2.3");
 
     // Without a terminal for the confirmation, and with `--dry-run`, nothing is deleted.
-    let recorder = Recorder::before(registry.host());
+    let recorder = Recorder::start(registry.host());
     let asked_for = format!("{}/widgets:nightly", recorder.host());
     home.cargo_oci(["delete", &asked_for])
         .fails_with(2)
-        .at_once();
+        .assert_no_work_started();
     assert!(recorder.take().is_empty());
     let shown = home
         .cargo_oci(["delete", &asked_for, "--dry-run"])
         .succeeds();
     assert_eq!(shown.stdout.trim_end(), asked_for);
-    assert!(recorder.take().iter().all(|request| !request.writes()));
+    assert!(recorder.take().iter().all(|request| !request.is_write()));
 
     let outcome = home.cargo_oci(["delete", &nightly, "--yes"]).succeeds();
     assert_eq!(outcome.stdout.trim_end(), nightly);
@@ -63,32 +63,32 @@ fn delete_of_target_removes_it_from_index() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let release = Release::push(&home, registry.host());
-    let place = format!("{}/widgets", registry.host());
-    let of_mac = format!("{place}:{}", target_tag(MAC));
+    let location = format!("{}/widgets", registry.host());
+    let of_mac = format!("{location}:{}", target_tag(MAC));
     let shown = home.cargo_oci(["delete", &of_mac, "-n"]).succeeds();
     assert_eq!(shown.stdout.trim_end(), of_mac);
-    assert_eq!(targets(&registry, "1.2.3").len(), 2);
+    assert_eq!(targets_in_index(&registry, "1.2.3").len(), 2);
     home.cargo_oci(["delete", &of_mac, "--yes"]).succeeds();
-    assert_eq!(targets(&registry, "1.2.3"), [ARM]);
+    assert_eq!(targets_in_index(&registry, "1.2.3"), [ARM]);
     assert_eq!(registry.digest("widgets", &target_tag(MAC)), None);
-    let pull = ["pull", &format!("{place}:1.2.3"), "--target", MAC];
+    let pull = ["pull", &format!("{location}:1.2.3"), "--target", MAC];
     home.cargo_oci(pull).fails_with(4);
 
     // The manifest of a deleted tag still exists under its digest, until it is deleted by digest.
     release.push_target(&home, registry.host(), MAC, "round ones");
     let mac = registry.digest("widgets", &target_tag(MAC)).unwrap();
-    let by_digest = format!("{place}@{mac}");
+    let by_digest = format!("{location}@{mac}");
     let outcome = home.cargo_oci(["delete", &by_digest, "--yes"]).succeeds();
     assert_eq!(
         outcome.stdout.lines().collect::<Vec<_>>(),
         [&of_mac, &by_digest]
     );
     assert_eq!(registry.digest("widgets", &mac), None);
-    assert_eq!(targets(&registry, "1.2.3"), [ARM]);
+    assert_eq!(targets_in_index(&registry, "1.2.3"), [ARM]);
 
     // Deletion of the last target also deletes the index, which is reported before and after.
-    let of_arm = format!("{place}:{}", target_tag(ARM));
-    let index = format!("{place}:1.2.3");
+    let of_arm = format!("{location}:{}", target_tag(ARM));
+    let index = format!("{location}:1.2.3");
     let named = registry.digest("widgets", "1.2.3").unwrap();
     let arm = registry.digest("widgets", &target_tag(ARM)).unwrap();
     let expected = format!("{index}\n{of_arm}\n");
@@ -99,12 +99,12 @@ fn delete_of_target_removes_it_from_index() {
     assert!(
         confirmation
             .stdout
-            .contains(&format!("and {index}, whose last entry this is?")),
+            .contains(&format!("and {index}, which has no other entry?")),
         "{confirmation}"
     );
     let delete = ["delete", &of_arm, "--yes", "--message-format=json"];
     let outcome = home.cargo_oci(delete).succeeds();
-    let messages = Schema::documented().check(&outcome.stdout);
+    let messages = Schema::from_documentation().validate(&outcome.stdout);
     let gone: Vec<_> = messages
         .iter()
         .filter(|message| message["reason"] == "oci-delete")
@@ -118,27 +118,27 @@ fn delete_of_target_removes_it_from_index() {
 fn delete_of_all_targets_deletes_index() {
     let home = Home::new();
     let _release = Release::push(&home, "oci:out");
-    let place = "oci:out/widgets";
-    let all = [MAC, ARM].map(|target| format!("{place}:{}", target_tag(target)));
-    let expected = format!("{}\n{place}:1.2.3\n{}\n", all[0], all[1]);
+    let location = "oci:out/widgets";
+    let all = [MAC, ARM].map(|target| format!("{location}:{}", target_tag(target)));
+    let expected = format!("{}\n{location}:1.2.3\n{}\n", all[0], all[1]);
     let delete = |flag: &str| {
         home.cargo_oci(["delete", &all[0], &all[1], flag])
             .succeeds()
     };
     assert_eq!(delete("--dry-run").stdout, expected);
     assert_eq!(delete("--yes").stdout, expected);
-    assert_eq!(home.cargo_oci(["tags", place]).succeeds().stdout, "");
+    assert_eq!(home.cargo_oci(["tags", location]).succeeds().stdout, "");
 }
 
 #[test]
-fn delete_accepts_references_deleted_by_earlier_ones() {
-    let place = "oci:out/widgets";
-    let [mac, arm] = [MAC, ARM].map(|target| format!("{place}:{}", target_tag(target)));
-    let index = format!("{place}:1.2.3");
+fn delete_of_manifest_deleted_earlier_succeeds() {
+    let location = "oci:out/widgets";
+    let [mac, arm] = [MAC, ARM].map(|target| format!("{location}:{}", target_tag(target)));
+    let index = format!("{location}:1.2.3");
     let deleting = |named: &[&str], expected: &[&str]| {
         let home = Home::new();
         let _release = Release::push(&home, "oci:out");
-        let by_digest = format!("{place}@{}", digest(&home, &mac));
+        let by_digest = format!("{location}@{}", digest(&home, &mac));
         let with_digest = |name: &&str| name.replace("MAC", &by_digest);
         let named: Vec<_> = named.iter().map(with_digest).collect();
         let expected: String = expected
@@ -154,10 +154,10 @@ fn delete_accepts_references_deleted_by_earlier_ones() {
         assert_eq!(shown.stdout, expected, "{named:?}");
         let done = delete("--yes");
         assert_eq!(done.stdout, expected, "{named:?}");
-        let left = home.cargo_oci(["tags", place]).succeeds().stdout;
+        let left = home.cargo_oci(["tags", location]).succeeds().stdout;
         (left, shown.stderr, done.stderr)
     };
-    let note = "keep their tags";
+    let note = "are not deleted, so `pull` still finds them";
     // Deletion of the last target deletes the index, which follows in the list of deleted references.
     let (left, shown, done) = deleting(&[&mac, &arm, &index], &[&mac, &index, &arm]);
     assert_eq!(left, "");
@@ -166,7 +166,7 @@ fn delete_accepts_references_deleted_by_earlier_ones() {
     let (left, shown, done) = deleting(&[&index, &mac, &arm], &[&index, &mac, &arm]);
     assert_eq!(left, "");
     assert!(!shown.contains(note) && !done.contains(note), "{shown}");
-    // A target that is not named keeps its tag, and the note names that target only.
+    // A target that is not among the arguments keeps its tag, and the note names that target only.
     let (left, shown, _) = deleting(&[&mac, &index], &[&mac, &index]);
     assert_eq!(left.trim_end(), target_tag(ARM));
     let note_line = shown.lines().find(|line| line.contains(note)).unwrap();
@@ -174,7 +174,7 @@ fn delete_accepts_references_deleted_by_earlier_ones() {
         note_line.ends_with(&arm) && !note_line.contains(MAC),
         "{note_line}"
     );
-    // A reference that is named twice is deleted once, and a tag is deleted with its manifest.
+    // A reference that is given twice is deleted once, and a tag is deleted with its manifest.
     deleting(&[&index, &index], &[&index]);
     deleting(&[&mac, &mac], &[&mac]);
     deleting(&["MAC", &mac], &[&mac, "MAC"]);
@@ -186,19 +186,19 @@ fn delete_by_digest_deletes_manifests_and_blobs() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let digest = image_layout(&home.path().join("image"));
-    let place = format!("{}/image", registry.host());
-    home.cargo_oci(["copy", "oci:image:1.0", &format!("{place}:1.0")])
+    let location = format!("{}/image", registry.host());
+    home.cargo_oci(["copy", "oci:image:1.0", &format!("{location}:1.0")])
         .succeeds();
     let (_, manifest) = registry.manifest("image", "1.0").unwrap();
     let layer = manifest["layers"][0]["digest"].as_str().unwrap();
-    let by_digest = format!("{place}@{digest}");
+    let by_digest = format!("{location}@{digest}");
     home.cargo_oci(["delete", &by_digest, "--yes"]).succeeds();
     assert_eq!(registry.digest("image", "1.0"), None);
-    let blob = format!("{place}@{layer}");
+    let blob = format!("{location}@{layer}");
     home.cargo_oci(["delete", "--blob", &blob, "--yes"])
         .succeeds();
     home.cargo_oci(["blob", &blob]).fails_with(4);
-    // A layout behaves in the same way.
+    // Deletion in a layout behaves in the same way.
     let blob = format!("oci:image@{layer}");
     home.cargo_oci(["delete", &format!("oci:image@{digest}"), "--yes"])
         .succeeds();
@@ -208,35 +208,35 @@ fn delete_by_digest_deletes_manifests_and_blobs() {
 }
 
 #[test]
-fn unsupported_deletion_is_an_error() {
+fn unsupported_deletion_fails_and_changes_nothing() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::without_deletion(), Home::new());
     let _release = Release::push(&home, registry.host());
-    let place = format!("{}/widgets", registry.host());
+    let location = format!("{}/widgets", registry.host());
     let index = registry.digest("widgets", "1.2.3");
-    // If the registry does not support deletion, the entry of the index stays too.
+    // If the registry does not support deletion, the index keeps its entry too.
     for reference in [
-        format!("{place}:1.2.3"),
-        format!("{place}:{}", target_tag(MAC)),
-        format!("{place}@{}", index.clone().unwrap()),
+        format!("{location}:1.2.3"),
+        format!("{location}:{}", target_tag(MAC)),
+        format!("{location}@{}", index.clone().unwrap()),
     ] {
         home.cargo_oci(["delete", &reference, "--yes"])
             .fails_with(8);
     }
-    let remove = ["index", "remove", &format!("{place}:1.2.3"), MAC];
+    let remove = ["index", "remove", &format!("{location}:1.2.3"), MAC];
     home.cargo_oci(remove).fails_with(8);
     assert_eq!(registry.digest("widgets", "1.2.3"), index);
     let digest = index.unwrap();
-    let both = format!("{place}:1.2.3@{digest}");
+    let both = format!("{location}:1.2.3@{digest}");
     for arguments in [
-        &["delete", "--yes", &place][..],
+        &["delete", "--yes", &location][..],
         &["delete", "--yes", &both],
         &["delete", "--yes", "--blob", "oci:out:1"],
         &["delete", "--yes", "oci-archive:a.tar:1"],
     ] {
         home.cargo_oci(arguments.iter().copied())
             .fails_with(2)
-            .at_once();
+            .assert_no_work_started();
     }
 }
 
@@ -250,17 +250,17 @@ fn index_add_and_remove_change_entries() {
     // A missing index is created, with the tags of its targets.
     home.cargo_oci(["index", "add", &index, &of(MAC)])
         .succeeds();
-    assert_eq!(targets(&registry, "1.2.3"), [MAC]);
+    assert_eq!(targets_in_index(&registry, "1.2.3"), [MAC]);
     let outcome = home
         .cargo_oci(["index", "add", &index, &of(ARM)])
         .succeeds();
-    assert_eq!(targets(&registry, "1.2.3"), [MAC, ARM]);
+    assert_eq!(targets_in_index(&registry, "1.2.3"), [MAC, ARM]);
     assert_eq!(
         outcome.printed_digest(),
         digest(&home, "oci:out/widgets:1.2.3"),
         "the same manifests give the same index"
     );
-    // A released target is not replaced.
+    // The manifest of a released target is replaced with `--overwrite` only.
     let other = Release::push(&home, "oci:other");
     other.push_with(&home, "oci:other", MAC, "other ones", &["--overwrite"]);
     let of_other = format!("oci:other/widgets:{}", target_tag(MAC));
@@ -275,7 +275,7 @@ fn index_add_and_remove_change_entries() {
 
     home.cargo_oci(["index", "remove", &index, "linux/arm64"])
         .succeeds();
-    assert_eq!(targets(&registry, "1.2.3"), [MAC]);
+    assert_eq!(targets_in_index(&registry, "1.2.3"), [MAC]);
     let outcome = home
         .cargo_oci(["index", "remove", &index, ARM])
         .fails_with(4);
@@ -285,18 +285,18 @@ fn index_add_and_remove_change_entries() {
     );
     let last = ["index", "remove", &index, MAC, "--message-format=json"];
     let outcome = home.cargo_oci(last).succeeds();
-    let messages = Schema::documented().check(&outcome.stdout);
+    let messages = Schema::from_documentation().validate(&outcome.stdout);
     let gone: Vec<_> = messages
         .iter()
         .filter(|message| message["reason"] == "oci-delete")
         .map(|message| &message["reference"])
         .collect();
-    let place = format!("{}/widgets", registry.host());
-    assert_eq!(gone, [&format!("{place}:{}", target_tag(MAC)), &index]);
+    let location = format!("{}/widgets", registry.host());
+    assert_eq!(gone, [&format!("{location}:{}", target_tag(MAC)), &index]);
     assert_eq!(registry.digest("widgets", "1.2.3"), None);
     home.cargo_oci(["index", "add", "oci:out/widgets", &of(MAC)])
         .fails_with(2)
-        .at_once();
+        .assert_no_work_started();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use e2e::require;
 use e2e::sources::Sources;
 
 /// Returns `HOST:PORT` of the registry under another host name, and the flags that resolve this name to the registry.
-fn named(host: &str, registry: &Registry) -> (String, [String; 3]) {
+fn resolve_as(host: &str, registry: &Registry) -> (String, [String; 3]) {
     let (address, port) = registry.host().split_once(':').expect("a host with a port");
     let flags = [
         "--plain-http".to_owned(),
@@ -26,7 +26,7 @@ fn push(home: &Home, name: &str, flags: &[String], sources: &Sources) -> Run {
 }
 
 #[track_caller]
-fn shows_no_secret(outcome: &Outcome) {
+fn assert_no_secret_shown(outcome: &Outcome) {
     for secret in [SECRET_KEY, AMAZON_PASSWORD] {
         let shown = outcome.stdout.contains(secret) || outcome.stderr.contains(secret);
         assert!(!shown, "the secret is shown: {outcome}");
@@ -38,24 +38,24 @@ fn aws_keys_authenticate_push_and_pull() {
     require!(DockerRegistry, Moto, Shellharden);
     let (aws, registry, sources) = (Aws::start(), Registry::ecr(), Sources::shellharden());
     let host = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
-    let (name, flags) = named(host, &registry);
+    let (name, flags) = resolve_as(host, &registry);
     let home = Home::new();
     let pushed = aws
         .configure(push(&home, &name, &flags, &sources))
         .succeeds();
-    shows_no_secret(&pushed);
+    assert_no_secret_shown(&pushed);
     let stored = registry.digest("acme/shellharden", &sources.target_tag());
     assert_eq!(stored, Some(pushed.printed_digest()));
     // The expiry time of the token is in the past, and the token is still used for the whole push.
     assert_eq!(aws.requests(), 1);
 
     let reference = format!("{name}/acme/shellharden:{}", sources.version());
-    let output = sources.beside("pulled");
+    let output = sources.sibling("pulled");
     let arguments = ["pull", &reference, "--output", output.to_str().unwrap()].map(str::to_owned);
     let pull = home.cargo_oci(arguments.into_iter().chain(flags));
-    shows_no_secret(&aws.configure(pull).succeeds());
+    assert_no_secret_shown(&aws.configure(pull).succeeds());
     let pulled = std::fs::read(output.join("shellharden")).unwrap();
-    assert_eq!(pulled, sources.built("shellharden"));
+    assert_eq!(pulled, sources.built_file("shellharden"));
 }
 
 #[test]
@@ -66,20 +66,20 @@ fn registry_with_similar_name_receives_no_credential() {
         "secret-registry.example",
         "123456789012.dkr.ecr.us-east-1.amazonaws.com.evil.example",
     ] {
-        let (name, flags) = named(host, &registry);
+        let (name, flags) = resolve_as(host, &registry);
         let refused = push(&Home::new(), &name, &flags, &sources);
-        shows_no_secret(&aws.configure(refused).fails_with(3));
+        assert_no_secret_shown(&aws.configure(refused).fails_with(3));
     }
     assert_eq!(aws.requests(), 0);
     assert_eq!(registry.tags("acme/shellharden"), [""; 0]);
 }
 
 #[test]
-fn missing_aws_keys_are_mentioned_in_help() {
+fn missing_aws_keys_are_named_in_hint() {
     require!(DockerRegistry, Shellharden);
     let (registry, sources) = (Registry::ecr(), Sources::shellharden());
     let host = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
-    let (name, flags) = named(host, &registry);
+    let (name, flags) = resolve_as(host, &registry);
     let refused = push(&Home::new(), &name, &flags, &sources)
         .with("AWS_EC2_METADATA_DISABLED", "true")
         .fails_with(3);
@@ -91,21 +91,21 @@ fn public_registry_push_uses_aws_token() {
     require!(DockerRegistry, Shellharden);
     let (aws, registry) = (AwsPublic::start(), Registry::ecr_public());
     let sources = Sources::shellharden();
-    let (name, flags) = named("public.ecr.aws", &registry);
+    let (name, flags) = resolve_as("public.ecr.aws", &registry);
     let home = Home::new();
-    shows_no_secret(&push(&home, &name, &flags, &sources).fails_with(3));
+    assert_no_secret_shown(&push(&home, &name, &flags, &sources).fails_with(3));
     assert_eq!(registry.tags("acme/shellharden"), [""; 0]);
 
     let pushed = aws
         .configure(push(&home, &name, &flags, &sources))
         .succeeds();
-    shows_no_secret(&pushed);
+    assert_no_secret_shown(&pushed);
     let stored = registry.digest("acme/shellharden", &sources.target_tag());
     assert_eq!(stored, Some(pushed.printed_digest()));
     assert_eq!(aws.requests(), 1);
     let tokens = registry.tokens().take();
-    let granted = tokens.iter().filter(|request| request.granted);
-    let users: Vec<_> = granted.map(|request| request.user.as_deref()).collect();
+    let is_granted = tokens.iter().filter(|request| request.is_granted);
+    let users: Vec<_> = is_granted.map(|request| request.user.as_deref()).collect();
     assert!(!users.is_empty() && users.iter().all(|user| *user == Some("AWS")));
 }
 
@@ -114,7 +114,7 @@ fn public_registry_pull_sends_no_request_to_aws() {
     require!(DockerRegistry, Shellharden);
     let (aws, registry) = (AwsPublic::start(), Registry::ecr_public());
     let sources = Sources::shellharden();
-    let (name, flags) = named("public.ecr.aws", &registry);
+    let (name, flags) = resolve_as("public.ecr.aws", &registry);
     let home = Home::new();
     aws.configure(push(&home, &name, &flags, &sources))
         .succeeds();
@@ -130,7 +130,7 @@ fn public_registry_pull_sends_no_request_to_aws() {
         let pull = if has_keys { aws.configure(pull) } else { pull };
         pull.succeeds();
         let pulled = std::fs::read(output.join("shellharden")).unwrap();
-        assert_eq!(pulled, sources.built("shellharden"));
+        assert_eq!(pulled, sources.built_file("shellharden"));
     }
     // Only the push sent a request to AWS, and all tokens of the pulls are anonymous.
     assert_eq!(aws.requests(), 1);

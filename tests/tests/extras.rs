@@ -50,7 +50,7 @@ fn push_includes_readme_license_and_crate() {
         "[package.metadata.oci]\ninclude = [\"README*\", \"LICENSE\"]\nkinds = [\"bin\"]",
     );
     let missing = push(&home, &sources, host, &["--include", "NOTICE*"]).fails_with(2);
-    assert!(missing.at_once().stderr.contains("NOTICE*"));
+    assert!(missing.assert_no_work_started().stderr.contains("NOTICE*"));
     assert!(!sources.has_build_output(), "nothing was built");
 
     push(&home, &sources, host, &["--crate"]).succeeds();
@@ -60,7 +60,7 @@ fn push_includes_readme_license_and_crate() {
         (
             name.to_owned(),
             "bin".to_owned(),
-            sha256(&sources.built(name)),
+            sha256(&sources.built_file(name)),
         )
     };
     let packaged = fs::read(&crate_file).unwrap();
@@ -98,7 +98,7 @@ fn push_includes_readme_license_and_crate() {
 }
 
 /// Returns a push of one file to a layout in the home directory, with additional flags such as `--include`.
-fn push_including(home: &Home, sources: &Sources, more: &[&str]) -> Run {
+fn push_file(home: &Home, sources: &Sources, more: &[&str]) -> Run {
     sources.write("made", "x");
     let registry = format!("oci:{}", home.path().join("out").display());
     push(
@@ -110,9 +110,9 @@ fn push_including(home: &Home, sources: &Sources, more: &[&str]) -> Run {
 }
 
 #[test]
-fn include_outside_of_the_workspace_is_refused() {
+fn include_outside_of_the_workspace_is_rejected() {
     let (home, sources) = (Home::new(), Sources::widgets());
-    fs::write(sources.beside("LICENSE"), "do\n").unwrap();
+    fs::write(sources.sibling("LICENSE"), "do\n").unwrap();
     std::os::unix::fs::symlink("/etc/hostname", sources.path().join("NOTICE")).unwrap();
     for pattern in [
         "../LICENSE",
@@ -120,8 +120,8 @@ fn include_outside_of_the_workspace_is_refused() {
         "NOTICE",
         "../../../../../../etc/hostname",
     ] {
-        let refused = push_including(&home, &sources, &["--include", pattern]);
-        let refused = refused.fails_with(2).at_once();
+        let refused = push_file(&home, &sources, &["--include", pattern]);
+        let refused = refused.fails_with(2).assert_no_work_started();
         assert!(
             refused.stderr.contains("is outside of the workspace"),
             "{refused}"
@@ -129,8 +129,8 @@ fn include_outside_of_the_workspace_is_refused() {
     }
     let track = "git init -q .. && git add Cargo.toml";
     home.bash(track).within(sources.path()).succeeds();
-    let included = push_including(&home, &sources, &["--include", "../LICENSE"]).succeeds();
-    let license = sources.beside("LICENSE").canonicalize().unwrap();
+    let included = push_file(&home, &sources, &["--include", "../LICENSE"]).succeeds();
+    let license = sources.sibling("LICENSE").canonicalize().unwrap();
     let note = format!(
         "`widgets` includes files from outside of its directory: `{}`",
         license.display()
@@ -148,7 +148,7 @@ fn included_script_keeps_its_mode() {
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     let pulled = |tag: &str, more: &[&str]| {
         let fixed = ["--include=share", "--tag", tag];
-        push_including(&home, &sources, &[&fixed, more].concat()).succeeds();
+        push_file(&home, &sources, &[&fixed, more].concat()).succeeds();
         let reference = format!("oci:out/widgets:{tag}");
         home.cargo_oci(["pull", &reference, "-o", tag]).succeeds();
         let directory = home.path().join(tag).join("share");
@@ -179,7 +179,7 @@ fn dirty_flag_is_absent_if_git_refuses_the_checkout() {
     home.bash("git init -q && git add .")
         .within(sources.path())
         .succeeds();
-    let pushed = push_including(&home, &sources, &[])
+    let pushed = push_file(&home, &sources, &[])
         .with("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
         .with("GITHUB_SHA", "0123");
     let pushed = pushed.succeeds();
@@ -221,7 +221,7 @@ fn version_tag_is_set_after_all_release_targets() {
         host_triple()
     );
     assert!(first.stderr.contains(&note), "{first}");
-    let messages = Schema::documented().check(&first.stdout);
+    let messages = Schema::from_documentation().validate(&first.stdout);
     let warned = |message: &serde_json::Value| {
         message["reason"] == "oci-warning" && message["message"] == *note
     };
@@ -277,7 +277,7 @@ fn version_tag_is_set_after_all_release_targets() {
 }
 
 #[test]
-fn other_build_tools_receive_same_flags() {
+fn cross_and_zigbuild_push_same_digest_as_cargo() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let host = registry.host();
@@ -305,7 +305,7 @@ fn other_build_tools_receive_same_flags() {
         "cargo-zigbuild",
         "shift\nset -- $(echo \"$@\" | sed 's/-gnu\\.2\\.17/-gnu/')\nexec cargo build \"$@\"\n",
     );
-    let (_, path) = e2e::testbed::toolchain().remove(0);
+    let (_, path) = e2e::testbed::toolchain_variables().remove(0);
     let path = format!("{}:{}", bin.display(), path.to_string_lossy());
     let mut digests = Vec::new();
     let old = format!("{}.2.17", host_triple());
@@ -342,16 +342,16 @@ fn other_build_tools_receive_same_flags() {
     let foreign = run.clone().with("ENGINE", "foreign").fails_with(2);
     let file = format!("`/builds/target/{}/release/", host_triple());
     let stays =
-        foreign.stderr.contains("are not on this machine") && foreign.stderr.contains(&file);
+        foreign.stderr.contains("do not exist on this machine") && foreign.stderr.contains(&file);
     assert!(stays, "{foreign}");
     let skipped = run.with("CROSS_REMOTE_SKIP_BUILD_ARTIFACTS", "1");
-    skipped.fails_with(2).at_once();
+    skipped.fails_with(2).assert_no_work_started();
     let missing = push(&home, &sources, host, &["--build-tool", "cross"]).fails_with(1);
     assert!(missing.stderr.contains("cargo install cross"), "{missing}");
 }
 
 #[test]
-fn every_verb_accepts_each_form_of_target() {
+fn every_command_accepts_each_form_of_target() {
     let (home, sources) = (Home::new(), Sources::widgets());
     sources.write("made", "x");
     sources.write(
@@ -398,7 +398,7 @@ fn every_verb_accepts_each_form_of_target() {
     let both = ["--target", OTHER, "--target", &old];
     let refused = push(&home, &sources, "oci:out", &both)
         .fails_with(2)
-        .at_once();
+        .assert_no_work_started();
     assert!(refused.stderr.contains("are both built as"), "{refused}");
 }
 
@@ -486,7 +486,10 @@ fn pushed_archive_is_readable_and_unpacked_by_pull() {
     };
     pull(&["out"]).succeeds();
     let out = home.path().join("out");
-    assert_eq!(fs::read(out.join("round")).unwrap(), sources.built("round"));
+    assert_eq!(
+        fs::read(out.join("round")).unwrap(),
+        sources.built_file("round")
+    );
     assert_eq!(
         fs::read_to_string(out.join("docs/use.md")).unwrap(),
         "use\n"
@@ -513,7 +516,7 @@ fn pushed_archive_is_readable_and_unpacked_by_pull() {
     let bin = home.path().join(".cargo/bin");
     assert_eq!(
         fs::read(bin.join("square")).unwrap(),
-        sources.built("square")
+        sources.built_file("square")
     );
     let list = home.cargo(["install", "--list"]).succeeds();
     assert!(list.stdout.contains("    round\n    square\n"), "{list}");
@@ -526,8 +529,8 @@ fn pushed_archive_is_readable_and_unpacked_by_pull() {
 fn archive_push_adds_second_tag_of_package() {
     let (home, sources) = (Home::new(), Sources::widgets());
     sources.write("made", "x");
-    let push = |place: &str| {
-        let run = home.cargo_oci(["push", "--file=round=made", place]);
+    let push = |location: &str| {
+        let run = home.cargo_oci(["push", "--file=round=made", location]);
         run.within(sources.path()).succeeds()
     };
     let first = push("oci-archive:out.tar").printed_digest();

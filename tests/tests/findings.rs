@@ -1,4 +1,4 @@
-//! JSON messages of the verbs that read, validated against their documentation.
+//! JSON messages of the commands that read, validated against `MESSAGES.md`.
 
 use std::fs;
 
@@ -9,14 +9,14 @@ use e2e::release::{ARM, MAC, Release, image_layout, target_tag};
 use e2e::require;
 use serde_json::{Value, json};
 
-/// Runs a command. Returns its JSON messages after validation against the documentation.
-fn messages(home: &Home, line: &[&str]) -> Vec<Value> {
+/// Runs a command. Returns its JSON messages after validation against `MESSAGES.md`.
+fn run_for_messages(home: &Home, line: &[&str]) -> Vec<Value> {
     let arguments = line.iter().copied().chain(["--message-format=json"]);
     let outcome = home.cargo_oci(arguments).succeeds();
-    Schema::documented().check(&outcome.stdout)
+    Schema::from_documentation().validate(&outcome.stdout)
 }
 
-fn texts<'a>(messages: &'a [Value], field: &str) -> Vec<&'a str> {
+fn string_values<'a>(messages: &'a [Value], field: &str) -> Vec<&'a str> {
     let texts = messages.iter().map(|message| message[field].as_str());
     texts.map(|text| text.expect("a text")).collect()
 }
@@ -27,15 +27,15 @@ fn tags_and_catalog_print_objects() {
     let (registry, home) = (Registry::open(), Home::new());
     let host = registry.host();
     let _release = Release::push(&home, host);
-    let place = format!("{host}/widgets");
-    let short = messages(&home, &["tags", &place, "--semver"]);
+    let location = format!("{host}/widgets");
+    let short = run_for_messages(&home, &["tags", &location, "--semver"]);
     let expected = ["1.2.3".to_owned(), target_tag(MAC), target_tag(ARM)];
-    assert_eq!(texts(&short, "name"), expected);
-    assert_eq!(short[0]["reference"], format!("{place}:1.2.3"));
+    assert_eq!(string_values(&short, "name"), expected);
+    assert_eq!(short[0]["reference"], format!("{location}:1.2.3"));
     assert_eq!(short[0]["digest"], Value::Null);
     assert_eq!(short[0]["targets"], Value::Null);
 
-    let long = messages(&home, &["tags", &place, "--long", "--exclude=*__*"]);
+    let long = run_for_messages(&home, &["tags", &location, "--long", "--exclude=*__*"]);
     assert_eq!(long.len(), 1);
     let index = registry.digest("widgets", "1.2.3").unwrap();
     assert_eq!(long[0]["digest"], index);
@@ -43,20 +43,23 @@ fn tags_and_catalog_print_objects() {
     assert_eq!(long[0]["platforms"], json!(["darwin/arm64", "linux/arm64"]));
     assert!(long[0]["size"].as_u64().unwrap() > 0);
 
-    let catalog = messages(&home, &["catalog", host]);
-    assert_eq!(texts(&catalog, "reference"), [place.as_str()]);
-    assert_eq!(texts(&catalog, "name"), ["widgets"]);
+    let catalog = run_for_messages(&home, &["catalog", host]);
+    assert_eq!(string_values(&catalog, "reference"), [location.as_str()]);
+    assert_eq!(string_values(&catalog, "name"), ["widgets"]);
     let _here = Release::push(&home, "oci:out/team");
-    let layouts = messages(&home, &["catalog", "oci:out"]);
-    assert_eq!(texts(&layouts, "name"), ["team/widgets"]);
-    assert_eq!(texts(&layouts, "reference"), ["oci:out/team/widgets"]);
+    let layouts = run_for_messages(&home, &["catalog", "oci:out"]);
+    assert_eq!(string_values(&layouts, "name"), ["team/widgets"]);
+    assert_eq!(
+        string_values(&layouts, "reference"),
+        ["oci:out/team/widgets"]
+    );
 }
 
 #[test]
 fn inspect_prints_object_with_all_targets_and_files() {
     let home = Home::new();
     let _release = Release::push(&home, "oci:out");
-    let page = messages(&home, &["inspect", "oci:out/widgets"]);
+    let page = run_for_messages(&home, &["inspect", "oci:out/widgets"]);
     let [page] = &page[..] else {
         panic!("one page: {page:?}");
     };
@@ -66,7 +69,7 @@ fn inspect_prints_object_with_all_targets_and_files() {
     );
     assert_eq!(page["licenses"], "MIT");
     let targets = page["targets"].as_array().unwrap();
-    assert_eq!(texts(targets, "target"), [MAC, ARM]);
+    assert_eq!(string_values(targets, "target"), [MAC, ARM]);
     assert_eq!(targets[1]["platform"], "linux/arm64");
     assert_eq!(targets[1]["exists"], true);
     let file = &targets[0]["files"][0];
@@ -77,7 +80,7 @@ fn inspect_prints_object_with_all_targets_and_files() {
     assert_eq!(file["digest"], e2e::sha256(b"round ones"));
     // An image that is not a package has only some of the fields.
     let digest = image_layout(&home.path().join("image"));
-    let image = messages(&home, &["inspect", "oci:image:1.0"]);
+    let image = run_for_messages(&home, &["inspect", "oci:image:1.0"]);
     assert_eq!(image[0]["name"], Value::Null);
     assert_eq!(image[0]["digest"], digest);
     assert_eq!(image[0]["targets"][0]["files"].as_array().unwrap().len(), 2);
@@ -95,9 +98,9 @@ fn referrers_messages_name_their_subject() {
         .succeeds();
     home.cargo_oci(["attach", first.last_line(), "b.sarif"])
         .succeeds();
-    let found = messages(&home, &["referrers", subject]);
+    let found = run_for_messages(&home, &["referrers", subject]);
     assert_eq!(
-        texts(&found, "artifact-type"),
+        string_values(&found, "artifact-type"),
         ["application/spdx+json", "application/sarif+json"]
     );
     assert_eq!(found[0]["reference"], first.last_line());
@@ -114,8 +117,11 @@ fn verify_messages_contain_results_and_differences() {
     home.cargo_oci(["pull", reference, "--target", MAC, "-o", "pulled"])
         .succeeds();
     let verify = ["verify", reference, "pulled", "--target", MAC];
-    let good = messages(&home, &verify);
-    assert_eq!(texts(&good, "reason"), ["oci-comparison", "oci-finished"]);
+    let good = run_for_messages(&home, &verify);
+    assert_eq!(
+        string_values(&good, "reason"),
+        ["oci-comparison", "oci-finished"]
+    );
     assert_eq!(
         (&good[0]["name"], &good[0]["action"]),
         (&json!("round"), &json!("same"))
@@ -124,8 +130,11 @@ fn verify_messages_contain_results_and_differences() {
     fs::write(home.path().join("pulled/round"), "others").unwrap();
     let json = verify.iter().copied().chain(["--message-format=json"]);
     let other = home.cargo_oci(json).fails_with(7);
-    let other = Schema::documented().check(&other.stdout);
-    assert_eq!(texts(&other, "reason"), ["oci-comparison", "oci-error"]);
+    let other = Schema::from_documentation().validate(&other.stdout);
+    assert_eq!(
+        string_values(&other, "reason"),
+        ["oci-comparison", "oci-error"]
+    );
     assert_eq!(other[0]["action"], "other");
 
     let digest = e2e::sha256(b"round ones");
@@ -134,8 +143,8 @@ fn verify_messages_contain_results_and_differences() {
     fs::write(blob, "round 0nes").unwrap();
     let broken = home.cargo_oci(["verify", reference, "--message-format=json"]);
     let broken = broken.fails_with(7);
-    let broken = Schema::documented().check(&broken.stdout);
-    assert_eq!(texts(&broken, "reason"), ["oci-wrong", "oci-error"]);
+    let broken = Schema::from_documentation().validate(&broken.stdout);
+    assert_eq!(string_values(&broken, "reason"), ["oci-wrong", "oci-error"]);
     assert_eq!(broken[0]["digest"], digest);
     assert_eq!(broken[1]["code"], 7);
 }

@@ -18,25 +18,25 @@ use hyper::{Method, Request};
 use serde_json::Value;
 
 /// Sends a request with an `Authorization` header field. Returns the status.
-fn status(url: &str, authorization: &str) -> u16 {
+fn status_with_authorization(url: &str, authorization: &str) -> u16 {
     let request = Request::get(url).header("Authorization", authorization);
-    loopback::send(request.body("").expect("it is well formed"))
+    loopback::send(request.body("").expect("the request is well formed"))
         .status()
         .as_u16()
 }
 
-fn basic(user: &str, password: &str) -> String {
+fn basic_authorization(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
 /// Uploads a blob with a POST request and a PUT request to the returned `Location`.
-fn upload(host: &str, repository: &str, bytes: &'static str) {
+fn upload_blob(host: &str, repository: &str, bytes: &'static str) {
     let start = Request::post(format!("http://{host}/v2/{repository}/blobs/uploads/"));
-    let started = loopback::send(start.body("").expect("it is well formed"));
+    let started = loopback::send(start.body("").expect("the request is well formed"));
     assert_eq!(started.status(), 202);
     let location = started.headers()["Location"]
         .to_str()
-        .expect("it is well formed");
+        .expect("the request is well formed");
     assert!(
         location.starts_with(&format!("http://{host}/")),
         "{location}"
@@ -44,7 +44,7 @@ fn upload(host: &str, repository: &str, bytes: &'static str) {
     let digest = sha256(bytes.as_bytes());
     let finish = Request::put(format!("{location}&digest={digest}"));
     assert_eq!(
-        loopback::send(finish.body(bytes).expect("it is well formed")).status(),
+        loopback::send(finish.body(bytes).expect("the request is well formed")).status(),
         201
     );
 }
@@ -87,8 +87,14 @@ fn basic_authentication_is_required_and_checked() {
             .unwrap()
             .starts_with("Basic")
     );
-    assert_eq!(status(&url, &basic(USER, "wrong")), 401);
-    assert_eq!(status(&url, &basic(USER, PASSWORD)), 200);
+    assert_eq!(
+        status_with_authorization(&url, &basic_authorization(USER, "wrong")),
+        401
+    );
+    assert_eq!(
+        status_with_authorization(&url, &basic_authorization(USER, PASSWORD)),
+        200
+    );
     assert_eq!(registry.request(Method::GET, "/v2/").status(), 200);
 }
 
@@ -113,34 +119,45 @@ fn token_allows_requested_scope_only() {
     let ask = |authorization: &str, scope: &str| {
         let url = format!("{realm}?service=registry.testbed&scope={scope}");
         let request = Request::get(url).header("Authorization", authorization);
-        let answer = loopback::send(request.body("").unwrap());
-        let document: Value = serde_json::from_slice(answer.body()).unwrap();
+        let response = loopback::send(request.body("").unwrap());
+        let document: Value = serde_json::from_slice(response.body()).unwrap();
         document["token"]
             .as_str()
             .map(|token| format!("Bearer {token}"))
     };
     assert_eq!(
-        ask(&basic(USER, "wrong"), "repository:acme/widgets:pull"),
+        ask(
+            &basic_authorization(USER, "wrong"),
+            "repository:acme/widgets:pull"
+        ),
         None
     );
-    let token = ask(&basic(USER, PASSWORD), "repository:acme/widgets:pull").unwrap();
+    let token = ask(
+        &basic_authorization(USER, PASSWORD),
+        "repository:acme/widgets:pull",
+    )
+    .unwrap();
     // 404 means that the token was accepted and the repository does not exist yet.
-    assert_eq!(status(&tags, &token), 404);
-    let other = ask(&basic(USER, PASSWORD), "repository:acme/gadgets:pull").unwrap();
-    assert_eq!(status(&tags, &other), 401);
+    assert_eq!(status_with_authorization(&tags, &token), 404);
+    let other = ask(
+        &basic_authorization(USER, PASSWORD),
+        "repository:acme/gadgets:pull",
+    )
+    .unwrap();
+    assert_eq!(status_with_authorization(&tags, &other), 401);
 
     let requests = registry.tokens().take();
-    let granted: Vec<_> = requests.iter().map(|request| request.granted).collect();
-    assert_eq!(granted, [false, true, true]);
+    let is_granted: Vec<_> = requests.iter().map(|request| request.is_granted).collect();
+    assert_eq!(is_granted, [false, true, true]);
     assert_eq!(requests[2].scopes, ["repository:acme/gadgets:pull"]);
     assert_eq!(requests[2].user.as_deref(), Some(USER));
 }
 
 #[test]
-fn token_is_issued_by_post_and_anonymously() {
+fn token_is_issued_for_post_and_anonymous_get() {
     require!(DockerRegistry);
     let policy = TokenPolicy {
-        anonymous_pull: true,
+        allows_anonymous_pull: true,
         ..TokenPolicy::default()
     };
     let registry = Registry::with_tokens(policy);
@@ -149,9 +166,9 @@ fn token_is_issued_by_post_and_anonymously() {
         let request = Request::post(&realm)
             .header("Content-Type", "application/x-www-form-urlencoded")
             .body(form);
-        let answer = loopback::send(request.unwrap());
-        assert_eq!(answer.status(), 200);
-        let document: Value = serde_json::from_slice(answer.body()).unwrap();
+        let response = loopback::send(request.unwrap());
+        assert_eq!(response.status(), 200);
+        let document: Value = serde_json::from_slice(response.body()).unwrap();
         format!("Bearer {}", document["access_token"].as_str().unwrap())
     };
     let scope = "scope=repository%3Aacme%2Fwidgets%3Apull%2Cpush";
@@ -167,7 +184,7 @@ fn token_is_issued_by_post_and_anonymously() {
     let anonymous = post(scope.to_owned());
     assert_eq!(start(&anonymous), 401);
     let tags = format!("http://{}/v2/acme/widgets/tags/list", registry.host());
-    assert_eq!(status(&tags, &anonymous), 404);
+    assert_eq!(status_with_authorization(&tags, &anonymous), 404);
 }
 
 #[test]
@@ -182,7 +199,7 @@ fn token_expires_at_its_expiry_time() {
     let tags = format!("http://{}/v2/acme/widgets/tags/list", registry.host());
     // The registry compares whole seconds and refuses tokens *after* their expiry time.
     let over = std::time::Instant::now() + Duration::from_secs(5);
-    while status(&tags, &format!("Bearer {token}")) != 401 {
+    while status_with_authorization(&tags, &format!("Bearer {token}")) != 401 {
         assert!(
             std::time::Instant::now() < over,
             "the token still opens the registry"
@@ -191,34 +208,38 @@ fn token_expires_at_its_expiry_time() {
 }
 
 #[test]
-fn recorder_records_requests_and_rewrites_locations() {
+fn recorder_records_every_request_of_an_upload() {
     require!(DockerRegistry);
     let registry = Registry::open();
-    let recorder = Recorder::before(registry.host());
-    upload(&recorder.host(), "acme/widgets", "some bytes");
+    let recorder = Recorder::start(registry.host());
+    upload_blob(&recorder.host(), "acme/widgets", "some bytes");
     let requests = recorder.take();
     let methods: Vec<_> = requests
         .iter()
         .map(|it| (it.method.as_str(), it.status))
         .collect();
     assert_eq!(methods, [("POST", 202), ("PUT", 201)]);
-    assert!(requests.iter().all(e2e::recorder::Recorded::writes));
+    assert!(
+        requests
+            .iter()
+            .all(e2e::recorder::RecordedRequest::is_write)
+    );
 
     let digest = sha256(b"some bytes");
     let head = Request::head(format!(
         "http://{}/v2/acme/widgets/blobs/{digest}",
         recorder.host()
     ));
-    let answer = loopback::send(head.body("").unwrap());
-    assert_eq!(answer.headers()["Content-Length"], "10");
+    let response = loopback::send(head.body("").unwrap());
+    assert_eq!(response.headers()["Content-Length"], "10");
     assert_eq!(recorder.take().len(), 1);
     assert_eq!(&registry.blob("acme/widgets", &digest)[..], b"some bytes");
 }
 
 #[test]
 fn recorder_without_server_returns_bad_gateway() {
-    let unreachable = loopback::DeadHost::new();
-    let recorder = Recorder::before(unreachable.host());
+    let unreachable = loopback::ClosedPort::new();
+    let recorder = Recorder::start(unreachable.host());
     assert_eq!(
         loopback::get(&format!("http://{}/v2/", recorder.host())).status(),
         502
@@ -301,7 +322,7 @@ fn layout_with_unreferenced_blob_is_rejected() {
 }
 
 #[test]
-fn sources_are_a_separate_workspace() {
+fn sources_are_outside_of_any_workspace() {
     require!(Shellharden);
     let sources = Sources::shellharden_in("somewhere/else");
     assert!(!sources.has_build_output());

@@ -1,9 +1,9 @@
-//! Verbs that read: `inspect`, `manifest`, `config`, `blob`, `tags`, `catalog`, `referrers`, `verify`, `export`.
+//! Commands that read: `inspect`, `manifest`, `config`, `blob`, `tags`, `catalog`, `referrers`, `verify`, `export`.
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
 
-use e2e::loopback::DeadHost;
+use e2e::loopback::ClosedPort;
 use e2e::program::Home;
 use e2e::registry::Registry;
 use e2e::release::{ARM, MAC, Release, image_layout, target_tag};
@@ -19,13 +19,13 @@ fn inspect_prints_release() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, registry.host());
-    let place = format!("{}/widgets", registry.host());
+    let location = format!("{}/widgets", registry.host());
     let digest = registry.digest("widgets", "1.2.3").unwrap();
-    let shown = home.cargo_oci(["inspect", &place]).succeeds().stdout;
+    let shown = home.cargo_oci(["inspect", &location]).succeeds().stdout;
     let lines: Vec<_> = shown.lines().collect();
     assert_eq!(lines[..2], ["widgets 1.2.3", "Round ones and square ones"]);
     assert!(
-        lines.contains(&&*format!("reference  {place}@{digest}")),
+        lines.contains(&&*format!("reference  {location}@{digest}")),
         "{shown}"
     );
     assert!(lines.contains(&"licenses   MIT"), "{shown}");
@@ -37,11 +37,11 @@ fn inspect_prints_release() {
     let file = e2e::sha256(b"round ones");
     assert!(shown.contains(&file), "{shown}");
     let one = home
-        .cargo_oci(["inspect", &place, "--target", ARM])
+        .cargo_oci(["inspect", &location, "--target", ARM])
         .succeeds()
         .stdout;
     assert!(!one.contains(&file), "{one}");
-    // An image that is not a package.
+    // Inspects an image that is not a package.
     let digest = image_layout(&home.path().join("image"));
     let shown = home.cargo_oci(["inspect", "oci:image:1.0"]).succeeds();
     assert!(shown.stdout.contains("linux/amd64"), "{shown}");
@@ -53,8 +53,8 @@ fn manifest_config_and_blob_print_exact_bytes() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let release = Release::push(&home, registry.host());
-    let place = format!("{}/widgets", registry.host());
-    let version = format!("{place}:1.2.3");
+    let location = format!("{}/widgets", registry.host());
+    let version = format!("{location}:1.2.3");
     let raw = home.cargo_oci(["manifest", &version, "--raw"]).succeeds();
     let digest = registry.digest("widgets", "1.2.3").unwrap();
     assert_eq!(e2e::sha256(raw.stdout.as_bytes()), digest);
@@ -75,15 +75,17 @@ fn manifest_config_and_blob_print_exact_bytes() {
     home.cargo_oci(["config", &version]).fails_with(2);
 
     let layer = manifest["layers"][0]["digest"].as_str().unwrap();
-    let blob = format!("{place}@{layer}");
+    let blob = format!("{location}@{layer}");
     let bytes = home.cargo_oci(["blob", &blob]).succeeds();
     assert_eq!(bytes.stdout, "round ones");
     home.cargo_oci(["blob", &blob, "--output", "round"])
         .succeeds();
     assert_eq!(fs::read(home.path().join("round")).unwrap(), b"round ones");
-    home.cargo_oci(["blob", &version]).fails_with(2).at_once();
+    home.cargo_oci(["blob", &version])
+        .fails_with(2)
+        .assert_no_work_started();
     let outcome = home
-        .cargo_oci(["blob", &format!("{place}@{digest}")])
+        .cargo_oci(["blob", &format!("{location}@{digest}")])
         .fails_with(4);
     assert!(outcome.stderr.contains("cargo oci manifest"), "{outcome}");
 
@@ -107,12 +109,12 @@ fn tags_and_catalog_are_ordered_and_filtered() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, registry.host());
-    let place = format!("{}/widgets", registry.host());
-    let of_mac = format!("{place}:{}", target_tag(MAC));
+    let location = format!("{}/widgets", registry.host());
+    let of_mac = format!("{location}:{}", target_tag(MAC));
     home.cargo_oci(["tag", &of_mac, "latest", "1.10.0", "1.9.0", "1.10.0-rc.1"])
         .succeeds();
     let tags = |flags: &[&str]| {
-        let arguments = ["tags", &place].into_iter().chain(flags.iter().copied());
+        let arguments = ["tags", &location].into_iter().chain(flags.iter().copied());
         let shown = home.cargo_oci(arguments).succeeds().stdout;
         shown.lines().map(str::to_owned).collect::<Vec<_>>()
     };
@@ -144,21 +146,21 @@ fn tags_and_catalog_are_ordered_and_filtered() {
     assert!(long.len() == 1 && long[0].contains(&mac), "{long:?}");
 
     let copy = format!("{}/team-a/tools/widgets", registry.host());
-    home.cargo_oci(["copy", &format!("{place}:1.2.3"), &copy])
+    home.cargo_oci(["copy", &format!("{location}:1.2.3"), &copy])
         .succeeds();
     let catalog = |flags: &[&str]| {
         let arguments = ["catalog", registry.host()].into_iter();
         let arguments = arguments.chain(flags.iter().copied());
         home.cargo_oci(arguments).succeeds().stdout
     };
-    assert_eq!(catalog(&[]), format!("{copy}\n{place}\n"));
+    assert_eq!(catalog(&[]), format!("{copy}\n{location}\n"));
     assert_eq!(catalog(&["--include", "team-a/*"]), format!("{copy}\n"));
-    assert_eq!(catalog(&["--exclude", "team-a/*"]), format!("{place}\n"));
+    assert_eq!(catalog(&["--exclude", "team-a/*"]), format!("{location}\n"));
 
     // A directory of layouts also works as a registry.
     for name in ["team-a/tools", "widgets"] {
         let layout = format!("oci:out/{name}");
-        home.cargo_oci(["copy", &format!("{place}:1.2.3"), &layout])
+        home.cargo_oci(["copy", &format!("{location}:1.2.3"), &layout])
             .succeeds();
     }
     let shown = home.cargo_oci(["catalog", "oci:out"]).succeeds().stdout;
@@ -175,15 +177,15 @@ fn attached_files_are_listed_as_tree_of_referrers() {
     let _release = Release::push(&home, registry.host());
     fs::write(home.path().join("widgets.spdx.json"), "{\"spdx\":1}").unwrap();
     fs::write(home.path().join("signature"), "signed").unwrap();
-    for place in [
+    for location in [
         format!("{}/widgets", registry.host()),
         "oci:out/widgets".into(),
     ] {
-        if place.starts_with("oci:") {
+        if location.starts_with("oci:") {
             let from = format!("{}/widgets:1.2.3", registry.host());
-            home.cargo_oci(["copy", &from, &place]).succeeds();
+            home.cargo_oci(["copy", &from, &location]).succeeds();
         }
-        let version = format!("{place}:1.2.3");
+        let version = format!("{location}:1.2.3");
         let attach = |reference: &str, more: &[&str]| {
             let arguments = ["attach", reference].into_iter();
             let arguments = arguments.chain(more.iter().copied());
@@ -202,14 +204,14 @@ fn attached_files_are_listed_as_tree_of_referrers() {
             "application/vnd.acme.signature",
             "signature",
         ];
-        let on_list = attach(&format!("{place}@{list}"), &signature).printed_digest();
+        let on_list = attach(&format!("{location}@{list}"), &signature).printed_digest();
         let on_index = attach(&version, &signature).printed_digest();
         let on_mac = attach(&version, &[&signature[..], &["--target", MAC]].concat());
 
         let shown = home.cargo_oci(["referrers", &version]).succeeds().stdout;
         let lines: Vec<_> = shown.lines().collect();
         let index = registry.digest("widgets", "1.2.3").unwrap();
-        assert_eq!(lines[0], format!("{place}@{index}"));
+        assert_eq!(lines[0], format!("{location}@{index}"));
         assert_eq!(lines.len(), 4, "{shown}");
         let line_of_list = lines
             .iter()
@@ -230,7 +232,7 @@ fn attached_files_are_listed_as_tree_of_referrers() {
         // Pulls the attached file again.
         let pull = [
             "pull",
-            &format!("{place}@{list}"),
+            &format!("{location}@{list}"),
             "-o",
             "pulled",
             "--force",
@@ -241,10 +243,10 @@ fn attached_files_are_listed_as_tree_of_referrers() {
     }
     home.cargo_oci(["attach", "oci:out/widgets:1.2.3", "signature"])
         .fails_with(2)
-        .at_once();
+        .assert_no_work_started();
     home.cargo_oci(["attach", "oci:out/widgets", "widgets.spdx.json"])
         .fails_with(2)
-        .at_once();
+        .assert_no_work_started();
 }
 
 #[test]
@@ -304,9 +306,9 @@ fn export_writes_root_filesystem() {
     fs::write(home.path().join("root.tar"), "mine").unwrap();
     let unreachable =
         "127.0.0.1:1/image@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    for verb in ["export", "blob"] {
-        let refused = home.cargo_oci([verb, unreachable, "--output", "root.tar"]);
-        let refused = refused.fails_with(5).at_once();
+    for command in ["export", "blob"] {
+        let refused = home.cargo_oci([command, unreachable, "--output", "root.tar"]);
+        let refused = refused.fails_with(5).assert_no_work_started();
         assert!(refused.stderr.contains("--force"), "{refused}");
     }
     assert_eq!(fs::read(home.path().join("root.tar")).unwrap(), b"mine");
@@ -332,7 +334,7 @@ fn export_writes_root_filesystem() {
 }
 
 #[test]
-fn output_to_named_pipe_is_written_to_pipe() {
+fn output_to_named_pipe_does_not_replace_the_pipe() {
     let home = Home::new();
     let _digest = image_layout(&home.path().join("image"));
     let pipe = home.path().join("pipe");
@@ -358,7 +360,7 @@ fn output_to_named_pipe_is_written_to_pipe() {
 }
 
 #[test]
-fn failures_have_documented_exit_codes() {
+fn failures_exit_with_documented_codes() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, registry.host());
@@ -386,7 +388,7 @@ fn failures_have_documented_exit_codes() {
         assert_eq!(code(arguments), 3, "{arguments:?}");
     }
     let absent = format!("{}/widgets:9.9.9", registry.host());
-    for verb in [
+    for command in [
         "inspect",
         "manifest",
         "config",
@@ -394,23 +396,23 @@ fn failures_have_documented_exit_codes() {
         "verify",
         "export",
     ] {
-        let outcome = home.cargo_oci([verb, &absent]).fails_with(4);
+        let outcome = home.cargo_oci([command, &absent]).fails_with(4);
         assert!(outcome.stderr.contains("cargo oci tags"), "{outcome}");
     }
     home.cargo_oci(["copy", &absent, "oci:copy"]).fails_with(4);
     home.cargo_oci(["copy", &absent, &format!("{}/copy", registry.host())])
         .fails_with(4);
-    let unreachable = DeadHost::new();
+    let unreachable = ClosedPort::new();
     let dead = format!("{}/widgets:1.2.3", unreachable.host());
     assert_eq!(code(&["--retries", "0", "copy", &version, &dead]), 6);
     assert_eq!(code(&["--retries", "0", "inspect", &dead]), 6);
 }
 
 #[test]
-fn every_verb_uses_credentials() {
+fn every_command_uses_credentials() {
     require!(DockerRegistry);
     let registry = Registry::with_tokens(TokenPolicy::default());
-    let home = Home::of_user(registry.host());
+    let home = Home::for_user(registry.host());
     let _release = Release::push(&home, registry.host());
     let version = format!("{}/widgets:1.2.3", registry.host());
     let copy = format!("{}/copy", registry.host());
@@ -427,7 +429,7 @@ fn every_verb_uses_credentials() {
 }
 
 #[test]
-fn attached_file_that_is_not_listed_is_noted() {
+fn attached_file_missing_in_referrers_is_noted() {
     let registry = FakeRegistry::start_with(Switches::default(), |request, _, _| {
         let list = Response::new(200)
             .header("Content-Type", "application/vnd.oci.image.index.v1+json")
@@ -436,30 +438,32 @@ fn attached_file_that_is_not_listed_is_noted() {
     });
     let home = Home::new();
     let image = image_layout(&home.path().join("image"));
-    let place = format!("{}/acme/widgets", registry.server.host());
-    let tagged = format!("{place}:1.0");
+    let location = format!("{}/acme/widgets", registry.server.host());
+    let tagged = format!("{location}:1.0");
     home.cargo_oci(["copy", "oci:image:1.0", &tagged])
         .succeeds();
     fs::write(home.path().join("a.spdx.json"), "{}").unwrap();
     let attached = home
         .cargo_oci(["attach", &tagged, "a.spdx.json"])
         .succeeds();
-    let name = format!("{place}@{}", attached.printed_digest());
+    let name = format!("{location}@{}", attached.printed_digest());
     let note = format!(
         "note: the registry accepted `{name}`, but does not list it as a referrer of {image}\n"
     );
     assert!(attached.stderr.contains(&note), "{attached}");
     let fallback = image.replace(':', "-");
-    assert_eq!(registry.tagged(&fallback), None);
+    assert_eq!(registry.tagged_manifest(&fallback), None);
 }
 
 #[test]
 fn closed_plain_http_connection_hints_at_tls() {
     let server = TcpServer::start(|stream, _| async move { drop(stream) });
-    let place = format!("{}/acme/widgets", server.host());
+    let location = format!("{}/acme/widgets", server.host());
     let home = Home::new();
-    let tags = home.cargo_oci(["tags", &place, "--retries", "0"]).outcome();
-    let help = "help: the server may expect TLS on this port: pass `--plain-http=false`\n";
+    let tags = home
+        .cargo_oci(["tags", &location, "--retries", "0"])
+        .outcome();
+    let help = "help: pass `--plain-http=false` if the server expects TLS on this port\n";
     assert!(tags.stderr.ends_with(help), "{tags}");
 }
 
@@ -473,14 +477,14 @@ fn invalid_names_are_omitted_with_one_note() {
         })
     });
     let (home, host) = (Home::new(), server.host());
-    let place = format!("{host}/acme/some");
-    let tags = home.cargo_oci(["tags", &place]).succeeds();
+    let location = format!("{host}/acme/some");
+    let tags = home.cargo_oci(["tags", &location]).succeeds();
     assert_eq!(tags.stdout, "1.0.0\n");
     let note =
-        format!("note: 2 names listed by `{place}` are not valid and left out: `<none>`, `a b`\n");
+        format!("note: 2 names listed by `{location}` are invalid and omitted: `<none>`, `a b`\n");
     assert_eq!(tags.stderr, note);
     let catalog = home.cargo_oci(["catalog", &host]).succeeds();
-    assert_eq!(catalog.stdout, format!("{place}\n"));
-    let note = format!("note: 1 name listed by `{host}` is not valid and left out: `Acme`\n");
+    assert_eq!(catalog.stdout, format!("{location}\n"));
+    let note = format!("note: 1 name listed by `{host}` is invalid and omitted: `Acme`\n");
     assert_eq!(catalog.stderr, note);
 }

@@ -12,17 +12,17 @@ use e2e::sources::{Sources, host_triple};
 use serde_json::Value;
 
 /// Returns the script that is the program of a release. It prints its version.
-fn script(version: &str) -> String {
+fn version_script(version: &str) -> String {
     format!("#!/bin/sh\necho round {version}\n")
 }
 
 /// Publishes a release for one target, whose programs are scripts.
-fn release(home: &Home, host: &str, version: &str, target: &str, programs: &[&str]) {
+fn publish_release(home: &Home, host: &str, version: &str, target: &str, programs: &[&str]) {
     let sources = Sources::widgets();
     let manifest = fs::read_to_string(sources.path().join("Cargo.toml"));
     let manifest = manifest.expect("a manifest");
     sources.write("Cargo.toml", &manifest.replace("1.2.3", version));
-    sources.write("made", &script(version));
+    sources.write("made", &version_script(version));
     let files = programs
         .iter()
         .map(|program| format!("--file={program}=made"));
@@ -31,13 +31,13 @@ fn release(home: &Home, host: &str, version: &str, target: &str, programs: &[&st
     home.cargo_oci(arguments).within(sources.path()).succeeds();
 }
 
-fn bin(home: &Home, program: &str) -> PathBuf {
+fn installed_program(home: &Home, program: &str) -> PathBuf {
     home.path().join(".cargo/bin").join(program)
 }
 
 /// Returns the output of an installed program.
-fn output(home: &Home, program: &str) -> String {
-    let path = bin(home, program);
+fn program_output(home: &Home, program: &str) -> String {
+    let path = installed_program(home, program);
     let metadata = fs::metadata(&path).expect("it is installed");
     let mode = metadata.permissions().mode();
     assert_eq!(mode & 0o111, 0o111, "it may be run");
@@ -46,7 +46,7 @@ fn output(home: &Home, program: &str) -> String {
     String::from_utf8(output.stdout).expect("it prints text")
 }
 
-fn list(home: &Home) -> String {
+fn list_installed(home: &Home) -> String {
     home.cargo(["install", "--list"]).succeeds().stdout
 }
 
@@ -60,13 +60,13 @@ fn install_selects_highest_release_and_records_it_for_cargo() {
     let (registry, home) = (Registry::open(), Home::new());
     let (host, target) = (registry.host(), host_triple());
     for version in ["1.9.0", "1.10.0", "2.0.0-rc.1"] {
-        release(&home, host, version, target, &["round", "square"]);
+        publish_release(&home, host, version, target, &["round", "square"]);
     }
     let repository = format!("{host}/widgets");
     let source = format!("registry+oci://{repository}");
 
     let installed = install(&home, &[&repository]).succeeds();
-    assert_eq!(output(&home, "round"), "round 1.10.0\n");
+    assert_eq!(program_output(&home, "round"), "round 1.10.0\n");
     let digest = registry
         .digest("widgets", &format!("1.10.0__{target}"))
         .unwrap();
@@ -74,7 +74,7 @@ fn install_selects_highest_release_and_records_it_for_cargo() {
     assert!(installed.stderr.contains("to your PATH"), "{installed}");
     let expected =
         format!("widgets v1.10.0 (registry `oci://{repository}`):\n    round\n    square\n");
-    assert_eq!(list(&home), expected);
+    assert_eq!(list_installed(&home), expected);
     let details = fs::read_to_string(home.path().join(".cargo/.crates2.json")).unwrap();
     let details: Value = serde_json::from_str(&details).unwrap();
     let details = &details["installs"][format!("widgets 1.10.0 ({source})")];
@@ -93,11 +93,11 @@ fn install_selects_highest_release_and_records_it_for_cargo() {
         ("^1", "1.10.0"),
     ] {
         install(&home, &[&repository, "--version", requirement]).succeeds();
-        assert_eq!(output(&home, "round"), format!("round {version}\n"));
+        assert_eq!(program_output(&home, "round"), format!("round {version}\n"));
         assert!(
-            list(&home).starts_with(&format!("widgets v{version} ")),
+            list_installed(&home).starts_with(&format!("widgets v{version} ")),
             "{}",
-            list(&home)
+            list_installed(&home)
         );
     }
     install(&home, &[&repository, "--version", "^3"]).fails_with(4);
@@ -105,8 +105,10 @@ fn install_selects_highest_release_and_records_it_for_cargo() {
 
     // `cargo uninstall` and `cargo oci uninstall` both remove the programs.
     home.cargo(["uninstall", "widgets"]).succeeds();
-    assert!(!bin(&home, "round").exists() && !bin(&home, "square").exists());
-    assert_eq!(list(&home), "");
+    assert!(
+        !installed_program(&home, "round").exists() && !installed_program(&home, "square").exists()
+    );
+    assert_eq!(list_installed(&home), "");
     install(&home, &[&format!("{repository}:1.9.0")]).succeeds();
     // A package name is not a repository. The hint names the repository of the installed package.
     let named = home.cargo_oci(["uninstall", "widgets"]).fails_with(2);
@@ -121,21 +123,23 @@ fn install_selects_highest_release_and_records_it_for_cargo() {
         "{other}"
     );
     let removed = home.cargo_oci(["uninstall", &repository, "--message-format=json"]);
-    let messages = Schema::documented().check(&removed.succeeds().stdout);
+    let messages = Schema::from_documentation().validate(&removed.succeeds().stdout);
     let gone: Vec<_> = messages.iter().map(|message| &message["path"]).collect();
     assert_eq!(
         gone,
         [
-            &bin(&home, "round").to_str().unwrap(),
-            &bin(&home, "square").to_str().unwrap()
+            &installed_program(&home, "round").to_str().unwrap(),
+            &installed_program(&home, "square").to_str().unwrap()
         ]
     );
     assert_eq!(
         (&messages[0]["package"], &messages[0]["version"]),
         (&"widgets".into(), &"1.9.0".into())
     );
-    assert!(!bin(&home, "round").exists() && !bin(&home, "square").exists());
-    assert_eq!(list(&home), "");
+    assert!(
+        !installed_program(&home, "round").exists() && !installed_program(&home, "square").exists()
+    );
+    assert_eq!(list_installed(&home), "");
     home.cargo_oci(["uninstall", &repository]).fails_with(4);
     let unknown = home.cargo_oci(["uninstall", "widgets"]).fails_with(2);
     assert!(
@@ -149,8 +153,8 @@ fn install_does_not_replace_other_programs_without_force() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let (host, target) = (registry.host(), host_triple());
-    release(&home, host, "1.0.0", target, &["round", "square"]);
-    release(&home, host, "1.1.0", target, &["round"]);
+    publish_release(&home, host, "1.0.0", target, &["round", "square"]);
+    publish_release(&home, host, "1.1.0", target, &["round"]);
     let repository = format!("{host}/widgets");
 
     // A package with a program of this name, installed by cargo.
@@ -158,7 +162,7 @@ fn install_does_not_replace_other_programs_without_force() {
     home.cargo(["install", "--debug", "--bin", "round", "--path", "."])
         .within(sources.path())
         .succeeds();
-    let installed_by_cargo = fs::read(bin(&home, "round")).unwrap();
+    let installed_by_cargo = fs::read(installed_program(&home, "round")).unwrap();
     let refused = install(&home, &[&repository, "--version", "1.0.0"]).fails_with(5);
     assert!(
         refused
@@ -166,41 +170,50 @@ fn install_does_not_replace_other_programs_without_force() {
             .contains("belongs to `widgets 1.2.3 (path+file://"),
         "{refused}"
     );
-    assert_eq!(fs::read(bin(&home, "round")).unwrap(), installed_by_cargo);
-    assert!(!bin(&home, "square").exists(), "no program was installed");
-    install(&home, &[&repository, "--version", "1.0.0", "--force"]).succeeds();
-    assert_eq!(output(&home, "round"), "round 1.0.0\n");
     assert_eq!(
-        list(&home).lines().count(),
+        fs::read(installed_program(&home, "round")).unwrap(),
+        installed_by_cargo
+    );
+    assert!(
+        !installed_program(&home, "square").exists(),
+        "no program was installed"
+    );
+    install(&home, &[&repository, "--version", "1.0.0", "--force"]).succeeds();
+    assert_eq!(program_output(&home, "round"), "round 1.0.0\n");
+    assert_eq!(
+        list_installed(&home).lines().count(),
         3,
         "the other package has no record of the program: {}",
-        list(&home)
+        list_installed(&home)
     );
 
     // The next version has fewer programs.
     install(&home, &[&repository]).succeeds();
-    assert_eq!(output(&home, "round"), "round 1.1.0\n");
-    assert!(!bin(&home, "square").exists());
+    assert_eq!(program_output(&home, "round"), "round 1.1.0\n");
+    assert!(!installed_program(&home, "square").exists());
 
     // A program without an installation record.
     home.cargo_oci(["uninstall", &repository]).succeeds();
-    fs::write(bin(&home, "round"), "mine").unwrap();
+    fs::write(installed_program(&home, "round"), "mine").unwrap();
     install(&home, &[&repository]).fails_with(5);
-    assert_eq!(fs::read_to_string(bin(&home, "round")).unwrap(), "mine");
+    assert_eq!(
+        fs::read_to_string(installed_program(&home, "round")).unwrap(),
+        "mine"
+    );
 }
 
 #[test]
-fn install_refuses_programs_for_other_targets() {
+fn install_of_programs_for_other_targets_is_rejected() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let host = registry.host();
     let foreign = "s390x-unknown-linux-gnu";
-    release(&home, host, "1.0.0", foreign, &["round"]);
+    publish_release(&home, host, "1.0.0", foreign, &["round"]);
     let repository = format!("{host}/widgets");
     install(&home, &[&repository]).fails_with(4);
-    assert!(!bin(&home, "round").exists());
+    assert!(!installed_program(&home, "round").exists());
     install(&home, &[&repository, "--target", foreign]).succeeds();
-    assert_eq!(output(&home, "round"), "round 1.0.0\n");
+    assert_eq!(program_output(&home, "round"), "round 1.0.0\n");
     // A package that contains only a library cannot be installed.
     let sources = Sources::widgets();
     home.cargo_oci(["push", "--registry", host, "--kind", "cdylib"])
@@ -211,7 +224,7 @@ fn install_refuses_programs_for_other_targets() {
 }
 
 #[test]
-fn install_with_too_old_glibc_takes_static_build() {
+fn install_with_too_old_glibc_selects_static_build() {
     require!(DockerRegistry);
     let musl = host_triple().replace("-gnu", "-musl");
     if musl == host_triple() {
@@ -269,14 +282,14 @@ fn install_with_too_old_glibc_takes_static_build() {
         fully_static,
         "`install` selects the same one"
     );
-    assert_eq!(output(&home, "round"), "round\n");
+    assert_eq!(program_output(&home, "round"), "round\n");
 }
 
 #[test]
 fn install_root_is_selected_as_by_cargo() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
-    release(&home, registry.host(), "1.0.0", host_triple(), &["round"]);
+    publish_release(&home, registry.host(), "1.0.0", host_triple(), &["round"]);
     let repository = format!("{}/widgets", registry.host());
     let at = |root: &str| home.path().join(root).join("bin/round").exists();
     fs::write(
@@ -290,7 +303,7 @@ fn install_root_is_selected_as_by_cargo() {
     let run = install(&home, &[&repository, "--message-format", "json"]);
     let installed: Outcome = run.with("CARGO_INSTALL_ROOT", &root).succeeds();
     assert!(at("named"));
-    let messages = Schema::documented().check(&installed.stdout);
+    let messages = Schema::from_documentation().validate(&installed.stdout);
     let reasons: Vec<_> = messages
         .iter()
         .map(|message| message["reason"].as_str().unwrap())

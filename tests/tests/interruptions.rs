@@ -10,7 +10,7 @@ use e2e::registry::Registry;
 use e2e::require;
 use e2e::server::{Response, Server};
 use e2e::sources::Sources;
-use e2e::testbed::program;
+use e2e::testbed::program_path;
 use e2e::throttle::ThrottledProxy;
 
 /// Size of a large file in bytes.
@@ -35,7 +35,7 @@ fn write_large_file(path: &Path) {
 
 /// Returns a push of one large file as version 1.2.3 of `widgets`.
 fn push(home: &Home, sources: &Sources, host: &str) -> Run {
-    let file = sources.beside("large");
+    let file = sources.sibling("large");
     if !file.exists() {
         write_large_file(&file);
     }
@@ -44,7 +44,7 @@ fn push(home: &Home, sources: &Sources, host: &str) -> Run {
         .within(sources.path())
 }
 
-fn names(directory: &Path) -> Vec<String> {
+fn file_names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).expect("the directory is there");
     let mut names: Vec<_> = entries
         .map(|entry| {
@@ -64,24 +64,28 @@ fn interrupted_pull_is_resumed() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     push(&home, &sources, registry.host()).succeeds();
-    let expected = fs::read(sources.beside("large")).unwrap();
+    let expected = fs::read(sources.sibling("large")).unwrap();
     for (signal, code) in [("KILL", None), ("INT", Some(130)), ("TERM", Some(143))] {
-        let proxy = ThrottledProxy::before(registry.host(), SLOW);
-        let directory = sources.beside(&format!("pulled-{signal}"));
+        let proxy = ThrottledProxy::start(registry.host(), SLOW);
+        let directory = sources.sibling(&format!("pulled-{signal}"));
         let reference = format!("{}/widgets:1.2.3", proxy.host());
         let pull = || {
             let output = directory.to_str().unwrap();
             home.cargo_oci(["pull", &reference, "--output", output])
         };
-        let stopped = pull().send_signal_when(signal, || proxy.received() > LARGE / 2);
+        let stopped = pull().send_signal_when(signal, || proxy.bytes_received() > LARGE / 2);
         assert_eq!(stopped.code, code, "{stopped}");
-        assert_eq!(names(&directory), [".oci-partial"], "no tag was written");
-        let before = proxy.received();
+        assert_eq!(
+            file_names(&directory),
+            [".oci-partial"],
+            "no tag was written"
+        );
+        let before = proxy.bytes_received();
         proxy.remove_limit();
         pull().succeeds();
-        assert_eq!(names(&directory), ["large"]);
+        assert_eq!(file_names(&directory), ["large"]);
         assert!(fs::read(directory.join("large")).unwrap() == expected);
-        let again = proxy.received() - before;
+        let again = proxy.bytes_received() - before;
         assert!(
             again < LARGE * 3 / 4,
             "{again} bytes of {LARGE} came after {signal}"
@@ -94,9 +98,9 @@ fn interrupted_push_sets_no_tag_and_can_be_repeated() {
     require!(DockerRegistry);
     for (signal, code) in [("KILL", None), ("INT", Some(130))] {
         let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
-        let proxy = ThrottledProxy::before(registry.host(), SLOW);
+        let proxy = ThrottledProxy::start(registry.host(), SLOW);
         let push = || push(&home, &sources, &proxy.host());
-        let stopped = push().send_signal_when(signal, || proxy.sent() > LARGE / 2);
+        let stopped = push().send_signal_when(signal, || proxy.bytes_sent() > LARGE / 2);
         assert_eq!(stopped.code, code, "{stopped}");
         assert!(
             registry.tags("widgets").is_empty(),
@@ -119,7 +123,7 @@ fn interrupted_push_sets_no_tag_and_can_be_repeated() {
 /// session.
 fn unresponsive_registry() -> Server {
     Server::start(|request, _| match request.method.as_str() {
-        "PUT" | "PATCH" | "DELETE" => Response::none(),
+        "PUT" | "PATCH" | "DELETE" => Response::never(),
         "POST" => Response::new(202).header("Location", "/v2/upload"),
         _ => Response::new(404),
     })
@@ -155,7 +159,7 @@ fn on_a_full_disk(home: &Home, limit: u32, arguments: &[&str]) -> Run {
         .iter()
         .map(|argument| format!("'{argument}'"))
         .collect();
-    let (program, arguments) = (program("cargo-oci"), arguments.join(" "));
+    let (program, arguments) = (program_path("cargo-oci"), arguments.join(" "));
     let program = program.display();
     home.bash(&format!(
         "trap '' XFSZ; ulimit -f {limit}; exec '{program}' {arguments}"
@@ -163,26 +167,30 @@ fn on_a_full_disk(home: &Home, limit: u32, arguments: &[&str]) -> Run {
 }
 
 #[test]
-fn full_disk_is_an_error_and_leaves_no_partial_output() {
+fn write_to_full_disk_fails_without_partial_output() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     push(&home, &sources, registry.host()).succeeds();
-    let expected = fs::read(sources.beside("large")).unwrap();
+    let expected = fs::read(sources.sibling("large")).unwrap();
     let reference = format!("{}/widgets:1.2.3", registry.host());
 
-    let directory = sources.beside("pulled");
+    let directory = sources.sibling("pulled");
     let output = directory.to_str().unwrap();
     let pull = ["pull", &reference, "--output", output];
     let full = on_a_full_disk(&home, 8 << 10, &pull).outcome();
     assert_eq!(full.code, Some(1), "{full}");
     assert!(full.stderr.contains("failed to write `"), "{full}");
     assert!(full.stderr.contains("File too large"), "{full}");
-    assert!(names(&directory).iter().all(|name| name == ".oci-partial"));
+    assert!(
+        file_names(&directory)
+            .iter()
+            .all(|name| name == ".oci-partial")
+    );
     home.cargo_oci(pull).succeeds();
-    assert_eq!(names(&directory), ["large"]);
+    assert_eq!(file_names(&directory), ["large"]);
     assert!(fs::read(directory.join("large")).unwrap() == expected);
 
-    let layout = sources.beside("layout");
+    let layout = sources.sibling("layout");
     let to = format!("oci:{}:1", layout.display());
     let copy = ["copy", &reference, &to];
     let full = on_a_full_disk(&home, 8 << 10, &copy).outcome();
@@ -198,7 +206,7 @@ fn full_disk_is_an_error_and_leaves_no_partial_output() {
     home.cargo_oci(copy).succeeds();
     home.cargo_oci(["verify", &to]).succeeds();
 
-    let archive = sources.beside("archive.tar");
+    let archive = sources.sibling("archive.tar");
     let to = format!("oci-archive:{}", archive.display());
     let copy = ["copy", &reference, &to];
     let full = on_a_full_disk(&home, 8 << 10, &copy).outcome();
@@ -241,7 +249,7 @@ fn signal_during_build_without_terminal_prints_error() {
         assert_eq!(stopped.code, Some(code), "{stopped}");
         let last = stopped.stderr.lines().last();
         assert_eq!(last, Some("error: interrupted"), "{stopped}");
-        let messages = Schema::documented().check(&stopped.stdout);
+        let messages = Schema::from_documentation().validate(&stopped.stdout);
         let error = messages.last().unwrap();
         assert_eq!(error["kind"], "interrupted");
         assert_eq!(error["code"], code);

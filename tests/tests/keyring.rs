@@ -6,7 +6,7 @@ use e2e::require;
 use e2e::sources::Sources;
 
 #[test]
-fn keyring_keeps_a_login_until_logout() {
+fn login_in_keyring_is_used_until_logout() {
     require!(DockerRegistry, DbusRunSession, GnomeKeyring, SecretTool);
     let (registry, home, sources) = (Registry::with_passwords(), Home::new(), Sources::widgets());
     let host = registry.host();
@@ -44,8 +44,8 @@ fn keyring_login_is_used_by_the_plugin() {
     require!(DockerRegistry, DbusRunSession, GnomeKeyring, SecretTool, Nu);
     let (registry, home) = (Registry::with_passwords(), Home::new());
     let host = registry.host();
-    let nu = e2e::testbed::Part::Nu.path();
-    let plugin = e2e::testbed::plugin();
+    let nu = e2e::testbed::Tool::Nu.path();
+    let plugin = e2e::testbed::plugin_path();
     let script = format!(
         "cargo-oci login {host} --username {USER} --password-stdin
         '{}' -n --no-std-lib --plugins '[{}]' -c 'oci ping {host} | get credential_source'",

@@ -7,7 +7,7 @@ use e2e::require;
 use e2e::sources::Sources;
 
 /// Pushes to `out/` next to `Cargo.toml`, like the first command of the README. Returns the sources.
-fn pushed(home: &Home) -> Sources {
+fn push_shellharden(home: &Home) -> Sources {
     let sources = Sources::shellharden();
     home.cargo_oci(["push", "--package", "shellharden", "--registry", "oci:out"])
         .within(sources.path())
@@ -19,11 +19,11 @@ fn pushed(home: &Home) -> Sources {
 fn push_to_directory_writes_valid_layout() {
     require!(Shellharden);
     let home = Home::new();
-    let sources = pushed(&home);
+    let sources = push_shellharden(&home);
     let layout = Layout::open(sources.path().join("out/shellharden"));
     let (target, manifest) = layout.manifest(&sources.target_tag()).unwrap();
     let layer = manifest["layers"][0]["digest"].as_str().unwrap();
-    assert_eq!(layout.blob(layer), sources.built("shellharden"));
+    assert_eq!(layout.blob(layer), sources.built_file("shellharden"));
     let (_, index) = layout.manifest(&sources.version()).unwrap();
     assert_eq!(index["manifests"][0]["digest"], target);
 }
@@ -32,7 +32,7 @@ fn push_to_directory_writes_valid_layout() {
 fn repeated_push_to_directory_changes_nothing() {
     require!(Shellharden);
     let home = Home::new();
-    let sources = pushed(&home);
+    let sources = push_shellharden(&home);
     let index = sources.path().join("out/shellharden/index.json");
     let before = std::fs::read(&index).unwrap();
     home.cargo_oci(["push", "--no-build", "--registry", "oci:out"])
@@ -46,7 +46,7 @@ fn repeated_push_to_directory_changes_nothing() {
 fn skopeo_reads_and_copies_pushed_layout() {
     require!(DockerRegistry, Skopeo, Shellharden);
     let (registry, home) = (Registry::open(), Home::new());
-    let sources = pushed(&home);
+    let sources = push_shellharden(&home);
     let directory = sources.path().join("out/shellharden");
     let layout = Layout::open(&directory);
     // Skopeo rejects `__` in the tag of a layout, so the test uses the version tag.
@@ -73,10 +73,10 @@ fn skopeo_reads_and_copies_pushed_layout() {
 
     // `pull` recognizes a package whose index has lost its artifact type.
     let reference = format!("{}/acme/copy:{}", registry.host(), sources.version());
-    let output = sources.beside("pulled");
+    let output = sources.sibling("pulled");
     let output = output.to_str().expect("a path of ours is text");
     home.cargo_oci(["pull", &reference, "--output", output])
         .succeeds();
-    let pulled = std::fs::read(sources.beside("pulled/shellharden")).unwrap();
-    assert_eq!(pulled, sources.built("shellharden"));
+    let pulled = std::fs::read(sources.sibling("pulled/shellharden")).unwrap();
+    assert_eq!(pulled, sources.built_file("shellharden"));
 }

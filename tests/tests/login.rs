@@ -156,9 +156,9 @@ fn whoami_without_credentials_prints_anonymous() {
 fn whoami_messages_list_searched_and_used_sources() {
     require!(DockerRegistry);
     let registry = Registry::with_passwords();
-    let (host, home) = (registry.host(), Home::of_user(registry.host()));
+    let (host, home) = (registry.host(), Home::for_user(registry.host()));
     let who = home.cargo_oci(["whoami", host, "--message-format=json"]);
-    let messages = Schema::documented().check(&who.succeeds().stdout);
+    let messages = Schema::from_documentation().validate(&who.succeeds().stdout);
     let (last, places) = messages.split_last().unwrap();
     let source = format!(
         "docker config `{}`",
@@ -175,7 +175,7 @@ fn whoami_messages_list_searched_and_used_sources() {
     );
     let open = Registry::open();
     let who = home.cargo_oci(["whoami", open.host(), "--message-format=json"]);
-    let messages = Schema::documented().check(&who.succeeds().stdout);
+    let messages = Schema::from_documentation().validate(&who.succeeds().stdout);
     let last = messages.last().unwrap();
     assert_eq!(
         (&last["username"], &last["demanded"]),
@@ -288,12 +288,12 @@ fn ctrl_c_at_password_prompt_restores_terminal() {
 }
 
 #[test]
-fn login_in_other_case_is_found_and_replaced_in_lower_case() {
+fn login_for_mixed_case_host_is_found_and_replaced() {
     require!(DockerRegistry);
     let registry = Registry::with_passwords();
     let port = registry.host().rsplit_once(':').expect("a port").1;
     let (typed, stored) = (format!("LocalHost:{port}"), format!("localhost:{port}"));
-    let home = Home::of_user(&typed);
+    let home = Home::for_user(&typed);
     let who = home.cargo_oci(["whoami", &stored]).succeeds();
     assert_eq!(who.stdout, format!("{USER}\n"));
 
@@ -307,7 +307,7 @@ fn login_in_other_case_is_found_and_replaced_in_lower_case() {
 }
 
 #[test]
-fn variable_with_other_members_is_used() {
+fn docker_auth_config_with_unknown_keys_is_used() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::with_passwords(), Home::new());
     let host = registry.host();
@@ -324,10 +324,10 @@ fn variable_with_other_members_is_used() {
 }
 
 #[test]
-fn unusable_entry_of_the_variable_warns_and_next_source_is_used() {
+fn invalid_docker_auth_config_entry_warns_and_is_skipped() {
     require!(DockerRegistry);
     let registry = Registry::with_passwords();
-    let (host, home) = (registry.host(), Home::of_user(registry.host()));
+    let (host, home) = (registry.host(), Home::for_user(registry.host()));
     let tags = |variable: Value| {
         let tags = home.cargo_oci(["tags", &format!("{host}/widgets")]);
         let tags = tags.with("DOCKER_AUTH_CONFIG", variable.to_string());
@@ -344,7 +344,7 @@ fn unusable_entry_of_the_variable_warns_and_next_source_is_used() {
 }
 
 #[test]
-fn broken_configuration_fails_with_advice() {
+fn invalid_docker_config_fails_with_hint() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::with_passwords(), Home::new());
     let reference = format!("{}/widgets", registry.host());

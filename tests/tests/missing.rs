@@ -6,8 +6,8 @@ use e2e::registry::Registry;
 use e2e::release::{ARM, MAC, Release, target_tag};
 use e2e::require;
 
-/// All verbs that read. `{}` stands for the reference.
-const READERS: [&str; 9] = [
+/// All commands that read. The test replaces `{}` with the reference.
+const READING_COMMANDS: [&str; 9] = [
     "pull {} --output out",
     "install {} --root out",
     "inspect {}",
@@ -19,8 +19,8 @@ const READERS: [&str; 9] = [
     "copy {} oci:copied",
 ];
 
-fn command_line(verb: &str, reference: &str) -> Vec<String> {
-    let words = verb.split(' ').map(|word| word.replace("{}", reference));
+fn command_line(command: &str, reference: &str) -> Vec<String> {
+    let words = command.split(' ').map(|word| word.replace("{}", reference));
     words.collect()
 }
 
@@ -30,11 +30,13 @@ fn missing_repository_suggests_the_catalog() {
     let (registry, home) = (Registry::open(), Home::new());
     let host = registry.host();
     let _release = Release::push(&home, host);
-    let advice = format!("`widgts`: `cargo oci catalog {host}`");
+    let advice = format!("`widgts`, or run `cargo oci catalog {host}`");
     for tag in ["", ":1.2.3"] {
         let reference = format!("{host}/widgts{tag}");
-        for verb in READERS {
-            let refused = home.cargo_oci(command_line(verb, &reference)).fails_with(4);
+        for command in READING_COMMANDS {
+            let refused = home
+                .cargo_oci(command_line(command, &reference))
+                .fails_with(4);
             assert!(refused.stderr.contains(&advice), "{refused}");
         }
     }
@@ -56,7 +58,7 @@ fn missing_repository_suggests_the_catalog() {
             ".docker/config.json",
         ],
     ] {
-        let home = Home::of_user(host);
+        let home = Home::for_user(host);
         let refused = home.cargo_oci(line.iter().copied()).fails_with(4);
         assert!(refused.stderr.contains(&advice), "{refused}");
     }
@@ -67,32 +69,34 @@ fn missing_tag_suggests_similar_tag_with_one_request() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, registry.host());
-    let recorder = Recorder::before(registry.host());
-    let place = format!("{}/widgets", recorder.host());
-    let near = format!("a tag with a similar name exists: `{place}:1.2.3`");
-    let look = format!("`cargo oci tags {place}` lists the tags");
-    for verb in READERS {
-        let reference = format!("{place}:1.2.4");
-        let refused = home.cargo_oci(command_line(verb, &reference)).fails_with(4);
+    let recorder = Recorder::start(registry.host());
+    let location = format!("{}/widgets", recorder.host());
+    let near = format!("a tag with a similar name exists: `{location}:1.2.3`");
+    let look = format!("run `cargo oci tags {location}` to list the tags");
+    for command in READING_COMMANDS {
+        let reference = format!("{location}:1.2.4");
+        let refused = home
+            .cargo_oci(command_line(command, &reference))
+            .fails_with(4);
         assert!(refused.stderr.contains(&near), "{refused}");
         assert!(refused.stderr.contains(&look), "{refused}");
         let lists = recorder.take();
         let lists = lists
             .iter()
             .filter(|request| request.path.contains("/tags/list"));
-        assert_eq!(lists.count(), 1, "{verb}");
+        assert_eq!(lists.count(), 1, "{command}");
     }
     // No tag is similar.
-    let not_similar = home.cargo_oci(["manifest", &format!("{place}:nightly")]);
+    let not_similar = home.cargo_oci(["manifest", &format!("{location}:nightly")]);
     let not_similar = not_similar.fails_with(4);
     assert!(!not_similar.stderr.contains("similar"), "{not_similar}");
     assert!(not_similar.stderr.contains(&look), "{not_similar}");
 
     // The error about a missing target lists the others without a further request.
     let _ = recorder.take();
-    let pull = ["pull", &format!("{place}:1.2.3"), "--target", "x-y-z"];
+    let pull = ["pull", &format!("{location}:1.2.3"), "--target", "x-y-z"];
     let other = home.cargo_oci(pull).fails_with(4);
-    let offered = format!("available: `{MAC}`, `{ARM}`");
+    let offered = format!("choose an available target: `{MAC}`, `{ARM}`");
     assert!(other.stderr.contains(&offered), "{other}");
     let requests = recorder.take();
     assert!(

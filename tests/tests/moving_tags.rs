@@ -22,7 +22,7 @@ fn push(home: &Home, sources: &Sources, host: &str, more: &[&str]) -> Run {
 }
 
 /// Returns these tags and their target tags for the host.
-fn with_targets(tags: &[&str]) -> Vec<String> {
+fn tags_with_target_tags(tags: &[&str]) -> Vec<String> {
     let targets = tags.iter().map(|tag| format!("{tag}__{}", host_triple()));
     let mut all: Vec<_> = tags.iter().map(|tag| (*tag).to_owned()).collect();
     all.extend(targets);
@@ -45,8 +45,11 @@ fn push_with_several_tags_moves_each_tag() {
     let both = ["--tag=nightly", "--tag", "commit-1", "--tag=nightly"];
     let json = [&both[..], &["--message-format=json"]].concat();
     let first = push(&home, &sources, host, &json).succeeds();
-    assert_eq!(tags(&registry), with_targets(&["commit-1", "nightly"]));
-    let messages = Schema::documented().check(&first.stdout);
+    assert_eq!(
+        tags(&registry),
+        tags_with_target_tags(&["commit-1", "nightly"])
+    );
+    let messages = Schema::from_documentation().validate(&first.stdout);
     let finished: Vec<_> = messages
         .iter()
         .filter(|message| message["reason"] == "oci-finished")
@@ -62,11 +65,14 @@ fn push_with_several_tags_moves_each_tag() {
     );
 
     // A second push sends nothing, and its messages contain both tags.
-    let recorder = Recorder::before(host);
+    let recorder = Recorder::start(host);
     let again = push(&home, &sources, &recorder.host(), &both).succeeds();
     let requests = recorder.take();
     assert!(
-        requests.len() <= 4 && !requests.iter().any(e2e::recorder::Recorded::writes),
+        requests.len() <= 4
+            && !requests
+                .iter()
+                .any(e2e::recorder::RecordedRequest::is_write),
         "{requests:#?}"
     );
     assert!(
@@ -94,7 +100,7 @@ fn tags_key_is_overridden_by_command_line() {
 
     with("[workspace.metadata.oci]\ntags = [\"edge\", \"main\"]");
     push(&home, &sources, host, &[]).succeeds();
-    assert_eq!(tags(&registry), with_targets(&["edge", "main"]));
+    assert_eq!(tags(&registry), tags_with_target_tags(&["edge", "main"]));
     let refused = push(&home, &sources, host, &["--floating"]).fails_with(2);
     assert!(
         refused
@@ -105,7 +111,7 @@ fn tags_key_is_overridden_by_command_line() {
 
     // A tag on the command line, in either form, replaces all tags of the key.
     push(&home, &sources, host, &["--tag=flag"]).succeeds();
-    let expected = with_targets(&["edge", "flag", "main"]);
+    let expected = tags_with_target_tags(&["edge", "flag", "main"]);
     assert_eq!(tags(&registry), expected);
     home.cargo_oci([
         "push",
@@ -118,7 +124,7 @@ fn tags_key_is_overridden_by_command_line() {
     .succeeds();
     assert_eq!(
         tags(&registry),
-        with_targets(&["edge", "flag", "main", "named"])
+        tags_with_target_tags(&["edge", "flag", "main", "named"])
     );
 
     // An empty list in the package overrides the workspace: the version is the tag.
@@ -126,7 +132,7 @@ fn tags_key_is_overridden_by_command_line() {
     push(&home, &sources, host, &[]).succeeds();
     assert_eq!(
         tags(&registry),
-        with_targets(&["1.2.3", "edge", "flag", "main", "named"])
+        tags_with_target_tags(&["1.2.3", "edge", "flag", "main", "named"])
     );
 
     // An invalid tag fails before the build and before any request, and the error names the key.

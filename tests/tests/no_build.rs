@@ -112,7 +112,7 @@ fn touch(path: &Path) {
 
 /// Writes a program that appends its arguments to `log` and runs them.
 fn logging_wrapper(sources: &Sources) -> String {
-    let (wrapper, log) = (sources.beside("wrapper"), sources.beside("log"));
+    let (wrapper, log) = (sources.sibling("wrapper"), sources.sibling("log"));
     let script = format!(
         "#!/bin/sh\necho \"$@\" >> '{}'\nexec \"$@\"\n",
         log.display()
@@ -152,7 +152,7 @@ fn no_build_with_same_flags_pushes_same_files() {
 }
 
 #[test]
-fn no_build_finds_target_of_configuration() {
+fn no_build_uses_target_of_cargo_configuration() {
     let (home, sources) = (Home::new(), Sources::widgets());
     let config = format!("build.target = '{}'", host_triple());
     sources.write(".cargo/config.toml", &config);
@@ -163,7 +163,7 @@ fn no_build_finds_target_of_configuration() {
 }
 
 #[test]
-fn no_build_before_build_compiles_nothing() {
+fn no_build_before_first_build_compiles_nothing() {
     let (home, sources) = (Home::new(), Sources::widgets());
     let refused = push(&home, &sources, &["--no-build", "--lib"]).fails_with(2);
     assert_not_built(&refused, "widgets", "cdylib target `shapes`");
@@ -172,7 +172,7 @@ fn no_build_before_build_compiles_nothing() {
 }
 
 #[test]
-fn no_build_after_touched_source_is_not_built() {
+fn no_build_after_touched_source_reports_not_built() {
     let (home, sources) = (Home::new(), Sources::widgets());
     push(&home, &sources, &[]).succeeds();
     touch(&sources.path().join("src/bin/round.rs"));
@@ -192,29 +192,29 @@ fn no_build_after_touched_source_is_not_built() {
 }
 
 /// Copies a directory tree with its modification times.
-fn copy(from: &Path, to: &Path) {
+fn copy_tree(from: &Path, to: &Path) {
     let mut copying = Command::new("cp");
     let status = copying.arg("-a").arg(from).arg(to).status();
     assert!(status.expect("cp runs").success());
 }
 
 #[test]
-fn no_build_in_checkout_with_restored_target_is_not_built() {
+fn no_build_with_restored_target_directory_reports_not_built() {
     let (home, sources) = (Home::new(), Sources::widgets());
     push(&home, &sources, &[]).succeeds();
     let checkout = Sources::widgets();
     let target = |sources: &Sources| sources.path().join("target");
-    copy(&target(&sources), &target(&checkout));
+    copy_tree(&target(&sources), &target(&checkout));
     let refused = push(&home, &checkout, &["--no-build", "--bin=round"]).fails_with(2);
     assert_not_built(&refused, "widgets", "bin target `round`");
 }
 
 #[test]
-fn no_build_in_copy_with_times_finds_files_of_copy() {
+fn no_build_in_copied_workspace_pushes_files_of_copy() {
     let (home, sources) = (Home::new(), Sources::widgets());
     let built = push(&home, &sources, &[]).succeeds();
-    let copied = sources.beside("copy");
-    copy(sources.path(), &copied);
+    let copied = sources.sibling("copy");
+    copy_tree(sources.path(), &copied);
     fs::remove_dir_all(sources.path().join("target")).expect("the built files");
     let again = home.cargo_oci(["push", "--no-build", "--registry=oci:out"]);
     let again = again.within(&copied).succeeds();
@@ -246,7 +246,7 @@ fn no_build_runs_stale_build_script_and_compiles_nothing() {
 #[test]
 fn no_build_does_not_run_rustc_wrapper_of_user() {
     let (home, sources) = (Home::new(), Sources::widgets());
-    let (wrapper, log) = (logging_wrapper(&sources), sources.beside("log"));
+    let (wrapper, log) = (logging_wrapper(&sources), sources.sibling("log"));
     let push_with = |more: &[&str]| push(&home, &sources, more).with("RUSTC_WRAPPER", &wrapper);
     let built = push_with(&[]).succeeds();
     let before = fs::read_to_string(&log).expect("the wrapper ran");
@@ -273,10 +273,13 @@ fn build_after_no_build_is_fresh() {
     sources.write("build.rs", script);
     let built = push(&home, &sources, &[]).succeeds();
     let cache = sources.path().join("target/.rustc_info.json");
-    let answers = fs::read(&cache).expect("answers of rustc");
+    let cached = fs::read(&cache).expect("the cached output of rustc");
     let again = push(&home, &sources, &["--no-build"]).succeeds();
     assert_eq!(again.stdout, built.stdout);
-    assert_eq!(fs::read(&cache).expect("answers of rustc"), answers);
+    assert_eq!(
+        fs::read(&cache).expect("the cached output of rustc"),
+        cached
+    );
     assert_eq!(build_and_list_compiled(&home, &sources), "");
 }
 
@@ -305,7 +308,7 @@ fn no_build_runs_probes_of_build_scripts() {
 }
 
 #[test]
-fn no_build_with_flags_that_cargo_refuses_quotes_it() {
+fn no_build_with_invalid_flags_quotes_error_of_cargo() {
     let (home, sources) = (Home::new(), workspace());
     for (flags, expected) in [
         (&["--bin=my-ap"][..], "no bin target named `my-ap`"),

@@ -16,10 +16,11 @@ fn oras_and_skopeo_copy_target_with_same_digest() {
     let digest = registry.digest("widgets", &target_tag(MAC));
     assert!(digest.is_some());
 
-    let place = |repository: &str| format!("{}/{repository}:{}", registry.host(), target_tag(MAC));
-    home.oras(["copy", &place("widgets"), &place("by/oras")])
+    let location =
+        |repository: &str| format!("{}/{repository}:{}", registry.host(), target_tag(MAC));
+    home.oras(["copy", &location("widgets"), &location("by/oras")])
         .succeeds();
-    let docker = |repository: &str| format!("docker://{}", place(repository));
+    let docker = |repository: &str| format!("docker://{}", location(repository));
     home.skopeo([
         "copy",
         "--src-tls-verify=false",
@@ -34,10 +35,10 @@ fn oras_and_skopeo_copy_target_with_same_digest() {
             digest,
             "{copied}"
         );
-        home.cargo_oci(["verify", &place(copied)]).succeeds();
+        home.cargo_oci(["verify", &location(copied)]).succeeds();
     }
     // ORAS pulls the files under their titles.
-    home.oras(["pull", &place("widgets"), "out"]).succeeds();
+    home.oras(["pull", &location("widgets"), "out"]).succeeds();
     let title = format!("round-1.2.3-{MAC}");
     assert_eq!(
         fs::read_to_string(home.path().join("out").join(title)).unwrap(),
@@ -46,12 +47,12 @@ fn oras_and_skopeo_copy_target_with_same_digest() {
 }
 
 #[test]
-fn artifact_pushed_by_oras_is_read_by_all_verbs() {
+fn artifact_pushed_by_oras_is_read_by_all_commands() {
     require!(DockerRegistry, Oras);
     let (registry, home) = (Registry::open(), Home::new());
     fs::write(home.path().join("notes.txt"), "hello\n").unwrap();
-    let place = format!("{}/acme/notes:1.0", registry.host());
-    let typed = ["push", &place, "notes.txt:text/plain"];
+    let location = format!("{}/acme/notes:1.0", registry.host());
+    let typed = ["push", &location, "notes.txt:text/plain"];
     home.oras(typed).succeeds();
     let digest = registry.digest("acme/notes", "1.0").unwrap();
 
@@ -62,13 +63,13 @@ fn artifact_pushed_by_oras_is_read_by_all_verbs() {
         listed.stdout.starts_with("1.0 ") && listed.stdout.contains(&digest),
         "{listed}"
     );
-    let shown = home.cargo_oci(["inspect", &place]).succeeds();
+    let shown = home.cargo_oci(["inspect", &location]).succeeds();
     assert!(
         shown.stdout.contains("notes.txt") && shown.stdout.contains("text/plain"),
         "{shown}"
     );
 
-    home.cargo_oci(["pull", &place, "--output", "out"])
+    home.cargo_oci(["pull", &location, "--output", "out"])
         .succeeds();
     let pulled = fs::read(home.path().join("out/notes.txt")).unwrap();
     assert_eq!(pulled, b"hello\n");
@@ -78,7 +79,7 @@ fn artifact_pushed_by_oras_is_read_by_all_verbs() {
     // The artifact is copied through a layout and an archive to a registry.
     let back = format!("{}/acme/back:1.0", registry.host());
     for (from, to) in [
-        (place.as_str(), "oci:layout:1.0"),
+        (location.as_str(), "oci:layout:1.0"),
         ("oci:layout:1.0", "oci-archive:notes.tar:1.0"),
         ("oci-archive:notes.tar:1.0", &back),
     ] {
@@ -95,10 +96,10 @@ fn layer_pushed_by_oras_is_exported() {
     require!(DockerRegistry, Oras);
     let (registry, home) = (Registry::open(), Home::new());
     fs::write(home.path().join("root.tar"), layer("etc.conf")).unwrap();
-    let place = format!("{}/acme/root:1", registry.host());
+    let location = format!("{}/acme/root:1", registry.host());
     let typed = "root.tar:application/vnd.oci.image.layer.v1.tar";
-    home.oras(["push", &place, typed]).succeeds();
-    home.cargo_oci(["export", &place, "--output", "all.tar"])
+    home.oras(["push", &location, typed]).succeeds();
+    home.cargo_oci(["export", &location, "--output", "all.tar"])
         .succeeds();
     let exported = fs::read(home.path().join("all.tar")).unwrap();
     let name = b"etc.conf";

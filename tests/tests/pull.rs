@@ -39,7 +39,7 @@ fn pull_writes_pushed_files() {
     home.cargo_oci(["push", "--registry", registry.host()])
         .within(sources.path())
         .succeeds();
-    let built = |name: &str| sources.built(name);
+    let built = |name: &str| sources.built_file(name);
     let expected = [
         ("libshapes.so".to_owned(), built("libshapes.so"), false),
         ("round".to_owned(), built("round"), true),
@@ -52,7 +52,7 @@ fn pull_writes_pushed_files() {
         String::new(),
     ] {
         let reference = format!("{}/widgets{tag}", registry.host());
-        let directory = sources.beside(&format!("pulled{}", tag.len()));
+        let directory = sources.sibling(&format!("pulled{}", tag.len()));
         home.cargo_oci(["pull", &reference, "--output", directory.to_str().unwrap()])
             .succeeds();
         let mut found = files(&directory);
@@ -69,7 +69,7 @@ fn pull_with_selection_fetches_selected_files_only() {
     home.cargo_oci(["push", "--registry", registry.host()])
         .within(sources.path())
         .succeeds();
-    let recorder = Recorder::before(registry.host());
+    let recorder = Recorder::start(registry.host());
     let reference = format!("{}/widgets:1.2.3", recorder.host());
     let pull = |more: &[&str]| {
         let arguments = ["pull", &reference, "--output"].into_iter();
@@ -102,7 +102,7 @@ fn pull_with_titles_uses_published_file_names() {
         .within(sources.path())
         .succeeds();
     let reference = format!("{}/widgets:1.2.3", registry.host());
-    let directory = sources.beside("pulled");
+    let directory = sources.sibling("pulled");
     home.cargo_oci([
         "pull",
         &reference,
@@ -112,7 +112,10 @@ fn pull_with_titles_uses_published_file_names() {
     ])
     .succeeds();
     let title = format!("round-1.2.3-{}", host_triple());
-    assert_eq!(files(&directory), [(title, sources.built("round"), true)]);
+    assert_eq!(
+        files(&directory),
+        [(title, sources.built_file("round"), true)]
+    );
 }
 
 #[test]
@@ -129,7 +132,11 @@ fn pull_from_layout_writes_pushed_files() {
     let found = files(&sources.path().join("pulled"));
     assert_eq!(
         found,
-        [("shellharden".to_owned(), sources.built("shellharden"), true)]
+        [(
+            "shellharden".to_owned(),
+            sources.built_file("shellharden"),
+            true
+        )]
     );
 }
 
@@ -140,7 +147,7 @@ fn skopeo_pulls_same_content() {
     home.cargo_oci(["push", "--registry", registry.host()])
         .within(sources.path())
         .succeeds();
-    let output = sources.beside("copied");
+    let output = sources.sibling("copied");
     let source = format!(
         "docker://{}/shellharden:{}",
         registry.host(),
@@ -149,7 +156,7 @@ fn skopeo_pulls_same_content() {
     let target = format!("dir:{}", output.display());
     home.skopeo(["copy", "--src-tls-verify=false", &source, &target])
         .succeeds();
-    let built = sources.built("shellharden");
+    let built = sources.built_file("shellharden");
     let digest = e2e::sha256(&built);
     let hex = digest.strip_prefix("sha256:").unwrap();
     assert_eq!(fs::read(output.join(hex)).unwrap(), built);
@@ -165,7 +172,7 @@ fn pull_of_missing_content_fails_and_writes_nothing() {
     home.cargo_oci(["push", "--registry", registry.host()])
         .within(sources.path())
         .succeeds();
-    let output = sources.beside("pulled");
+    let output = sources.sibling("pulled");
     for name in ["widgets:9.9.9", "gadgets:1.2.3"] {
         let reference = format!("{}/{name}", registry.host());
         home.cargo_oci(["pull", &reference, "--output", output.to_str().unwrap()])

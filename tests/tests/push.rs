@@ -13,7 +13,7 @@ use serde_json::Value;
 const REPOSITORY: &str = "acme/shellharden";
 
 /// Returns the `--registry` argument for `host`, with the prefix `acme`.
-fn at(host: &str) -> String {
+fn registry_argument(host: &str) -> String {
     format!("{host}/acme")
 }
 
@@ -23,7 +23,7 @@ fn digests(registry: &Registry, sources: &Sources) -> [Option<String>; 2] {
 }
 
 /// Changes the sources so that the next build produces a different binary.
-fn change(sources: &Sources) {
+fn change_sources(sources: &Sources) {
     sources.append(
         "src/main.rs",
         "#[used]\nstatic CHANGED: [u8; 7] = *b\"changed\";",
@@ -31,15 +31,15 @@ fn change(sources: &Sources) {
 }
 
 #[test]
-fn layer_is_the_built_file() {
+fn layer_has_bytes_of_the_built_file() {
     require!(DockerRegistry, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
     let pushed = home
-        .cargo_oci(["push", "--registry", &at(registry.host())])
+        .cargo_oci(["push", "--registry", &registry_argument(registry.host())])
         .within(sources.path())
         .succeeds();
 
-    let binary = sources.built("shellharden");
+    let binary = sources.built_file("shellharden");
     let (digest, manifest) = registry
         .manifest(REPOSITORY, &sources.target_tag())
         .unwrap();
@@ -83,7 +83,7 @@ fn version_tag_is_an_index_of_targets() {
     require!(DockerRegistry, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
     let pushed = home
-        .cargo_oci(["push", "--registry", &at(registry.host())])
+        .cargo_oci(["push", "--registry", &registry_argument(registry.host())])
         .within(sources.path())
         .succeeds();
     assert_eq!(
@@ -113,19 +113,26 @@ fn version_tag_is_an_index_of_targets() {
 fn repeated_push_sends_nothing() {
     require!(DockerRegistry, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
-    let recorder = Recorder::before(registry.host());
+    let recorder = Recorder::start(registry.host());
     let push = home
-        .cargo_oci(["push", "--registry", &at(&recorder.host())])
+        .cargo_oci(["push", "--registry", &registry_argument(&recorder.host())])
         .within(sources.path());
     let first = push.clone().succeeds();
-    assert!(recorder.take().iter().any(e2e::recorder::Recorded::writes));
+    assert!(
+        recorder
+            .take()
+            .iter()
+            .any(e2e::recorder::RecordedRequest::is_write)
+    );
     let before = digests(&registry, &sources);
 
     let second = push.succeeds();
     let requests = recorder.take();
     assert!(requests.len() <= 2, "{requests:#?}");
     assert!(
-        !requests.iter().any(e2e::recorder::Recorded::writes),
+        !requests
+            .iter()
+            .any(e2e::recorder::RecordedRequest::is_write),
         "{requests:#?}"
     );
     assert_eq!(second.stdout, first.stdout);
@@ -136,7 +143,7 @@ fn repeated_push_sends_nothing() {
 fn large_file_is_read_and_sent_once() {
     require!(DockerRegistry, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
-    let recorder = Recorder::before(registry.host());
+    let recorder = Recorder::start(registry.host());
     let large = "0123456789abcdef".repeat(9 << 16);
     sources.write("made/shellharden", &large);
     let pushed = home
@@ -147,7 +154,7 @@ fn large_file_is_read_and_sent_once() {
             "--target",
             host_triple(),
             "--registry",
-            &at(&recorder.host()),
+            &registry_argument(&recorder.host()),
         ])
         .within(sources.path())
         .succeeds();
@@ -155,7 +162,7 @@ fn large_file_is_read_and_sent_once() {
     assert_eq!(registry.blob(REPOSITORY, &digest), large.as_bytes());
     let requests = recorder.take();
     let count = |method: &str, part: &str| {
-        let is_one = |request: &&e2e::recorder::Recorded| {
+        let is_one = |request: &&e2e::recorder::RecordedRequest| {
             request.method == method && request.path.contains(part)
         };
         requests.iter().filter(is_one).count()
@@ -174,7 +181,7 @@ fn repeated_push_restores_deleted_tag() {
     require!(DockerRegistry, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
     let push = home
-        .cargo_oci(["push", "--registry", &at(registry.host())])
+        .cargo_oci(["push", "--registry", &registry_argument(registry.host())])
         .within(sources.path());
     push.clone().succeeds();
     let before = digests(&registry, &sources);
@@ -191,21 +198,21 @@ fn repeated_push_restores_deleted_tag() {
 }
 
 #[test]
-fn changed_files_of_released_version_are_refused() {
+fn changed_files_of_released_version_are_rejected() {
     require!(DockerRegistry, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
-    let registry_argument = at(registry.host());
+    let registry_argument = registry_argument(registry.host());
     let push = home
         .cargo_oci(["push", "--registry", &registry_argument])
         .within(sources.path());
     push.clone().succeeds();
     let before = digests(&registry, &sources);
-    let first = sources.built("shellharden");
+    let first = sources.built_file("shellharden");
 
-    change(&sources);
+    change_sources(&sources);
     push.fails_with(5);
     assert_ne!(
-        sources.built("shellharden"),
+        sources.built_file("shellharden"),
         first,
         "the change produced a different binary"
     );
@@ -221,10 +228,10 @@ fn changed_files_of_released_version_are_refused() {
 }
 
 #[test]
-fn same_sources_give_same_digests_everywhere() {
+fn same_sources_give_same_digest_in_any_directory() {
     require!(DockerRegistry, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
-    home.cargo_oci(["push", "--registry", &at(registry.host())])
+    home.cargo_oci(["push", "--registry", &registry_argument(registry.host())])
         .within(sources.path())
         .succeeds();
     let expected = digests(&registry, &sources);
@@ -232,9 +239,14 @@ fn same_sources_give_same_digests_everywhere() {
 
     // Home directory, source directory and registry differ.
     let (other, other_home) = (Registry::open(), Home::new());
-    let copy = Sources::shellharden_in("a/much/deeper/place");
+    let copy = Sources::shellharden_in("a/much/deeper/location");
     other_home
-        .cargo_oci(["oci", "push", "--registry", &at(other.host())])
+        .cargo_oci([
+            "oci",
+            "push",
+            "--registry",
+            &registry_argument(other.host()),
+        ])
         .within(copy.path())
         .succeeds();
     assert_eq!(digests(&other, &copy), expected);
@@ -242,7 +254,12 @@ fn same_sources_give_same_digests_everywhere() {
     // `--no-build` pushes the same content as the build.
     let third = Registry::open();
     other_home
-        .cargo_oci(["push", "--no-build", "--registry", &at(third.host())])
+        .cargo_oci([
+            "push",
+            "--no-build",
+            "--registry",
+            &registry_argument(third.host()),
+        ])
         .within(copy.path())
         .succeeds();
     assert_eq!(digests(&third, &copy), expected);
@@ -260,26 +277,33 @@ fn same_sources_give_same_digests_everywhere() {
 fn dry_run_changes_nothing() {
     require!(DockerRegistry, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
-    let recorder = Recorder::before(registry.host());
+    let recorder = Recorder::start(registry.host());
     let shown = home
-        .cargo_oci(["push", "--dry-run", "--registry", &at(&recorder.host())])
+        .cargo_oci([
+            "push",
+            "--dry-run",
+            "--registry",
+            &registry_argument(&recorder.host()),
+        ])
         .within(sources.path())
         .succeeds();
-    let layer = sha256(&sources.built("shellharden"));
+    let layer = sha256(&sources.built_file("shellharden"));
     assert!(
         shown.stdout.contains(&layer),
         "the manifest is shown: {shown}"
     );
     let requests = recorder.take();
     assert!(
-        !requests.iter().any(e2e::recorder::Recorded::writes),
+        !requests
+            .iter()
+            .any(e2e::recorder::RecordedRequest::is_write),
         "{requests:#?}"
     );
     assert_eq!(registry.tags(REPOSITORY), [""; 0]);
 }
 
 #[test]
-fn dry_run_of_refused_push_exits_with_same_code() {
+fn dry_run_of_rejected_push_exits_with_same_code() {
     let (home, sources) = (Home::new(), Sources::widgets());
     sources.write("made", "first");
     let push = |more: &[&str]| {
@@ -289,9 +313,9 @@ fn dry_run_of_refused_push_exits_with_same_code() {
     };
     let first = push(&[]).succeeds().printed_digest();
     sources.write("made", "second");
-    let schema = Schema::documented();
+    let schema = Schema::from_documentation();
     let plan = |outcome: &e2e::program::Outcome| {
-        let plans = schema.check(&outcome.stdout);
+        let plans = schema.validate(&outcome.stdout);
         assert_eq!(plans.len(), 1, "{outcome}");
         let actions = plans[0]["tags"].as_array().unwrap().iter();
         let actions = actions.map(|tag| tag["action"].as_str().unwrap().to_owned());
@@ -332,7 +356,7 @@ fn programs_and_libraries_are_pushed_as_layers() {
         .map(|layer| {
             let title = text(layer, "org.opencontainers.image.title");
             let file = text(layer, "dev.cargo-oci.file");
-            assert_eq!(layer["digest"], sha256(&sources.built(&file)));
+            assert_eq!(layer["digest"], sha256(&sources.built_file(&file)));
             (title, (file, text(layer, "dev.cargo-oci.kind")))
         })
         .collect();

@@ -1,4 +1,4 @@
-//! Pushes that would publish the wrong content are refused before anything is sent.
+//! Pushes that would publish the wrong content. The client rejects them before it sends a request.
 
 use e2e::layout::Layout;
 use e2e::program::{Home, Outcome, Run};
@@ -11,7 +11,7 @@ fn push(home: &Home, sources: &Sources, more: &[&str]) -> Run {
         .within(sources.path())
 }
 
-/// Asserts that a refused push wrote nothing.
+/// Asserts that a rejected push wrote nothing.
 #[track_caller]
 fn assert_nothing_written(sources: &Sources, outcome: &Outcome) {
     assert!(
@@ -21,7 +21,7 @@ fn assert_nothing_written(sources: &Sources, outcome: &Outcome) {
 }
 
 /// Creates a git repository and commits all sources.
-fn commit(home: &Home, sources: &Sources) {
+fn commit_sources(home: &Home, sources: &Sources) {
     sources.write(".gitignore", "target\nCargo.lock\nout\nmade\n");
     let who = "-c user.name=A -c user.email=a@example.org";
     let script = format!("git init --quiet && git add . && git {who} commit --quiet -m all");
@@ -35,9 +35,9 @@ fn crate_files(home: &Home, sources: &Sources) -> String {
 }
 
 #[test]
-fn crate_with_untracked_file_is_refused_before_the_build() {
+fn crate_with_untracked_file_is_rejected_before_the_build() {
     let (home, sources) = (Home::new(), Sources::widgets());
-    commit(&home, &sources);
+    commit_sources(&home, &sources);
     sources.write(".env", "SECRET=1");
     sources.write("made", "x");
     for more in [
@@ -47,7 +47,9 @@ fn crate_with_untracked_file_is_refused_before_the_build() {
         &["--crate", "--file=round=made"],
         &["--crate", "--messages=made"],
     ] {
-        let refused = push(&home, &sources, more).fails_with(2).at_once();
+        let refused = push(&home, &sources, more)
+            .fails_with(2)
+            .assert_no_work_started();
         assert!(refused.stderr.contains("\n  .env\n"), "{refused}");
         assert!(refused.stderr.contains("`--allow-dirty`"), "{refused}");
         assert!(
@@ -59,7 +61,7 @@ fn crate_with_untracked_file_is_refused_before_the_build() {
     // The push fails before it contacts the registry.
     let elsewhere = ["push", "--crate", "127.0.0.1:1/widgets:nightly"];
     let refused = home.cargo_oci(elsewhere).within(sources.path());
-    refused.fails_with(2).at_once();
+    refused.fails_with(2).assert_no_work_started();
 
     let handed = ["--file=round=made", "--crate"];
     push(&home, &sources, &[&handed[..], &["--allow-dirty"]].concat()).succeeds();
@@ -68,26 +70,28 @@ fn crate_with_untracked_file_is_refused_before_the_build() {
     push(&home, &sources, &[&handed[..], &["--tag=clean"]].concat()).succeeds();
     assert!(!crate_files(&home, &sources).contains(".env"));
     sources.append("src/lib.rs", "// changed");
-    let changed = push(&home, &sources, &handed).fails_with(2).at_once();
+    let changed = push(&home, &sources, &handed)
+        .fails_with(2)
+        .assert_no_work_started();
     assert!(changed.stderr.contains("\n  src/lib.rs\n"), "{changed}");
 }
 
 #[test]
-fn crate_that_the_build_makes_dirty_is_refused() {
+fn crate_that_the_build_makes_dirty_is_rejected() {
     let (home, sources) = (Home::new(), Sources::widgets());
     sources.write(
         "build.rs",
         "fn main() { std::fs::write(\"src/made.rs\", \"\").unwrap() }",
     );
-    commit(&home, &sources);
+    commit_sources(&home, &sources);
     let refused = push(&home, &sources, &["--crate"]).fails_with(2);
     assert!(refused.stderr.contains("\n  src/made.rs\n"), "{refused}");
     assert_nothing_written(&sources, &refused);
 }
 
 #[test]
-fn program_of_two_packages_is_refused() {
-    let (home, sources) = (Home::new(), Sources::suite(["tool", "tool"]));
+fn program_of_two_packages_is_rejected() {
+    let (home, sources) = (Home::new(), Sources::workspace(["tool", "tool"]));
     for more in [&["--workspace"][..], &["--workspace", "--dry-run"]] {
         let refused = push(&home, &sources, more).fails_with(2);
         for part in [
@@ -103,8 +107,8 @@ fn program_of_two_packages_is_refused() {
 }
 
 #[test]
-fn packages_with_one_repository_and_tag_are_refused() {
-    let (home, sources) = (Home::new(), Sources::suite(["one", "two"]));
+fn packages_with_one_repository_and_tag_are_rejected() {
+    let (home, sources) = (Home::new(), Sources::workspace(["one", "two"]));
     sources.append(
         "Cargo.toml",
         "[workspace.metadata.oci]\nrepository = \"suite\"",
@@ -115,9 +119,11 @@ fn packages_with_one_repository_and_tag_are_refused() {
         (&["--workspace", "--tag=nightly"], "nightly"),
         (&["--workspace", "--tag=a", "--tag=nightly", "-n"], "a"),
     ] {
-        let refused = push(&home, &sources, more).fails_with(2).at_once();
+        let refused = push(&home, &sources, more)
+            .fails_with(2)
+            .assert_no_work_started();
         let expected =
-            format!("failed to push `client` and `server`: both would be `oci:out/suite:{tag}`");
+            format!("failed to push `client` and `server`: both would be published as `oci:out/suite:{tag}`");
         assert!(refused.stderr.contains(&expected), "{refused}");
         assert!(
             !sources.has_build_output(),
@@ -134,7 +140,7 @@ fn packages_with_one_repository_and_tag_are_refused() {
         .cargo_oci(["push", "--workspace", "--tag=nightly"])
         .within(sources.path())
         .fails_with(2)
-        .at_once();
+        .assert_no_work_started();
     assert!(refused.stderr.contains("both would be"), "{refused}");
     assert_nothing_written(&sources, &refused);
     // If programs are named, the packages with files are known only after the build.
@@ -152,8 +158,8 @@ fn packages_with_one_repository_and_tag_are_refused() {
 }
 
 #[test]
-fn packages_with_one_repository_and_other_tags_are_noted() {
-    let (home, sources) = (Home::new(), Sources::suite(["one", "two"]));
+fn packages_that_share_only_a_repository_are_noted() {
+    let (home, sources) = (Home::new(), Sources::workspace(["one", "two"]));
     sources.append(
         "Cargo.toml",
         "[workspace.metadata.oci]\nrepository = \"suite\"",
@@ -182,7 +188,10 @@ fn messages_with_byte_order_mark_name_all_files() {
     let program = sources.path().join("target/release/round");
     std::fs::rename(&program, sources.path().join("round")).unwrap();
     let absent = push(&home, &sources, &["--messages=messages", "--tag=a"]).fails_with(1);
-    let expected = format!("`{}` is not on this machine", program.display());
+    let expected = format!(
+        "`{}`, which cargo reported, does not exist",
+        program.display()
+    );
     assert!(absent.stderr.contains(&expected), "{absent}");
     std::fs::rename(sources.path().join("round"), &program).unwrap();
 
@@ -192,7 +201,7 @@ fn messages_with_byte_order_mark_name_all_files() {
         &messages.replacen("{\"reason\"", "12:00 {\"reason\"", 1),
     );
     let refused = push(&home, &sources, &["--messages=messages", "--tag=b"]).fails_with(2);
-    let refused = refused.at_once();
+    let refused = refused.assert_no_work_started();
     assert!(
         refused
             .stderr

@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use e2e::testbed::repository;
+use e2e::testbed::repository_root;
 
 /// Returns the commands of a CI script, without comments and shell options.
-fn commands(script: &str) -> Vec<&str> {
+fn script_commands(script: &str) -> Vec<&str> {
     let lines = script
         .lines()
         .map(str::trim)
@@ -19,7 +19,7 @@ fn commands(script: &str) -> Vec<&str> {
 }
 
 /// Returns the lines inside the fenced code blocks of a Markdown document.
-fn code(markdown: &str) -> Vec<&str> {
+fn code_block_lines(markdown: &str) -> Vec<&str> {
     let mut inside = false;
     let mut lines = Vec::new();
     for line in markdown.lines() {
@@ -34,15 +34,16 @@ fn code(markdown: &str) -> Vec<&str> {
 
 #[test]
 fn ci_runs_the_two_commands_of_the_readme() {
-    let script = fs::read_to_string(repository().join(".ci/run")).unwrap();
-    let commands = commands(&script);
+    let script = fs::read_to_string(repository_root().join(".ci/run")).unwrap();
+    let commands = script_commands(&script);
     let expected = [
         "cargo oci push --package cargo-oci-artifact --registry oci:target/oci",
         "./tests/run",
     ];
     assert_eq!(commands, expected);
-    let readme = fs::read_to_string(repository().join("README.md")).expect("there is a README.md");
-    let shown = code(&readme);
+    let readme =
+        fs::read_to_string(repository_root().join("README.md")).expect("there is a README.md");
+    let shown = code_block_lines(&readme);
     let position = |command: &str| {
         let found = shown
             .iter()
@@ -57,5 +58,8 @@ fn ci_runs_the_two_commands_of_the_readme() {
 
 #[test]
 fn code_returns_lines_of_fenced_blocks() {
-    assert_eq!(code("a\n```sh\nb\n```\nc\n```\nd\n```"), ["b", "d"]);
+    assert_eq!(
+        code_block_lines("a\n```sh\nb\n```\nc\n```\nd\n```"),
+        ["b", "d"]
+    );
 }

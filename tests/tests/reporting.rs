@@ -23,7 +23,7 @@ fn reasons(messages: &[Value]) -> Vec<&str> {
     reasons.map(Option::unwrap).collect()
 }
 
-fn of<'a>(messages: &'a [Value], reason: &str) -> Vec<&'a Value> {
+fn messages_with_reason<'a>(messages: &'a [Value], reason: &str) -> Vec<&'a Value> {
     let is_one = |message: &&Value| message["reason"] == reason;
     messages.iter().filter(is_one).collect()
 }
@@ -32,11 +32,11 @@ fn of<'a>(messages: &'a [Value], reason: &str) -> Vec<&'a Value> {
 fn push_messages_match_documentation() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
-    let (schema, host) = (Schema::documented(), registry.host());
+    let (schema, host) = (Schema::from_documentation(), registry.host());
     let json = ["--message-format", "json"];
 
     let plan = push(&home, &sources, host, &["--dry-run"]).succeeds();
-    let plan = schema.check(&plan.stdout);
+    let plan = schema.validate(&plan.stdout);
     assert_eq!(reasons(&plan), ["oci-plan"]);
 
     let pushed = push(&home, &sources, host, &json).succeeds();
@@ -44,24 +44,30 @@ fn push_messages_match_documentation() {
         pushed.stdout.contains(r#""reason":"compiler-artifact""#),
         "cargo's messages are printed too: {pushed}"
     );
-    let messages = schema.check(&pushed.stdout);
+    let messages = schema.validate(&pushed.stdout);
     let mut expected = vec!["oci-blob"; 4];
     expected.extend(["oci-manifest", "oci-tag", "oci-index", "oci-finished"]);
     assert_eq!(reasons(&messages), expected, "{pushed}");
     let stored = registry.digest("widgets", &sources.target_tag()).unwrap();
     let index = registry.digest("widgets", &sources.version()).unwrap();
-    let finished = of(&messages, "oci-finished")[0];
+    let finished = messages_with_reason(&messages, "oci-finished")[0];
     assert_eq!(finished["reference"], format!("{host}/widgets@{stored}"));
     assert_eq!(finished["digest"], stored);
     assert_eq!(finished["index-digest"], index);
     assert!(finished["requests"].as_u64() > Some(10), "{finished}");
-    let sizes = of(&messages, "oci-blob");
+    let sizes = messages_with_reason(&messages, "oci-blob");
     let sizes = sizes.iter().map(|blob| blob["size"].as_u64().unwrap());
     assert!(finished["bytes"].as_u64() > Some(sizes.sum()), "{finished}");
     assert_eq!(plan[0]["digest"], stored);
     let tag = format!("{host}/widgets:{}", sources.target_tag());
-    assert_eq!(of(&messages, "oci-tag")[0]["reference"], tag);
-    assert_eq!(of(&messages, "oci-index")[0]["targets"][0], host_triple());
+    assert_eq!(
+        messages_with_reason(&messages, "oci-tag")[0]["reference"],
+        tag
+    );
+    assert_eq!(
+        messages_with_reason(&messages, "oci-index")[0]["targets"][0],
+        host_triple()
+    );
 
     // Without `--message-format`, status lines are on stderr, and stdout contains the reference only.
     for line in ["Uploaded round-1.2.3-", "Tagged ", "Indexed "] {
@@ -70,7 +76,7 @@ fn push_messages_match_documentation() {
     let again = push(&home, &sources, host, &[]).succeeds();
     assert_eq!(again.stdout, format!("{host}/widgets@{stored}\n"));
     let again = push(&home, &sources, host, &json).succeeds();
-    let messages = schema.check(&again.stdout);
+    let messages = schema.validate(&again.stdout);
     assert_eq!(reasons(&messages), ["oci-manifest", "oci-finished"]);
     assert_eq!(messages[0]["action"], "exists");
     assert_eq!(messages[1]["index-digest"], index);
@@ -80,13 +86,13 @@ fn push_messages_match_documentation() {
 fn pull_messages_name_files_and_error_kind() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
-    let schema = Schema::documented();
+    let schema = Schema::from_documentation();
     push(&home, &sources, registry.host(), &[]).succeeds();
     let reference = format!("{}/widgets", registry.host());
     let pull = home.cargo_oci(["pull", &reference, "-o", "out", "--message-format", "json"]);
     let actions = |outcome: &Outcome| {
-        let messages = schema.check(&outcome.stdout);
-        let files = of(&messages, "oci-file").into_iter();
+        let messages = schema.validate(&outcome.stdout);
+        let files = messages_with_reason(&messages, "oci-file").into_iter();
         let files = files.map(|file| {
             let path = file["path"].as_str().unwrap().to_owned();
             assert!(fs::metadata(&path).unwrap().len() == file["size"].as_u64().unwrap());
@@ -115,7 +121,7 @@ fn pull_messages_name_files_and_error_kind() {
 
     fs::write(home.path().join("out/round"), "mine").unwrap();
     let refused = pull.fails_with(5);
-    let messages = schema.check(&refused.stdout);
+    let messages = schema.validate(&refused.stdout);
     let error = messages.last().unwrap();
     assert_eq!(error["reason"], "oci-error");
     assert_eq!(
@@ -126,7 +132,7 @@ fn pull_messages_name_files_and_error_kind() {
         error["help"][0].as_str().unwrap().contains("--force"),
         "{error}"
     );
-    assert!(of(&messages, "oci-finished").is_empty());
+    assert!(messages_with_reason(&messages, "oci-finished").is_empty());
 }
 
 #[test]
@@ -203,7 +209,7 @@ fn push_of_workspace_reports_packages_in_name_order() {
     let pushed = run.succeeds();
     let names: Vec<_> = pushed.stdout.lines().collect();
     let [first, second] = names[..] else {
-        panic!("a name for each package: {pushed}");
+        panic!("one name per package: {pushed}");
     };
     assert!(first.starts_with(&format!("{host}/gadgets@")), "{pushed}");
     assert!(second.starts_with(&format!("{host}/widgets@")), "{pushed}");
@@ -238,8 +244,8 @@ fn push_of_workspace_reports_packages_in_name_order() {
         &["--workspace", "--message-format=json"],
     )
     .succeeds();
-    let messages = Schema::documented().check(&json.stdout);
-    let finished = of(&messages, "oci-finished");
+    let messages = Schema::from_documentation().validate(&json.stdout);
+    let finished = messages_with_reason(&messages, "oci-finished");
     let messages: Vec<_> = finished
         .iter()
         .map(|end| end["reference"].as_str().unwrap())
@@ -252,8 +258,8 @@ fn push_of_workspace_reports_packages_in_name_order() {
 fn verbose_logs_requests_without_secrets() {
     require!(DockerRegistry);
     let (registry, sources) = (Registry::with_passwords(), Sources::widgets());
-    let recorder = Recorder::before(registry.host());
-    let (host, home) = (recorder.host(), Home::of_user(&recorder.host()));
+    let recorder = Recorder::start(registry.host());
+    let (host, home) = (recorder.host(), Home::for_user(&recorder.host()));
     let pushed = push(&home, &sources, &host, &["-v"]).succeeds();
     let shown = |outcome: &Outcome| {
         let lines = outcome.stderr.lines();
@@ -273,9 +279,9 @@ fn verbose_logs_requests_without_secrets() {
     assert!(!pushed.stderr.contains("correct horse"), "{pushed}");
 
     let reference = format!("{host}/widgets");
-    for verb in ["tags", "manifest", "pull"] {
-        let mut arguments = vec![verb, &reference, "-v"];
-        arguments.extend((verb == "pull").then_some("--output=out"));
+    for command in ["tags", "manifest", "pull"] {
+        let mut arguments = vec![command, &reference, "-v"];
+        arguments.extend((command == "pull").then_some("--output=out"));
         let outcome = home.cargo_oci(arguments).succeeds();
         let requests = recorder.take();
         assert!(!requests.is_empty());
@@ -350,7 +356,7 @@ fn registry_unavailable_once() -> Server {
 
 #[test]
 fn retry_is_shown_as_a_warning_unless_quiet() {
-    let (home, schema) = (Home::new(), Schema::documented());
+    let (home, schema) = (Home::new(), Schema::from_documentation());
     let tags = |more: &[&str]| {
         let server = registry_unavailable_once();
         let name = format!("{}/acme/widgets", server.host());
@@ -375,15 +381,15 @@ fn retry_is_shown_as_a_warning_unless_quiet() {
     assert_eq!((&run.stderr[..], &run.stdout[..]), ("", "1.0\n"));
 
     let (run, name) = tags(&["--message-format=json"]);
-    let messages = schema.check(&run.stdout);
+    let messages = schema.validate(&run.stdout);
     assert_eq!(reasons(&messages), ["oci-warning", "oci-tag-entry"]);
     let message = messages[0]["message"].as_str().unwrap();
     assert!(message.starts_with(&retry(&name)), "{message}");
 }
 
 #[test]
-fn usage_error_is_reported_to_programs_and_ci() {
-    let (home, schema) = (Home::new(), Schema::documented());
+fn usage_error_is_printed_as_message_and_ci_annotation() {
+    let (home, schema) = (Home::new(), Schema::from_documentation());
     for (line, said) in [
         (
             &["tags", "nope", "--message-format", "json"][..],
@@ -401,7 +407,7 @@ fn usage_error_is_reported_to_programs_and_ci() {
         let refused = home.cargo_oci(line.iter().copied()).outcome();
         assert_eq!(refused.code, Some(2), "{refused}");
         assert!(refused.stderr.contains(said), "{refused}");
-        let messages = schema.check(&refused.stdout);
+        let messages = schema.validate(&refused.stdout);
         assert_eq!(reasons(&messages), ["oci-error"], "{refused}");
         assert_eq!(messages[0]["kind"], "invalid_input");
         let message = messages[0]["message"].as_str().unwrap();
@@ -430,9 +436,9 @@ fn usage_error_is_reported_to_programs_and_ci() {
 fn pull_through_index_reports_index() {
     let (home, sources) = (Home::new(), Sources::widgets());
     sources.write("made", "x");
-    let place = format!("oci:{}", home.path().join("out").display());
-    push(&home, &sources, &place, &["--file=round=made"]).succeeds();
-    let repository = format!("{place}/widgets");
+    let location = format!("oci:{}", home.path().join("out").display());
+    push(&home, &sources, &location, &["--file=round=made"]).succeeds();
+    let repository = format!("{location}/widgets");
     let index = e2e::layout::Layout::open(home.path().join("out/widgets"));
     let index = index.digest("1.2.3").unwrap();
     let direct = format!("{repository}:{}", sources.target_tag());
@@ -443,8 +449,8 @@ fn pull_through_index_reports_index() {
     ] {
         let line = line.into_iter().chain(["--message-format=json"]);
         let outcome = home.cargo_oci(line).succeeds();
-        let messages = Schema::documented().check(&outcome.stdout);
-        let finished = of(&messages, "oci-finished")[0];
+        let messages = Schema::from_documentation().validate(&outcome.stdout);
+        let finished = messages_with_reason(&messages, "oci-finished")[0];
         assert_eq!(
             finished["index-digest"].as_str(),
             expected.map(String::as_str),
@@ -457,11 +463,17 @@ fn pull_through_index_reports_index() {
 fn registry_text_is_not_printed_as_workflow_command() {
     let (home, sources) = (Home::new(), Sources::widgets());
     sources.write("made", "x");
-    let place = format!("oci:{}", home.path().join("out").display());
+    let location = format!("oci:{}", home.path().join("out").display());
     let text = "::set-output name=a::b ##[add-mask]c";
     let annotation = format!("--annotation=org.opencontainers.image.description={text}");
-    push(&home, &sources, &place, &["--file=round=made", &annotation]).succeeds();
-    let reference = format!("{place}/widgets");
+    push(
+        &home,
+        &sources,
+        &location,
+        &["--file=round=made", &annotation],
+    )
+    .succeeds();
+    let reference = format!("{location}/widgets");
     let show = |line: &[&str]| home.cargo_oci(line.iter().copied());
     let in_action = |line: &[&str]| show(line).with("GITHUB_ACTIONS", "true");
     let is_safe = |outcome: &Outcome| {
@@ -470,7 +482,7 @@ fn registry_text_is_not_printed_as_workflow_command() {
     };
 
     let plain = show(&["inspect", &reference]).succeeds();
-    assert!(!is_safe(&plain), "the text is shown as it is: {plain}");
+    assert!(!is_safe(&plain), "the text is shown unchanged: {plain}");
     let broken = in_action(&["inspect", &reference]).succeeds();
     assert!(is_safe(&broken), "{broken}");
     assert!(
@@ -482,8 +494,11 @@ fn registry_text_is_not_printed_as_workflow_command() {
 
     let json = in_action(&["inspect", &reference, "--message-format=json"]).succeeds();
     assert!(is_safe(&json), "{json}");
-    let messages = Schema::documented().check(&json.stdout);
-    assert_eq!(of(&messages, "oci-inspection")[0]["description"], text);
+    let messages = Schema::from_documentation().validate(&json.stdout);
+    assert_eq!(
+        messages_with_reason(&messages, "oci-inspection")[0]["description"],
+        text
+    );
     let manifest = ["manifest", &reference, "--target", host_triple()];
     let json = in_action(&manifest).succeeds();
     assert!(is_safe(&json), "{json}");
@@ -521,7 +536,7 @@ fn blob_written_to_stdout_is_followed_by_nothing() {
     fs::write(blobs.join(encoded), content).unwrap();
     let marker = r#"{"imageLayoutVersion":"1.0.0"}"#;
     fs::write(layout.join("oci-layout"), marker).unwrap();
-    let program = e2e::testbed::program("cargo-oci");
+    let program = e2e::testbed::program_path("cargo-oci");
     let blob = format!(
         "{} blob oci:layout@{digest} --force --output /dev/fd/1",
         program.display()

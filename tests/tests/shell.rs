@@ -6,7 +6,7 @@ use e2e::program::Home;
 use e2e::require;
 
 #[test]
-fn bash_completes_verbs_and_flags() {
+fn bash_completes_subcommands_and_flags() {
     let home = Home::new();
     let script = home.cargo_oci(["completions", "bash"]).succeeds().stdout;
     fs::write(home.path().join("completions"), script).unwrap();
@@ -34,8 +34,8 @@ fn nushell_completions_define_externs() {
     fs::write(home.path().join("completions.nu"), script).unwrap();
     let known = home.nu("source completions.nu; scope externs | get name | str join ' '");
     let known = known.succeeds().stdout;
-    for verb in ["cargo-oci", "cargo-oci push", "cargo-oci whoami"] {
-        assert!(known.contains(verb), "{known}");
+    for command in ["cargo-oci", "cargo-oci push", "cargo-oci whoami"] {
+        assert!(known.contains(command), "{known}");
     }
     home.cargo_oci(["completions", "tcsh"])
         .outcome()

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const MAC: &str = "aarch64-apple-darwin";
 
 /// Writes the output of a cargo build for macOS: the program, and a symlink to the directory of its symbols.
-fn build(sources: &Sources) {
+fn write_build_output(sources: &Sources) {
     let release = format!("target/{MAC}/release");
     sources.write(&format!("{release}/round"), "a program of a Mac");
     let real = format!("{release}/deps/round-0123.dSYM/Contents");
@@ -22,7 +22,7 @@ fn build(sources: &Sources) {
 }
 
 /// Returns the cargo messages of that build.
-fn messages(home: &Home, sources: &Sources) -> String {
+fn cargo_messages(home: &Home, sources: &Sources) -> String {
     let metadata = home.cargo(["metadata", "--format-version=1", "--no-deps"]);
     let metadata = metadata.within(sources.path()).succeeds().stdout;
     let metadata: Value = serde_json::from_str(&metadata).expect("metadata is JSON");
@@ -57,8 +57,8 @@ fn symbol_directory_is_pushed_as_tar_and_unpacked_by_pull() {
     let mut names = Vec::new();
     for _ in 0..2 {
         let sources = Sources::widgets();
-        build(&sources);
-        let stream = messages(&home, &sources);
+        write_build_output(&sources);
+        let stream = cargo_messages(&home, &sources);
         let arguments = ["push", "--registry", "oci:out", "--kind=bin,debuginfo"];
         let more = ["--target", MAC, "--messages", "-"];
         let push = home.cargo_oci(arguments.iter().chain(&more).copied());

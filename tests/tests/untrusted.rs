@@ -9,7 +9,7 @@ use e2e::program::{Home, Outcome};
 use e2e::release::{MAC, Release, image_layout, package_layout};
 
 /// Writes an executable script.
-fn script(path: &Path, text: &str) {
+fn write_script(path: &Path, text: &str) {
     let directory = path.parent().expect("a file is in a directory");
     fs::create_dir_all(directory).expect("the directory can be created");
     fs::write(path, text).expect("the file can be written");
@@ -31,7 +31,7 @@ fn assert_refused(home: &Home, reference: &str, code: i32, message: &str) {
 }
 
 #[test]
-fn release_under_tag_of_another_version_is_refused() {
+fn release_under_tag_of_another_version_is_rejected() {
     let home = Home::new();
     let _release = Release::push(&home, "oci:out");
     home.cargo_oci(["tag", "oci:out/widgets:1.2.3", "9.9.9", "nightly"])
@@ -73,7 +73,7 @@ fn release_under_tag_of_another_version_is_refused() {
 }
 
 #[test]
-fn install_of_invalid_package_name_is_refused() {
+fn install_of_invalid_package_name_is_rejected() {
     let home = Home::new();
     for (number, name) in ["a b", "ripgrep 14.0.0 (registry+https://a.b)", "1a"]
         .into_iter()
@@ -87,7 +87,7 @@ fn install_of_invalid_package_name_is_refused() {
 }
 
 #[test]
-fn install_of_invalid_version_is_refused() {
+fn install_of_invalid_version_is_rejected() {
     let home = Home::new();
     let version = "1.0.0 (registry+https://a.b)";
     package_layout(
@@ -102,7 +102,7 @@ fn install_of_invalid_version_is_refused() {
 }
 
 #[test]
-fn install_of_program_named_like_an_option_is_refused() {
+fn install_of_program_named_like_an_option_is_rejected() {
     let home = Home::new();
     package_layout(&home.path().join("layout"), "1.0.0", "tool", "1.0.0", "-rf");
     assert_refused(&home, "oci:layout:1.0.0", 8, "refusing to install `-rf`");
@@ -126,7 +126,7 @@ fn install_notes_programs_of_the_same_name_on_path() {
     };
     let alone = install(&[&bin, &other]);
     assert!(!alone.contains("shadows"), "{alone}");
-    script(&other.join("tool"), "#!/bin/sh\n");
+    write_script(&other.join("tool"), "#!/bin/sh\n");
     let other_tool = other.join("tool").display().to_string();
     let hides = format!("the installed `tool` shadows `{other_tool}`");
     let hidden = format!("`{other_tool}` shadows the installed `tool`");
@@ -144,7 +144,7 @@ fn install_notes_programs_of_the_same_name_on_path() {
 }
 
 #[test]
-fn reading_verbs_start_no_program() {
+fn reading_commands_start_no_program() {
     let home = Home::new();
     package_layout(
         &home.path().join("layout"),
@@ -162,8 +162,8 @@ fn reading_verbs_start_no_program() {
         "rustc", "cargo", "rustup", "git", "getconf", "ldd", "uname", "sh", "arch",
     ];
     for program in programs {
-        script(&work.join(program), &trap);
-        script(&work.join("toolchain/bin").join(program), &trap);
+        write_script(&work.join(program), &trap);
+        write_script(&work.join("toolchain/bin").join(program), &trap);
     }
     let toolchain = format!("[toolchain]\npath = \"{}/toolchain\"\n", work.display());
     fs::write(work.join("rust-toolchain.toml"), toolchain).unwrap();

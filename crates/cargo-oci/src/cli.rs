@@ -1,7 +1,7 @@
 //! Command-line parser.
 //!
-//! `cargo oci push`, `cargo-oci oci push` and `cargo-oci push` are equivalent. The verbs and their flags are in
-//! [`command`](crate::command), the common options in [`options`](crate::options).
+//! `cargo oci push`, `cargo-oci oci push` and `cargo-oci push` are equivalent. The commands and their flags are defined
+//! in [`command`](crate::command), the common options in [`options`](crate::options).
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use oci_registry::Environment;
 
 use crate::command::Command;
 use crate::message::{FormatFlag, MessageFormat};
-use crate::options::{ArgumentError, Global};
+use crate::options::{ArgumentError, CommonOptions};
 use crate::report::{self, Error, Reporter};
 use crate::{exit_code, hints, stdio};
 
@@ -28,12 +28,12 @@ use crate::{exit_code, hints, stdio};
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
-    pub(crate) global: Global,
+    pub(crate) global: CommonOptions,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// Result of a command line that does not run a verb: a usage error, or the text of `--help` or `--version`.
+/// Result of a command line that runs no command: a usage error, or the text of `--help` or `--version`.
 #[derive(Debug)]
 pub(crate) struct ParseExit {
     error: clap::Error,
@@ -41,27 +41,27 @@ pub(crate) struct ParseExit {
 }
 
 impl ParseExit {
-    /// Prints the error or help, and returns the exit code. JSON output and CI annotations contain the error as well, if
-    /// the command line requested them.
+    /// Prints the error or the help, and returns the exit code. The error is also written as JSON if the command line
+    /// contains `--message-format json`, and as an annotation in GitHub Actions.
     pub(crate) fn print(self, environment: &Environment) -> ExitCode {
         let rendered = self.error.render();
         if !self.error.use_stderr() {
-            let printed = stdio::styled(&rendered.ansi().to_string());
+            let printed = stdio::write_styled(&rendered.ansi().to_string());
             return printed
                 .map_or_else(|error| report::fail(&error.into()), |()| ExitCode::SUCCESS);
         }
-        let reporter = Reporter::new(&Global::default(), self.format, environment);
-        // An invalid name has causes and hints, which the text of clap does not contain.
-        if let Some(argument) = ArgumentError::within(&self.error) {
+        let reporter = Reporter::new(&CommonOptions::default(), self.format, environment);
+        // clap prints only the message of an error about an invalid name, without its causes and hints.
+        if let Some(argument) = ArgumentError::find_in(&self.error) {
             let error = argument.error();
-            let help = hints::of(error).into_iter();
+            let help = hints::describe_or_advise(error).into_iter();
             return reporter.fail(&help.fold(Error::usage(error.to_string()), Error::help));
         }
         let text = rendered.to_string();
         let first = text.lines().next().unwrap_or_default();
         reporter.emit_error(&Error::usage(first.trim_start_matches("error: ")));
         // The exit code is the same if stderr is closed.
-        let _ = stdio::error(&rendered.ansi().to_string());
+        let _ = stdio::write_stderr(&rendered.ansi().to_string());
         ExitCode::from(exit_code::INVALID_INPUT)
     }
 }
@@ -75,14 +75,14 @@ pub(crate) fn parse() -> Result<Cli, ParseExit> {
     let arguments: Vec<_> = without_subcommand(std::env::args_os()).collect();
     Cli::try_parse_from(&arguments).map_err(|error| ParseExit {
         error,
-        format: format_of(&arguments),
+        format: parse_format(&arguments),
     })
 }
 
 /// Returns the output format of a command line that clap rejects.
 ///
 /// clap stops at the first invalid argument, so `--message-format` is parsed alone, starting at each argument in turn.
-fn format_of(arguments: &[OsString]) -> MessageFormat {
+fn parse_format(arguments: &[OsString]) -> MessageFormat {
     let options = arguments.iter().take_while(|argument| *argument != "--");
     let options: Vec<_> = options.collect();
     let format = (0..options.len()).rev().find_map(|at| {
@@ -129,7 +129,8 @@ mod tests {
         walk(&Cli::command());
     }
 
-    /// Compares the help of every verb at a width of 100 columns. Only the help of the program shows the common options.
+    /// Compares the help of every command at a width of 100 columns. The common options are compared only in the help
+    /// of the program, because they are the same for all commands.
     #[test]
     fn help_matches_snapshots() {
         fn walk(command: &mut clap::Command, name: &str) {
@@ -150,9 +151,9 @@ mod tests {
         walk(&mut command, "oci");
     }
 
-    /// Contradictory flags, and flags without effect in combination, are errors before any request.
+    /// A flag that contradicts another flag, or that has no effect together with it, is rejected before any request.
     #[test]
-    fn conflicting_flags_are_rejected() {
+    fn invalid_flag_combinations_and_values_are_rejected() {
         let error_kind = |line: &str| {
             let words = std::iter::once("cargo-oci").chain(line.split(' '));
             let error = Cli::try_parse_from(words).expect_err(line);

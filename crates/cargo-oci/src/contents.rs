@@ -1,4 +1,4 @@
-//! Files of an artifact, as separate layers or in tar archives, and their extraction into a directory.
+//! Extraction of the files of an artifact into a directory. A file is a separate layer, or part of a tar archive.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,19 +12,19 @@ use crate::progress::Batch;
 use crate::report::Error;
 use crate::session::Session;
 
-/// Files with a common source.
+/// Source and the files that are read from it: the artifact, or an opened archive.
 pub(crate) type FileGroup = (Arc<dyn Source>, Vec<PackageFile>);
 
-/// Replaces tar archives among the files with their contents.
+/// Opens the tar archives among the files, and replaces each with the files that it contains.
 ///
 /// The archives are downloaded to temporary files in `directory`, which are deleted when the groups are dropped.
-pub(crate) async fn open(
+pub(crate) async fn open_archives(
     session: &Session,
     source: Arc<dyn Source>,
     files: Vec<PackageFile>,
     directory: &Path,
 ) -> Result<Vec<FileGroup>, Error> {
-    let batch = session.reporter.batch("Fetching", None);
+    let batch = session.reporter.start_batch("Fetching", None);
     let started = |file: &PackageFile, meter: &Meter| {
         let name = file.name.as_str();
         batch.start(name, name, file.descriptor.size, meter);
@@ -34,18 +34,18 @@ pub(crate) async fn open(
     Ok(contents.into_iter().map(group).collect())
 }
 
-/// Writer of files into a directory, which reports each written file.
+/// Writer that extracts files into a directory and reports each file.
 pub(crate) struct FileWriter<'a> {
     session: &'a Session,
-    /// Action that is reported for a file that did not exist.
+    /// Action to report for a file that did not exist.
     action: FileAction,
     batch: Batch,
     /// Names of the files that did not exist.
-    fetched: Mutex<BTreeSet<String>>,
+    new_files: Mutex<BTreeSet<String>>,
 }
 
 impl<'a> FileWriter<'a> {
-    /// Creates the writer for all of the files. `verb` is shown in progress bars, in the form `Pulling`.
+    /// Creates a writer for these files. Progress bars show `verb`, in the form `Pulling`.
     pub(crate) fn new(
         session: &'a Session,
         verb: &'static str,
@@ -56,16 +56,20 @@ impl<'a> FileWriter<'a> {
         Self {
             session,
             action,
-            batch: session.reporter.batch(verb, Some((files.len(), bytes))),
-            fetched: Mutex::default(),
+            batch: session
+                .reporter
+                .start_batch(verb, Some((files.len(), bytes))),
+            new_files: Mutex::default(),
         }
     }
 
-    fn fetched(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_new_files(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.new_files
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Downloads and writes some of the files.
+    /// Downloads files from one source and writes them to the directory.
     pub(crate) async fn write(
         &self,
         source: &dyn Source,
@@ -75,20 +79,21 @@ impl<'a> FileWriter<'a> {
     ) -> oci_registry::Result<()> {
         let started = |file: &FileEntry, meter: &Meter| {
             let name = file.name.as_str();
-            self.fetched().insert(name.to_owned());
+            self.lock_new_files().insert(name.to_owned());
             self.batch.start(name, name, file.descriptor.size, meter);
         };
         let observer = |file: &FileEntry, path: &Path| {
             let (name, content) = (file.name.as_str(), &file.descriptor);
-            let is_new = self.fetched().contains(name);
+            let is_new = self.lock_new_files().contains(name);
             let action = if is_new {
                 self.action
             } else {
                 FileAction::Exists
             };
             self.batch.finish(name, content.size);
-            let here = self.session.environment.current_dir();
-            let message = Message::file(path, here, action, file.executable, content);
+            let working_directory = self.session.environment.current_dir();
+            let message =
+                Message::for_file(path, working_directory, action, file.executable, content);
             self.session.reporter.emit(&message);
         };
         let options = UnpackOptions {
@@ -101,7 +106,7 @@ impl<'a> FileWriter<'a> {
     }
 
     /// Whether at least one file was written.
-    pub(crate) fn has_changed(&self) -> bool {
-        !self.fetched().is_empty()
+    pub(crate) fn has_written_files(&self) -> bool {
+        !self.lock_new_files().is_empty()
     }
 }

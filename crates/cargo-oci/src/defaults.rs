@@ -10,8 +10,8 @@
 //! key-file = "me.key"
 //! ```
 //!
-//! Relative paths are relative to the directory of the file. The file has the lowest precedence: flags, variables and
-//! manifests override it. A connection flag applies to all registries, including those in the file.
+//! Relative paths are relative to the directory of the file. The file has the lowest precedence: flags, environment
+//! variables and manifests override it. A connection flag applies to all registries, including those in the file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,21 +20,21 @@ use oci_registry::{RegistryName, RegistryOptions};
 use serde::Deserialize;
 
 use crate::cargo;
-use crate::options::Global;
+use crate::options::CommonOptions;
 use crate::report::Error;
 
-/// Name of the file.
-const NAME: &str = "oci.toml";
+/// Name of the file in cargo's home directory.
+const FILE_NAME: &str = "oci.toml";
 
-/// Largest file that is read, in bytes.
+/// Maximum size of a file, in bytes.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// Contents of the file. A missing file is empty.
+/// Contents of `oci.toml`. A missing file is treated as an empty file.
 #[derive(Debug, Default)]
 pub(crate) struct Defaults {
-    /// Path of the file.
+    /// Path of `oci.toml`.
     pub(crate) file: PathBuf,
-    /// Registry for packages that no flag, variable or manifest names one for.
+    /// Registry of packages whose registry is not set by a flag, an environment variable or a manifest.
     pub(crate) registry: Option<String>,
     registries: BTreeMap<RegistryName, Connection>,
 }
@@ -58,12 +58,15 @@ struct Connection {
 }
 
 impl DefaultsFile {
-    /// Returns the first value that contains a control character.
-    fn control_character(&self) -> Option<&str> {
-        let files = self
-            .registries
-            .values()
-            .flat_map(|one| [&one.ca_file, &one.cert_file, &one.key_file]);
+    /// Returns the first value of the file that contains a control character.
+    fn value_with_control_character(&self) -> Option<&str> {
+        let files = self.registries.values().flat_map(|connection| {
+            [
+                &connection.ca_file,
+                &connection.cert_file,
+                &connection.key_file,
+            ]
+        });
         let files = files.flatten().filter_map(|file| file.to_str());
         let mut values = files.chain(self.registry.as_deref());
         values.find(|value| value.contains(char::is_control))
@@ -71,36 +74,36 @@ impl DefaultsFile {
 }
 
 impl Defaults {
-    /// Reads the file of the user, if it exists.
+    /// Reads `oci.toml` in cargo's home directory, if it exists.
     pub(crate) fn of_user(environment: &cargo::CargoEnvironment) -> Result<Self, Error> {
         let Some(home) = cargo::cargo_home(environment) else {
             return Ok(Self::default());
         };
-        let file = home.join(NAME);
+        let file = home.join(FILE_NAME);
         match oci_registry::read_input_text(&file, MAX_SIZE) {
             Ok(text) => Self::parse(&text, file),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => {
                 let message = format!("failed to read `{}`", file.display());
-                Err(Error::of_file(message, error).help("check its permissions, or remove it"))
+                Err(Error::from_io(message, error).help("check its permissions, or remove it"))
             }
         }
     }
 
     fn parse(text: &str, file: PathBuf) -> Result<Self, Error> {
-        let invalid = |why: &dyn std::fmt::Display| {
-            Error::usage(format!("failed to read `{}`: {why}", file.display()))
+        let invalid = |reason: &dyn std::fmt::Display| {
+            Error::usage(format!("failed to read `{}`: {reason}", file.display()))
         };
         let document: DefaultsFile = toml::from_str(text).map_err(|error| {
             let at = error.span().map(|span| text[..span.start].matches('\n').count());
             let line = at.map_or_else(String::new, |at| format!(" in line {}", at + 1));
             invalid(&format_args!("{}{line}", error.message())).help(
-                "valid keys are `registry`, and `plain-http`, `ca-file`, `cert-file` and `key-file` in `[registries.\"HOST\"]`",
+                "use only the keys `registry`, and `plain-http`, `ca-file`, `cert-file` and `key-file` in `[registries.\"HOST\"]`",
             )
         })?;
-        if let Some(value) = document.control_character() {
-            let why = format!("`{}` contains a control character", value.escape_debug());
-            return Err(invalid(&why).help("write the value in one line"));
+        if let Some(value) = document.value_with_control_character() {
+            let reason = format!("`{}` contains a control character", value.escape_debug());
+            return Err(invalid(&reason).help("write the value in one line"));
         }
         let mut registries = BTreeMap::new();
         for (name, connection) in document.registries {
@@ -108,8 +111,8 @@ impl Defaults {
                 invalid(&error).help("write HOST or HOST:PORT, in quotes, after `registries.`")
             })?;
             if connection.cert_file.is_some() != connection.key_file.is_some() {
-                let why = format!("`{name}` has only one of `cert-file` and `key-file`");
-                return Err(invalid(&why).help("set both, or neither"));
+                let reason = format!("`{name}` has only one of `cert-file` and `key-file`");
+                return Err(invalid(&reason).help("set both, or neither"));
             }
             registries.insert(name, connection);
         }
@@ -120,13 +123,17 @@ impl Defaults {
         })
     }
 
-    /// Directory of the file. Relative paths in the file are relative to it.
+    /// Returns the directory of `oci.toml`. Relative paths in the file are relative to this directory.
     pub(crate) fn directory(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new(""))
     }
 
-    /// Returns the connection settings per registry. A flag overrides the setting for all registries.
-    pub(crate) fn connections(&self, flags: &Global) -> BTreeMap<RegistryName, RegistryOptions> {
+    /// Returns the connection settings of each registry in the file. A connection flag overrides the setting of every
+    /// registry.
+    pub(crate) fn connections(
+        &self,
+        flags: &CommonOptions,
+    ) -> BTreeMap<RegistryName, RegistryOptions> {
         let resolve = |path: PathBuf| self.directory().join(path);
         let has_plain_http = flags.plain_http.is_some();
         let (has_ca, has_identity) = (flags.ca_file.is_some(), flags.cert_file.is_some());
@@ -164,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_resolve_paths_and_respect_flags() {
+    fn connection_paths_are_resolved_and_flags_override() {
         let defaults = parse(
             "registry = \"ghcr.io/acme\"\n[registries.\"A.b:5000\"]\nplain-http = false\n\
              ca-file = \"ca.pem\"\ncert-file = \"/me.pem\"\nkey-file = \"me.key\"\n",
@@ -201,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_file_reports_problem_and_path() {
+    fn invalid_file_is_rejected_with_problem_and_path() {
         for (text, expected) in [
             ("registery = \"a\"", "unknown field `registery`"),
             ("registry = \"oci:x\\n\"", "contains a control character"),

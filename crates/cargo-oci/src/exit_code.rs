@@ -32,7 +32,7 @@ pub(crate) const UNSUPPORTED: u8 = 8;
 /// Cargo failed to build. Cargo exits with the same code.
 pub(crate) const BUILD_FAILED: u8 = 101;
 
-/// Base of the exit code after a signal, to which the number of the signal is added as shells do: 130 after Ctrl-C.
+/// Base of the exit code after a signal. The number of the signal is added, as in shells: 130 after Ctrl-C.
 pub(crate) const SIGNAL: u8 = 128;
 
 /// Section of the help that lists the exit codes.
@@ -50,7 +50,7 @@ Exit codes:
   130  interrupted";
 
 /// Returns the exit code for an error kind of the libraries.
-pub(crate) fn of(kind: ErrorKind) -> u8 {
+pub(crate) fn from_kind(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::Io => IO,
         ErrorKind::InvalidInput => INVALID_INPUT,

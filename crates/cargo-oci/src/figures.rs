@@ -17,14 +17,14 @@ impl fmt::Display for Size {
             scale *= 1024;
             unit += 1;
         }
-        // Integer arithmetic, because `f64` cannot represent every `u64`.
+        // Uses integer arithmetic, because `f64` cannot represent every `u64`.
         let tenths = (u128::from(self.0) * 10 + u128::from(scale) / 2) / u128::from(scale);
         write!(f, "{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
     }
 }
 
-/// Returns a count with its noun, in the plural unless the count is one.
-pub(crate) fn plural(count: usize, noun: &str) -> String {
+/// Returns a count and its noun, such as `1 tag` or `3 tags`.
+pub(crate) fn format_count(count: usize, noun: &str) -> String {
     let s = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{s}")
 }

@@ -10,29 +10,30 @@ use semver::Version;
 #[derive(Debug, Args)]
 pub(crate) struct Filter {
     /// Show only names that match one of these patterns
-    #[arg(long, value_name = "GLOB", value_parser = pattern)]
+    #[arg(long, value_name = "GLOB", value_parser = parse_pattern)]
     include: Vec<Pattern>,
 
     /// Hide names that match one of these patterns
-    #[arg(long, value_name = "GLOB", value_parser = pattern)]
+    #[arg(long, value_name = "GLOB", value_parser = parse_pattern)]
     exclude: Vec<Pattern>,
 }
 
-pub(crate) fn pattern(text: &str) -> Result<Pattern, String> {
+pub(crate) fn parse_pattern(text: &str) -> Result<Pattern, String> {
     Pattern::new(text).map_err(|error| error.to_string())
 }
 
 impl Filter {
     /// Whether a name matches the filter.
-    pub(crate) fn passes(&self, name: &str) -> bool {
-        let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
-        (self.include.is_empty() || matches(&self.include)) && !matches(&self.exclude)
+    pub(crate) fn matches(&self, name: &str) -> bool {
+        let any_matches =
+            |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
+        (self.include.is_empty() || any_matches(&self.include)) && !any_matches(&self.exclude)
     }
 }
 
-/// Sorts tags by version, the highest first, each followed by the tags of its targets. Tags that are not versions come
-/// last, sorted by name.
-pub(crate) fn by_version(tags: &mut [Tag]) {
+/// Sorts tags by version, the highest first. Each version is followed by the tags of its targets. Tags that are not
+/// versions come last, sorted by name.
+pub(crate) fn sort_by_version(tags: &mut [Tag]) {
     let key = |tag: &Tag| {
         let (text, target) = tag::split(tag);
         let version = Version::parse(&text.replacen('_', "+", 1)).ok();
@@ -47,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_are_sorted_by_version_with_their_targets() {
+    fn tags_are_sorted_by_version_then_target() {
         let names = [
             "latest",
             "1.9.0",
@@ -60,7 +61,7 @@ mod tests {
             "2.0.0_build.5",
         ];
         let mut tags = names.map(|name| name.parse::<Tag>().expect("a tag"));
-        by_version(&mut tags);
+        sort_by_version(&mut tags);
         let shown = tags.each_ref().map(Tag::as_str);
         assert_eq!(
             shown,
@@ -81,19 +82,21 @@ mod tests {
     #[test]
     fn exclude_overrides_include() {
         let patterns = |texts: &[&str]| {
-            let patterns = texts.iter().map(|text| pattern(text).expect("a pattern"));
+            let patterns = texts
+                .iter()
+                .map(|text| parse_pattern(text).expect("a pattern"));
             patterns.collect::<Vec<_>>()
         };
         let filter = Filter {
             include: patterns(&["1.*", "latest"]),
             exclude: patterns(&["*__*"]),
         };
-        let passes = ["1.2.3", "latest", "1.2.3__x", "2.0.0"].map(|name| filter.passes(name));
-        assert_eq!(passes, [true, true, false, false]);
+        let matches = ["1.2.3", "latest", "1.2.3__x", "2.0.0"].map(|name| filter.matches(name));
+        assert_eq!(matches, [true, true, false, false]);
         let all = Filter {
             include: Vec::new(),
             exclude: Vec::new(),
         };
-        assert!(all.passes("anything"));
+        assert!(all.matches("anything"));
     }
 }

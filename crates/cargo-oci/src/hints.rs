@@ -1,22 +1,22 @@
-//! Texts for the hints of the libraries, with the flags, commands and settings of `cargo oci`.
+//! Texts for the hints of the libraries. They name the flags, commands and settings of `cargo oci`.
 
 use oci_registry::{Error, ErrorKind, Hint};
 
-/// Returns the hints of an error, one sentence each.
-pub(crate) fn worded(error: &Error) -> Vec<String> {
-    error.hints().iter().flat_map(sentences).collect()
+/// Returns the texts of the hints of an error.
+pub(crate) fn describe(error: &Error) -> Vec<String> {
+    error.hints().iter().flat_map(describe_hint).collect()
 }
 
-/// Returns the hints of an error, as [`worded`], or the advice for its kind if it has none.
-pub(crate) fn of(error: &Error) -> Vec<String> {
-    let hints = worded(error);
-    match advice_for(error.kind()) {
+/// Returns the texts of the hints of an error. An error without hints gets the general advice for its kind.
+pub(crate) fn describe_or_advise(error: &Error) -> Vec<String> {
+    let hints = describe(error);
+    match general_advice(error.kind()) {
         Some(advice) if hints.is_empty() => vec![advice.to_owned()],
         _ => hints,
     }
 }
 
-fn sentences(hint: &Hint) -> Vec<String> {
+fn describe_hint(hint: &Hint) -> Vec<String> {
     let text = match hint {
         Hint::Advice(advice) => advice,
         Hint::NoCredential { registry, searched } => {
@@ -31,7 +31,7 @@ fn sentences(hint: &Hint) -> Vec<String> {
         }
         Hint::RejectedCredential { registry, source } => {
             return vec![format!(
-                "the credential for `{registry}` was read from: {source}"
+                "check the credential for `{registry}`, which was read from: {source}"
             )];
         }
         Hint::LogIn { registry } => {
@@ -40,32 +40,32 @@ fn sentences(hint: &Hint) -> Vec<String> {
             )];
         }
         Hint::TrustCertificate => {
-            "no trusted authority signed the certificate of the registry: pass the certificate of its authority with `--ca-file`, or store it as `certs.d/HOST[:PORT]/ca.crt`"
+            "pass the CA certificate of the registry with `--ca-file`, or store it as `certs.d/HOST[:PORT]/ca.crt`: no trusted authority signed the certificate of the registry"
         }
         Hint::ClientCertificate => {
-            "the registry requires a client certificate: pass `--cert-file` and `--key-file`, or store them as `certs.d/HOST[:PORT]/client.cert` and `client.key`"
+            "pass a client certificate with `--cert-file` and `--key-file`, or store it as `certs.d/HOST[:PORT]/client.cert` and `client.key`"
         }
         Hint::UsePlainHttp => {
-            "the server does not use TLS on this port: pass `--plain-http` if plain HTTP is intended"
+            "pass `--plain-http` if plain HTTP is intended: the server does not use TLS on this port"
         }
-        Hint::UseTls => "the server requires TLS on this port: pass `--plain-http=false`",
-        Hint::TryTls => "the server may expect TLS on this port: pass `--plain-http=false`",
+        Hint::UseTls => "pass `--plain-http=false`: the server requires TLS on this port",
+        Hint::TryTls => "pass `--plain-http=false` if the server expects TLS on this port",
         Hint::OverwriteVersion => {
-            "publish a new version, or pass `--overwrite` to replace a released one"
+            "publish a new version, or pass `--overwrite` to replace the released version"
         }
-        Hint::OverwriteTag => "pass `--overwrite` to replace it",
+        Hint::OverwriteTag => "pass `--overwrite` to replace the tag",
         Hint::SkipIndex => {
-            "publish under another tag, delete the manifest under this one, or pass `--no-index` to leave it unchanged"
+            "publish under another tag, delete this tag, or pass `--no-index` to leave this tag unchanged"
         }
         Hint::DeclareTargets => {
             return vec![
-                "list the targets of a release as `targets` in `[package.metadata.oci]`, so that its index is written once".into(),
-                "or push each target with `--no-index`, and run `cargo oci index assemble` once".into(),
+                "set `targets` in `[package.metadata.oci]` to the targets of a release, so that its index is written only once".into(),
+                "or push each target with `--no-index`, and then run `cargo oci index assemble` once".into(),
             ];
         }
         Hint::AssembleIndex { tag } => {
             return vec![format!(
-                "the target is stored: run `cargo oci index assemble` for `{tag}` when no other process writes"
+                "run `cargo oci index assemble` for `{tag}` after all other jobs have finished; the manifest of this target was pushed"
             )];
         }
         Hint::KeepArchives => "pass `--titles` to download the archives without unpacking them",
@@ -74,11 +74,11 @@ fn sentences(hint: &Hint) -> Vec<String> {
             repository,
         } => {
             return vec![format!(
-                "check the name `{repository}`: `cargo oci catalog {registry}` lists the repositories, if the registry supports it"
+                "check the name `{repository}`, or run `cargo oci catalog {registry}` to list the repositories, if the registry supports it"
             )];
         }
         Hint::ListTags { location } => {
-            return vec![format!("`cargo oci tags {location}` lists the tags")];
+            return vec![format!("run `cargo oci tags {location}` to list the tags")];
         }
         Hint::SetRepository => {
             "set `repository` in `[package.metadata.oci]`, or pass the full reference"
@@ -90,15 +90,15 @@ fn sentences(hint: &Hint) -> Vec<String> {
             example: Some(example),
         } => {
             return vec![format!(
-                "set a `name-template` that distinguishes them, such as `{example}`"
+                "set a `name-template` that gives each file a different name, such as `{example}`"
             )];
         }
     };
     vec![text.to_owned()]
 }
 
-/// Returns the advice for an error kind, for errors without hints.
-fn advice_for(kind: ErrorKind) -> Option<&'static str> {
+/// Returns the general advice for an error kind. `None` if no advice fits all errors of the kind.
+fn general_advice(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::Io => Some("check the path, its permissions and the free space"),
         ErrorKind::Mismatch => {

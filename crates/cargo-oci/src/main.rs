@@ -1,7 +1,7 @@
 //! `cargo oci`: publish cargo build artifacts to OCI registries, and install them from there.
 //!
-//! Only this module reads the environment of the process and handles signals. SIGINT, SIGTERM and SIGHUP drop the running
-//! command, which deletes its temporary files and kills its child processes.
+//! Only this module reads the environment of the process and handles signals. After SIGINT, SIGTERM or SIGHUP the
+//! future of the running command is dropped, which deletes its temporary files and kills its child processes.
 
 #![allow(
     rustdoc::broken_intra_doc_links,
@@ -17,13 +17,13 @@ mod defaults;
 mod exit_code;
 mod figures;
 mod filter;
-mod finding;
 mod hints;
 mod message;
 mod naming;
 mod options;
 mod output;
 mod progress;
+mod query_result;
 mod report;
 mod session;
 mod stdio;
@@ -76,7 +76,7 @@ fn environment() -> Result<(Environment, cargo::CargoEnvironment), Error> {
     Ok((environment, cargo))
 }
 
-/// Time limit for cancelling open uploads after a signal.
+/// Maximum time to cancel open uploads after a signal.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn run(

@@ -1,6 +1,6 @@
-//! Messages of `--message-format json`: one JSON object per line on stdout, between those of cargo.
+//! Messages of `--message-format json`: one JSON object per line on stdout, between the messages of cargo.
 //!
-//! The objects and their fields are an API, which `MESSAGES.md` describes. The status line for the human format is derived
+//! The objects and their fields are an API that `MESSAGES.md` describes. The status line of the human format is derived
 //! from the same message, so that both formats contain the same information.
 
 use std::path::Path;
@@ -9,9 +9,9 @@ use clap::{Args, ValueEnum};
 use oci_registry::{Delivery, Descriptor, Digest, MediaType};
 use serde::Serialize;
 
-use crate::figures::{Size, plural};
+use crate::figures::{Size, format_count};
 
-/// Output format.
+/// Output format of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum MessageFormat {
     /// Text
@@ -21,7 +21,7 @@ pub(crate) enum MessageFormat {
     Json,
 }
 
-/// Output format flag of verbs with JSON messages.
+/// Output format flag of commands with JSON messages.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct FormatFlag {
     /// Output format: `human` or `json` (one JSON object per line)
@@ -67,7 +67,7 @@ pub(crate) enum Message<'a> {
     #[serde(rename = "oci-index")]
     Index {
         reference: String,
-        /// Number of entries. Entries without a target are counted as well.
+        /// Number of entries of the index, including those without a target.
         #[serde(skip)]
         entries: usize,
         targets: Vec<String>,
@@ -98,7 +98,7 @@ pub(crate) enum Message<'a> {
         digest: &'a Digest,
         /// Path relative to the working directory, for the status line.
         #[serde(skip)]
-        shown: String,
+        display_path: String,
     },
     /// An installed program was removed.
     #[serde(rename = "oci-removed")]
@@ -115,7 +115,7 @@ pub(crate) enum Message<'a> {
         username: Option<&'a str>,
         used: bool,
     },
-    /// The identity of the user at a registry.
+    /// The identity that a registry accepted.
     #[serde(rename = "oci-identity")]
     Identity {
         registry: String,
@@ -123,7 +123,7 @@ pub(crate) enum Message<'a> {
         source: Option<&'a str>,
         demanded: bool,
     },
-    /// A warning.
+    /// A problem that does not stop the command.
     #[serde(rename = "oci-warning")]
     Warning { message: String },
     /// The command failed.
@@ -181,8 +181,8 @@ pub(crate) enum FileAction {
 }
 
 impl<'a> Message<'a> {
-    /// Creates the message for a blob, which has this reference at the target.
-    pub(crate) fn blob(reference: String, blob: &'a Descriptor, delivery: Delivery) -> Self {
+    /// Creates the message for a blob. `reference` is its reference at the target.
+    pub(crate) fn for_blob(reference: String, blob: &'a Descriptor, delivery: Delivery) -> Self {
         Self::Blob {
             reference,
             action: match delivery {
@@ -197,26 +197,26 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Creates the message for a file. The status line shows the path relative to the working directory `here`.
-    pub(crate) fn file(
+    /// Creates the message for a file. The status line shows the path relative to the working directory.
+    pub(crate) fn for_file(
         path: &Path,
-        here: &Path,
+        working_directory: &Path,
         action: FileAction,
         executable: bool,
         content: &'a Descriptor,
     ) -> Self {
-        let shown = path.strip_prefix(here).unwrap_or(path);
+        let display_path = path.strip_prefix(working_directory).unwrap_or(path);
         Self::File {
             path: path.to_string_lossy().into_owned(),
             action,
             executable,
             size: content.size,
             digest: &content.digest,
-            shown: shown.display().to_string(),
+            display_path: display_path.display().to_string(),
         }
     }
 
-    /// Returns the verb and object of the status line, if the message has one.
+    /// Returns the verb and object of the status line. `None` if the message has no status line.
     pub(crate) fn status_line(&self) -> Option<(&'static str, String)> {
         Some(match self {
             Self::Blob {
@@ -258,7 +258,7 @@ impl<'a> Message<'a> {
                 ..
             } => {
                 let count = if targets.len() == *entries {
-                    plural(*entries, "target")
+                    format_count(*entries, "target")
                 } else if *entries == 1 {
                     "1 entry".to_owned()
                 } else {
@@ -280,7 +280,7 @@ impl<'a> Message<'a> {
             },
             Self::File {
                 action,
-                shown,
+                display_path,
                 size,
                 ..
             } => {
@@ -289,7 +289,7 @@ impl<'a> Message<'a> {
                     FileAction::Installed => "Placed",
                     FileAction::Exists => "Exists",
                 };
-                (verb, format!("{shown} ({})", Size(*size)))
+                (verb, format!("{display_path} ({})", Size(*size)))
             }
             Self::Removed { path, .. } => ("Removing", path.clone()),
             Self::Credential {
@@ -333,11 +333,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn status_line_and_json_describe_the_same_message() {
+    fn blob_and_file_messages_have_status_line_and_json() {
         let digest = Digest::sha256(b"x");
         let config = "application/vnd.acme.config.v1+json";
         let blob = Descriptor::new(config.into(), digest.clone(), 1536);
-        let message = Message::blob(format!("a.b/c@{digest}"), &blob, Delivery::Mounted);
+        let message = Message::for_blob(format!("a.b/c@{digest}"), &blob, Delivery::Mounted);
         assert_eq!(
             message.status_line(),
             Some(("Mounted", "config (1.5 KiB)".into()))
@@ -349,14 +349,14 @@ mod tests {
             )
         );
         let layer = Descriptor::new("text/plain".into(), digest.clone(), 1);
-        let message = Message::blob(String::new(), &layer, Delivery::Existed);
+        let message = Message::for_blob(String::new(), &layer, Delivery::Existed);
         assert_eq!(
             message.status_line(),
             Some(("Exists", format!("{digest} (1 B)")))
         );
         let path = Path::new("/home/me/out/x");
-        let here = Path::new("/home/me");
-        let message = Message::file(path, here, FileAction::Pulled, true, &blob);
+        let working_directory = Path::new("/home/me");
+        let message = Message::for_file(path, working_directory, FileAction::Pulled, true, &blob);
         assert_eq!(
             message.status_line(),
             Some(("Pulled", "out/x (1.5 KiB)".into()))

@@ -1,26 +1,16 @@
 //! Checks of the tag or digest in a location, before any request.
 
-use oci_registry::{ArchiveFormat, Digest, Identifier, Location, Tag};
+use oci_registry::{ArchiveFormat, Identifier, Location, Tag};
 
 use crate::report::Error;
 use crate::session::Session;
 
-/// Returns the tag of a location, with or without a digest.
-pub(crate) fn tag(location: &Location) -> Option<Tag> {
-    location.tag().cloned()
-}
-
-/// Returns the digest of a location.
-pub(crate) fn digest(location: &Location) -> Option<Digest> {
-    location.digest().cloned()
-}
-
-/// Checks that a location has neither a tag nor a digest. `verb` is used in the error message.
-pub(crate) fn require_repository(location: &Location, verb: &str) -> Result<(), Error> {
+/// Checks that a location has neither a tag nor a digest. `operation` completes the error message "failed to …".
+pub(crate) fn require_repository(location: &Location, operation: &str) -> Result<(), Error> {
     match location.identifier() {
         None => Ok(()),
         Some(identifier) => Err(Error::usage(format!(
-            "failed to {verb}: `{location}` has a tag or digest"
+            "failed to {operation}: `{location}` has a tag or digest"
         ))
         .help(format!(
             "remove `{identifier}`: `{}`",
@@ -29,28 +19,32 @@ pub(crate) fn require_repository(location: &Location, verb: &str) -> Result<(), 
     }
 }
 
-/// Returns the tag or digest of a location, for verbs that must not default to the highest release.
-pub(crate) fn require_identifier(location: &Location, verb: &str) -> Result<Identifier, Error> {
+/// Returns the tag or digest of a location, for commands that must not default to the highest release. `operation`
+/// completes the error message "failed to …".
+pub(crate) fn require_identifier(
+    location: &Location,
+    operation: &str,
+) -> Result<Identifier, Error> {
     location.identifier().ok_or_else(|| {
         Error::usage(format!(
-            "failed to {verb}: `{location}` has neither a tag nor a digest"
+            "failed to {operation}: `{location}` has neither a tag nor a digest"
         ))
         .help(format!(
-            "add a tag, for example `{}`; `cargo oci tags {location}` lists the tags",
+            "add a tag, for example `{}`; run `cargo oci tags {location}` to list the tags",
             example_with_tag(location)
         ))
     })
 }
 
-/// Returns the tag of an index to edit.
+/// Returns the tag of an index to edit. A digest is an error, because it always identifies the same content.
 pub(crate) fn require_index_tag(location: &Location) -> Result<Tag, Error> {
-    if let Some(digest) = digest(location) {
+    if let Some(digest) = location.digest() {
         return Err(Error::usage(format!(
             "failed to edit `{location}`: an index is edited by its tag, not by its digest"
         ))
         .help(format!("replace `{digest}` with a tag")));
     }
-    tag(location).ok_or_else(|| {
+    location.tag().cloned().ok_or_else(|| {
         Error::usage(format!("failed to edit `{location}`: missing tag")).help(format!(
             "add the version, for example `{}`",
             example_with_tag(location)
@@ -58,7 +52,7 @@ pub(crate) fn require_index_tag(location: &Location) -> Result<Tag, Error> {
     })
 }
 
-/// Returns a location with an example tag.
+/// Returns a location with an example tag, for a hint.
 fn example_with_tag(location: &Location) -> String {
     match location {
         Location::Archive {
@@ -69,11 +63,12 @@ fn example_with_tag(location: &Location) -> String {
     }
 }
 
-/// Whether two locations are the same repository, layout or archive, by their names.
-pub(crate) fn is_same_repository(session: &Session, one: &Location, other: &Location) -> bool {
+/// Whether two locations name the same repository, layout or archive. Only the names are compared: a symbolic link to a
+/// layout is another name.
+pub(crate) fn is_same_repository(session: &Session, first: &Location, second: &Location) -> bool {
     let whole = |location: &Location| {
         let base = session.environment.current_dir();
         location.whole_repository().relative_to(base)
     };
-    whole(one) == whole(other)
+    whole(first) == whole(second)
 }

@@ -1,14 +1,14 @@
-//! Common options, and parsers for values of several verbs.
+//! Options that all commands accept, and parsers for values that several commands accept.
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ColorChoice};
 use oci_registry::{LocationText, RegistryName, Resolve};
 
-/// Options that every verb accepts.
+/// Options that all commands accept.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Common Options")]
-pub(crate) struct Global {
+pub(crate) struct CommonOptions {
     /// Print only data and errors
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
@@ -17,7 +17,7 @@ pub(crate) struct Global {
     #[arg(long, short, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
     pub(crate) verbose: u8,
 
-    /// Coloring
+    /// When to color the output
     #[arg(long, global = true, value_name = "WHEN")]
     pub(crate) color: Option<ColorChoice>,
 
@@ -39,7 +39,7 @@ pub(crate) struct Global {
     /// Connect to ADDRESS instead of the resolved address of HOST:PORT
     ///
     /// Same format as `curl --resolve`. May be given more than once.
-    #[arg(long, global = true, value_name = "HOST:PORT:ADDRESS", value_parser = resolve)]
+    #[arg(long, global = true, value_name = "HOST:PORT:ADDRESS", value_parser = parse_resolve)]
     pub(crate) resolve: Vec<Resolve>,
 
     /// Also trust the CA certificates in FILE (forces HTTPS)
@@ -59,30 +59,30 @@ pub(crate) struct Global {
     pub(crate) retries: u32,
 
     /// Number of files and manifests to transfer in parallel
-    #[arg(long, global = true, value_name = "N", default_value_t = 4, value_parser = at_least_one)]
+    #[arg(long, global = true, value_name = "N", default_value_t = 4, value_parser = parse_positive)]
     pub(crate) concurrency: usize,
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+fn parse_positive(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| *number > 0);
     number.ok_or_else(|| "expected a number of at least 1".to_owned())
 }
 
-fn resolve(text: &str) -> Result<Resolve, ArgumentError> {
+fn parse_resolve(text: &str) -> Result<Resolve, ArgumentError> {
     text.parse().map_err(ArgumentError)
 }
 
 /// Parses a location of artifacts.
-pub(crate) fn location(text: &str) -> Result<LocationText, ArgumentError> {
+pub(crate) fn parse_location(text: &str) -> Result<LocationText, ArgumentError> {
     text.parse().map_err(ArgumentError)
 }
 
 /// Parses a registry name.
-pub(crate) fn registry(text: &str) -> Result<RegistryName, ArgumentError> {
+pub(crate) fn parse_registry(text: &str) -> Result<RegistryName, ArgumentError> {
     text.parse().map_err(ArgumentError)
 }
 
-/// Error of a name on the command line, as the source of an error of clap.
+/// Error about an invalid name on the command line. clap stores it as the source of its error.
 #[derive(Debug)]
 pub(crate) struct ArgumentError(oci_registry::Error);
 
@@ -94,7 +94,7 @@ impl From<oci_registry::Error> for ArgumentError {
 
 impl ArgumentError {
     /// Returns the argument error that an error of clap contains.
-    pub(crate) fn within(error: &clap::Error) -> Option<&Self> {
+    pub(crate) fn find_in(error: &clap::Error) -> Option<&Self> {
         std::error::Error::source(error)?.downcast_ref()
     }
 

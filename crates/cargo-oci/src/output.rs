@@ -7,18 +7,18 @@ use oci_registry::{ErrorKind, OutputFile};
 
 use crate::report::Error;
 
-/// Checks before the first request that the path can be written.
+/// Checks that the path can be written. Called before the first request.
 pub(crate) fn check(path: &Path, replace: bool) -> Result<(), Error> {
     OutputFile::check(path, replace).map_err(|error| with_help(error, path))
 }
 
-/// Creates the output file.
+/// Creates the output file under a temporary name.
 pub(crate) async fn create(path: PathBuf, replace: bool) -> Result<OutputFile, Error> {
     let output = OutputFile::create(path.clone(), replace).await;
     output.map_err(|error| with_help(error, &path))
 }
 
-/// Completes the output file.
+/// Renames the output file to its final name.
 pub(crate) async fn finish(output: OutputFile) -> Result<(), Error> {
     let path = output.path().to_owned();
     let finished = output.finish().await;
@@ -36,7 +36,8 @@ fn with_help(error: oci_registry::Error, path: &Path) -> Error {
     Error::from(error).help(help)
 }
 
-/// Whether stdout is a terminal. Arbitrary bytes must not be written to one.
-pub(crate) fn is_terminal() -> bool {
+/// Whether stdout is a terminal. Arbitrary bytes must not be written to a terminal, because it interprets control
+/// characters.
+pub(crate) fn is_stdout_terminal() -> bool {
     std::io::stdout().is_terminal()
 }

@@ -1,8 +1,8 @@
 //! Progress bars with the position, rate and remaining time of each transfer.
 //!
 //! A bar reads its [`Meter`] ten times per second. A transfer that ends before the first read gets no bar, which avoids
-//! flicker. Bars are shown under the conditions of cargo: stderr is a terminal that can move its cursor, the process does
-//! not run in CI, and `CARGO_TERM_PROGRESS_WHEN` does not override this.
+//! flicker. Bars are shown under the same conditions as those of cargo: stderr is a terminal that can move its cursor,
+//! and the process does not run in CI. `CARGO_TERM_PROGRESS_WHEN` overrides these conditions.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -22,7 +22,8 @@ const UPDATE_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum number of redraws per second.
 const MAX_REDRAWS: u8 = 20;
 
-/// Maximum number of bars. Many small files may be complete before the first one gets its final name.
+/// Maximum number of bars. A file keeps its bar until it is renamed to its final name, so many small files could have a
+/// bar at the same time.
 const MAX_BARS: usize = 32;
 
 /// Width of the bars if stderr is not a terminal and `CARGO_TERM_PROGRESS_WIDTH` is not set, in columns.
@@ -38,7 +39,7 @@ pub(crate) struct ProgressBars {
 }
 
 impl ProgressBars {
-    /// Creates the bars on stderr. They are hidden if the environment or `--quiet` disables them.
+    /// Creates the bars on stderr. The bars are hidden if the environment or `--quiet` disables them.
     pub(crate) fn new(environment: &Environment, is_quiet: bool) -> Self {
         let term = Term::stderr();
         let is_wanted = match environment.var("CARGO_TERM_PROGRESS_WHEN") {
@@ -52,37 +53,37 @@ impl ProgressBars {
             }
         };
         if is_quiet || !is_wanted {
-            return Self::hidden();
+            return Self::new_hidden();
         }
         let width = environment.var("CARGO_TERM_PROGRESS_WIDTH");
         let width = width.and_then(|width| width.parse().ok());
         let width = width.or_else(|| (!term.is_term()).then_some(DEFAULT_WIDTH));
-        Self::on(FixedWidthTerm { term, width })
+        Self::with_terminal(FixedWidthTerm { term, width })
     }
 
-    fn on(terminal: impl TermLike + 'static) -> Self {
+    fn with_terminal(terminal: impl TermLike + 'static) -> Self {
         let target = ProgressDrawTarget::term_like_with_hz(Box::new(terminal), MAX_REDRAWS);
         Self {
             bars: MultiProgress::with_draw_target(target),
         }
     }
 
-    fn hidden() -> Self {
+    fn new_hidden() -> Self {
         Self {
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
         }
     }
 
-    /// Runs a function that writes to the terminal, while the bars are cleared.
+    /// Clears the bars, runs a function that writes to the terminal, and draws the bars again.
     pub(crate) fn suspend<T>(&self, work: impl FnOnce() -> T) -> T {
         self.bars.suspend(work)
     }
 
-    /// Creates a group of transfers. Dropping it removes its bars.
+    /// Starts a group of transfers. When the group is dropped, its bars are removed.
     ///
     /// `verb` is shown before the name of each transfer, in the form `Pulling`. `expected` is the number of transfers and
     /// their total size in bytes, if known.
-    pub(crate) fn batch(&self, verb: &'static str, expected: Option<(usize, u64)>) -> Batch {
+    pub(crate) fn start_batch(&self, verb: &'static str, expected: Option<(usize, u64)>) -> Batch {
         let transfers = Arc::new(Mutex::new(Transfers {
             bars: self.bars.clone(),
             verb,
@@ -106,7 +107,7 @@ impl ProgressBars {
     }
 }
 
-/// Group of transfers with a common verb.
+/// Group of transfers whose bars show the same verb.
 #[derive(Debug)]
 pub(crate) struct Batch {
     transfers: Arc<Mutex<Transfers>>,
@@ -114,12 +115,12 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Adds a transfer that has started. The name is shown; the key identifies the transfer in [`Batch::finish`].
+    /// Adds a transfer that has started. The bar shows the name. [`Batch::finish`] finds the transfer by the key.
     pub(crate) fn start(&self, key: &str, name: &str, size: u64, meter: &Meter) {
         lock(&self.transfers).start(
             key,
             Transfer {
-                name: stdio::text(&escape(name, 200)).into_owned(),
+                name: stdio::escape_workflow_commands(&escape(name, 200)).into_owned(),
                 size,
                 meter: meter.clone(),
                 bar: None,
@@ -127,7 +128,8 @@ impl Batch {
         );
     }
 
-    /// Removes the transfer with this key after success or failure. A transfer that was not started is only counted.
+    /// Removes the transfer with this key, which succeeded or failed. A transfer that was never started is only counted
+    /// as finished.
     pub(crate) fn finish(&self, key: &str, size: u64) {
         lock(&self.transfers).finish(key, size);
     }
@@ -157,7 +159,7 @@ struct Transfers {
     /// Number of finished transfers, and their total size in bytes.
     finished: (usize, u64),
     expected: Option<(usize, u64)>,
-    /// Bar for all transfers together, below the others.
+    /// Bar for the total of all transfers, drawn below their bars.
     total: Option<ProgressBar>,
 }
 
@@ -178,12 +180,12 @@ impl Transfers {
 
     /// Sets every bar to the value of its meter.
     fn update(&mut self) {
-        // A file is complete after its last byte, although it may not have its final name yet.
+        // A file counts as complete after its last byte, even if it was not renamed to its final name yet.
         let (mut complete, mut passed) = self.finished;
         let has_bar = |transfer: &&Transfer| transfer.bar.is_some();
         let mut shown = self.running.values().filter(has_bar).count();
         for transfer in self.running.values_mut() {
-            let at = transfer.meter.passed().min(transfer.size);
+            let at = transfer.meter.transferred_bytes().min(transfer.size);
             passed += at;
             complete += usize::from(at == transfer.size && at > 0);
             if transfer.bar.is_none() {
@@ -239,7 +241,7 @@ impl Transfers {
     }
 }
 
-/// Creates a bar that is not drawn yet. Its rate is measured from now on.
+/// Creates a bar that is not drawn yet. The rate is measured from this moment.
 fn new_bar(size: u64, at: u64, verb: &'static str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::hidden());
     let style = ProgressStyle::with_template(BAR_TEMPLATE).expect("the template is well-formed");
@@ -250,7 +252,7 @@ fn new_bar(size: u64, at: u64, verb: &'static str) -> ProgressBar {
     bar
 }
 
-/// Terminal with an optional fixed width, which overrides the detected one.
+/// Terminal with an optional fixed width, which overrides the detected width.
 #[derive(Debug)]
 struct FixedWidthTerm {
     term: Term,
@@ -352,13 +354,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bars_show_their_meters_and_the_total() {
+    async fn bars_show_transferred_bytes_and_total() {
         let (term, home) = (
             RecordingTerm::default(),
             tempfile::tempdir().expect("a directory"),
         );
-        let progress = ProgressBars::on(term.clone());
-        let batch = progress.batch("Pulling", Some((2, 4 << 20)));
+        let progress = ProgressBars::with_terminal(term.clone());
+        let batch = progress.start_batch("Pulling", Some((2, 4 << 20)));
         if let Some(updater) = &batch.updater {
             updater.abort();
         }
@@ -397,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_hidden_unless_terminal_or_environment_shows_them() {
+    fn bars_are_hidden_unless_terminal_or_variable_enables_them() {
         let shown = |variables: &[(&str, &str)], is_quiet| {
             let variables = variables
                 .iter()

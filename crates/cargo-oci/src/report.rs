@@ -1,8 +1,8 @@
 //! Errors, status lines and data, in the format of cargo.
 //!
-//! [`Error`] is the error type of all verbs, with an exit code and hints; errors of other modules are converted to it. The
-//! objects of `--message-format json` are in [`message`](crate::message), the progress bars in
-//! [`progress`](crate::progress), the streams in [`stdio`].
+//! [`Error`] is the error type of all commands. It has an exit code and hints, and errors of other modules are
+//! converted to it. Related modules define the objects of `--message-format json` ([`message`](crate::message)), the
+//! progress bars ([`progress`](crate::progress)) and the streams ([`stdio`]).
 
 use std::error::Error as StdError;
 use std::fmt::{self, Write as _};
@@ -17,10 +17,10 @@ use clap_cargo::style;
 use oci_registry::{Digest, Environment, ErrorKind, TransferStats};
 
 use crate::cargo;
-use crate::finding::Finding;
 use crate::message::{Message, MessageFormat, TagUpdate};
-use crate::options::Global;
+use crate::options::CommonOptions;
 use crate::progress::{Batch, ProgressBars};
+use crate::query_result::QueryResult;
 use crate::{exit_code, hints, stdio};
 
 /// Maximum length of a printed line, in characters. Lines may contain text from a registry, which is untrusted.
@@ -29,14 +29,14 @@ const MAX_LINE_LENGTH: usize = 4000;
 /// Kind and message of the error after a signal.
 const INTERRUPTED: &str = "interrupted";
 
-/// Error of a command.
+/// Error of a command, with its exit code, hints and causes.
 #[derive(Debug)]
 pub(crate) struct Error {
     exit: u8,
-    /// Value of `kind` in JSON.
+    /// Value of the field `kind` of the `oci-error` object.
     kind: &'static str,
     help: Vec<String>,
-    /// Absent if the error was already printed.
+    /// Error with its causes; `None` if it was already printed.
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -46,19 +46,19 @@ impl Error {
         Self::new(ErrorKind::InvalidInput, message)
     }
 
-    /// Creates an error of this kind.
+    /// Creates an error with the exit code of this kind.
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let cause: Box<dyn StdError + Send + Sync> = Box::new(MessageError(message.into()));
         Self {
-            exit: exit_code::of(kind),
-            kind: name(kind),
+            exit: exit_code::from_kind(kind),
+            kind: json_kind(kind),
             help: Vec::new(),
             cause: Some(cause),
         }
     }
 
     /// Creates an error about a local file that could not be read or written.
-    pub(crate) fn of_file(message: impl Into<String>, source: std::io::Error) -> Self {
+    pub(crate) fn from_io(message: impl Into<String>, source: std::io::Error) -> Self {
         let kind = ErrorKind::Io;
         let cause: Box<dyn StdError + Send + Sync> = Box::new(FileError(message.into(), source));
         Self {
@@ -94,7 +94,7 @@ impl Error {
         !self.help.is_empty()
     }
 
-    /// Adds a hint.
+    /// Adds a hint, which is printed below the causes.
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help.push(help.into());
@@ -102,8 +102,8 @@ impl Error {
     }
 }
 
-/// Returns the value of `kind` in JSON: the stable code of an error kind without its prefix.
-fn name(kind: ErrorKind) -> &'static str {
+/// Returns the name of an error kind in JSON: its stable code without the prefix `oci::`.
+fn json_kind(kind: ErrorKind) -> &'static str {
     kind.code().trim_start_matches("oci::")
 }
 
@@ -118,7 +118,7 @@ impl fmt::Display for MessageError {
 
 impl StdError for MessageError {}
 
-/// Error whose message was replaced.
+/// Error with a replaced message and the causes of the original error.
 #[derive(Debug)]
 struct ReplacedMessage {
     message: String,
@@ -155,9 +155,9 @@ impl StdError for FileError {
 impl From<oci_registry::Error> for Error {
     fn from(error: oci_registry::Error) -> Self {
         Self {
-            exit: exit_code::of(error.kind()),
-            kind: name(error.kind()),
-            help: hints::of(&error),
+            exit: exit_code::from_kind(error.kind()),
+            kind: json_kind(error.kind()),
+            help: hints::describe_or_advise(&error),
             cause: Some(Box::new(error)),
         }
     }
@@ -174,9 +174,9 @@ impl From<cargo::Error> for Error {
                 cause: None,
             },
             cargo::Error::Other(error) => Self {
-                exit: exit_code::of(error.kind()),
-                kind: name(error.kind()),
-                help: hints::worded(&error),
+                exit: exit_code::from_kind(error.kind()),
+                kind: json_kind(error.kind()),
+                help: hints::describe(&error),
                 cause: Some(Box::new(error)),
             },
         }
@@ -184,7 +184,8 @@ impl From<cargo::Error> for Error {
 }
 
 impl From<std::io::Error> for Error {
-    /// Converts an error of stdout. A closed pipe is a success, because a reader such as `head` may stop early.
+    /// Converts an error of stdout. A closed pipe becomes an error with the exit code 0, because a reader such as
+    /// `head` may stop early.
     fn from(error: std::io::Error) -> Self {
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             return Self {
@@ -196,7 +197,7 @@ impl From<std::io::Error> for Error {
         }
         Self {
             exit: exit_code::IO,
-            kind: name(ErrorKind::Io),
+            kind: json_kind(ErrorKind::Io),
             help: Vec::new(),
             cause: Some(Box::new(WriteStdout(error))),
         }
@@ -218,11 +219,11 @@ impl StdError for WriteStdout {
     }
 }
 
-/// Output of the process: status lines, notes, data and JSON messages. Copies share their state.
+/// Output of the process: status lines, notes, data and JSON messages. All copies of a reporter share one state.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reporter(&'static ReporterState);
 
-/// Output settings and state, which live as long as the process.
+/// Settings and state of the output. The value is leaked, so it exists until the process ends.
 #[derive(Debug)]
 struct ReporterState {
     quiet: bool,
@@ -232,15 +233,19 @@ struct ReporterState {
     progress: ProgressBars,
     /// Whether errors are also printed as annotations of GitHub Actions.
     is_annotated: bool,
-    /// First error of stdout while the command was running.
+    /// First error that occurred when the running command wrote to stdout.
     stdout_error: Mutex<Option<std::io::Error>>,
     /// Transfer statistics and time of the last `oci-finished` message.
     last_finished: Mutex<(TransferStats, Instant)>,
 }
 
 impl Reporter {
-    /// Creates the reporter, and decides for the whole process whether output is coloured.
-    pub(crate) fn new(flags: &Global, format: MessageFormat, environment: &Environment) -> Self {
+    /// Creates the reporter, and sets for the whole process whether output is coloured.
+    pub(crate) fn new(
+        flags: &CommonOptions,
+        format: MessageFormat,
+        environment: &Environment,
+    ) -> Self {
         let color = flags
             .color
             .unwrap_or_else(|| match environment.var("CARGO_TERM_COLOR") {
@@ -300,35 +305,35 @@ impl Reporter {
         }
     }
 
-    /// Starts a group of transfers, as [`Progress::batch`].
-    pub(crate) fn batch(self, verb: &'static str, expected: Option<(usize, u64)>) -> Batch {
-        self.0.progress.batch(verb, expected)
+    /// Starts a group of transfers with a progress bar for each, see [`ProgressBars::start_batch`].
+    pub(crate) fn start_batch(self, verb: &'static str, expected: Option<(usize, u64)>) -> Batch {
+        self.0.progress.start_batch(verb, expected)
     }
 
     /// Prints the status line of a message, if it has one, and writes the message in JSON format.
     pub(crate) fn emit(self, message: &Message<'_>) {
-        if let Some((verb, what)) = message.status_line() {
-            self.status(verb, what);
+        if let Some((verb, object)) = message.status_line() {
+            self.status(verb, object);
         }
-        self.write_json(message);
+        self.write_message(message);
     }
 
-    /// Writes a finding in JSON format. In human format, the verb prints it.
-    pub(crate) fn emit_finding(self, finding: &Finding<'_>) {
+    /// Writes a query result in JSON format. In human format the command prints the result itself.
+    pub(crate) fn emit_query_result(self, result: &QueryResult<'_>) {
         if self.is_json() {
-            self.write(|| stdio::json(&finding.to_line()));
+            self.write(|| stdio::write_json(&result.to_line()));
         }
     }
 
-    /// Writes a JSON line of another program, such as cargo, in JSON format.
-    pub(crate) fn forward(self, line: &str) {
+    /// Writes a JSON line of another program, such as cargo, if the output format is JSON.
+    pub(crate) fn forward_line(self, line: &str) {
         if self.is_json() && line.starts_with('{') {
-            self.write(|| stdio::json(line));
+            self.write(|| stdio::write_json(line));
         }
     }
 
-    /// Writes the reference of the result to stdout: the last output for this result.
-    pub(crate) fn finished(
+    /// Writes the reference of a result to stdout. This is the last output about the result.
+    pub(crate) fn report_finished(
         self,
         reference: String,
         digest: &Digest,
@@ -343,7 +348,7 @@ impl Reporter {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             let (before, then) = std::mem::replace(&mut *last, (stats, now));
-            self.write_json(&Message::Finished {
+            self.write_message(&Message::Finished {
                 reference,
                 digest,
                 index_digest,
@@ -352,17 +357,17 @@ impl Reporter {
                 seconds: (now - then).as_secs_f64(),
             });
         } else {
-            self.write(|| stdio::line(&reference));
+            self.write(|| stdio::write_line(&reference));
         }
-        self.end()
+        self.finish()
     }
 
-    /// Ends the output to stdout.
+    /// Checks that all output was written to stdout. A command calls it after its last line.
     ///
     /// # Errors
     ///
-    /// Fails if an earlier line could not be written to stdout.
-    pub(crate) fn end(self) -> Result<(), Error> {
+    /// Returns the error of the first line that could not be written.
+    pub(crate) fn finish(self) -> Result<(), Error> {
         let stdout_error = self.0.stdout_error.lock();
         match stdout_error.unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) => Err(error.into()),
@@ -370,13 +375,13 @@ impl Reporter {
         }
     }
 
-    fn write_json(self, message: &Message<'_>) {
+    fn write_message(self, message: &Message<'_>) {
         if self.is_json() {
-            self.write(|| stdio::json(&message.to_line()));
+            self.write(|| stdio::write_json(&message.to_line()));
         }
     }
 
-    /// Writes a line of data. An error does not stop the command; [`Reporter::end`] reports it.
+    /// Writes a line of data. An error does not stop the command; [`Reporter::finish`] reports it.
     fn write(self, write: impl FnOnce() -> std::io::Result<()>) {
         if let Err(error) = self.0.progress.suspend(write) {
             let mut stdout_error = self
@@ -388,27 +393,27 @@ impl Reporter {
         }
     }
 
-    /// Prints a status line as cargo does: a right-aligned verb and its object.
-    pub(crate) fn status(self, verb: &str, what: impl fmt::Display) {
-        self.print(style::HEADER, &format!("{verb:>12}"), what);
+    /// Prints a status line in the format of cargo: a right-aligned verb and its object.
+    pub(crate) fn status(self, verb: &str, object: impl fmt::Display) {
+        self.print(style::HEADER, &format!("{verb:>12}"), object);
     }
 
     /// Prints a note, and writes it as a warning in JSON format.
-    pub(crate) fn note(self, what: impl fmt::Display) {
-        let message = what.to_string();
+    pub(crate) fn note(self, text: impl fmt::Display) {
+        let message = text.to_string();
         self.print(style::NOTE, "note:", &message);
-        self.write_json(&Message::Warning { message });
+        self.write_message(&Message::Warning { message });
     }
 
     /// Prints a warning, and writes it in JSON format.
-    pub(crate) fn warn(self, what: impl fmt::Display) {
-        let message = what.to_string();
+    pub(crate) fn warn(self, text: impl fmt::Display) {
+        let message = text.to_string();
         self.print(style::WARN, "warning:", &message);
-        self.write_json(&Message::Warning { message });
+        self.write_message(&Message::Warning { message });
     }
 
-    /// Returns the action for a tag with this previous digest, which a note reports.
-    pub(crate) fn tag_update(self, reference: &str, previous: Option<&Digest>) -> TagUpdate {
+    /// Returns whether a tag is created or moved. If the tag is moved, a note reports the previous digest.
+    pub(crate) fn report_tag_update(self, reference: &str, previous: Option<&Digest>) -> TagUpdate {
         let Some(previous) = previous else {
             return TagUpdate::Tagged;
         };
@@ -418,23 +423,23 @@ impl Reporter {
         TagUpdate::Moved
     }
 
-    fn print(self, style: Style, word: &str, what: impl fmt::Display) {
+    fn print(self, style: Style, label: &str, text: impl fmt::Display) {
         if !self.0.quiet {
-            let what = oci_registry::escape(&what.to_string(), MAX_LINE_LENGTH);
-            // A closed stderr does not stop the command.
-            let line = format!("{style}{word}{style:#} {what}\n");
-            let _ = self.0.progress.suspend(|| stdio::error(&line));
+            let text = oci_registry::escape(&text.to_string(), MAX_LINE_LENGTH);
+            // The error is ignored, because a closed stderr must not stop the command.
+            let line = format!("{style}{label}{style:#} {text}\n");
+            let _ = self.0.progress.suspend(|| stdio::write_stderr(&line));
         }
     }
 
-    /// Asks the user for confirmation at the terminal. Any answer except `y` and `yes` means no.
+    /// Prompts the user for confirmation at the terminal. Any input except `y` and `yes` means no.
     pub(crate) async fn confirm(self, question: &str) -> Result<bool, Error> {
         let question = oci_registry::escape(question, MAX_LINE_LENGTH);
-        // Reads on a blocking thread, so that Ctrl-C is handled while the prompt waits.
+        // Reads on a blocking thread, so that Ctrl-C is handled while the prompt waits for input.
         let prompt = tokio::task::spawn_blocking(move || {
             self.0.progress.suspend(|| {
                 let mut answer = String::new();
-                stdio::error(&format!("{question} [y/N] "))?;
+                stdio::write_stderr(&format!("{question} [y/N] "))?;
                 std::io::stdin().read_line(&mut answer).map(|_| answer)
             })
         });
@@ -454,20 +459,20 @@ impl Reporter {
         if self.0.is_annotated
             && let Some(cause) = &error.cause
         {
-            // GitHub Actions shows the command as an annotation of the run.
-            let text = causes(cause.as_ref()).join(": ");
+            // GitHub Actions shows this workflow command as an annotation of the run.
+            let text = messages(cause.as_ref()).join(": ");
             let text = oci_registry::escape(&text, MAX_LINE_LENGTH);
-            let _ = stdio::workflow_command("error title=cargo oci", &text);
+            let _ = stdio::write_workflow_command("error title=cargo oci", &text);
         }
-        // A closed pipe is not a failure, and takes no more output.
+        // With exit code 0, the error is a closed pipe. It is not reported, because stdout accepts no more output.
         if error.exit != 0 {
-            self.write_json(&error.to_message());
+            self.write_message(&error.to_message());
         }
     }
 }
 
 /// Returns the messages of an error and its causes.
-fn causes(error: &(dyn StdError + 'static)) -> Vec<String> {
+fn messages(error: &(dyn StdError + 'static)) -> Vec<String> {
     let mut chain = vec![error.to_string()];
     let mut below = error.source();
     while let Some(cause) = below {
@@ -479,7 +484,7 @@ fn causes(error: &(dyn StdError + 'static)) -> Vec<String> {
 
 impl Error {
     fn to_message(&self) -> Message<'static> {
-        let mut causes = self.cause.iter().flat_map(|cause| causes(cause.as_ref()));
+        let mut causes = self.cause.iter().flat_map(|cause| messages(cause.as_ref()));
         let message = causes.next().unwrap_or_else(|| match self.exit {
             exit_code::BUILD_FAILED => "cargo failed to build".to_owned(),
             _ => INTERRUPTED.to_owned(),
@@ -496,27 +501,27 @@ impl Error {
 
 /// Writes a line of data to stdout.
 pub(crate) fn line(text: impl fmt::Display) -> Result<(), Error> {
-    Ok(stdio::line(&text.to_string())?)
+    Ok(stdio::write_line(&text.to_string())?)
 }
 
 /// Writes JSON to stdout, in one or more lines.
-pub(crate) fn json(text: &str) -> Result<(), Error> {
-    Ok(stdio::json(text)?)
+pub(crate) fn write_json(text: &str) -> Result<(), Error> {
+    Ok(stdio::write_json(text)?)
 }
 
 /// Writes bytes to stdout, without any change.
-pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Error> {
-    Ok(stdio::bytes(bytes)?)
+pub(crate) fn write_bytes(bytes: &[u8]) -> Result<(), Error> {
+    Ok(stdio::write_bytes(bytes)?)
 }
 
 /// Prints an error to stderr, and returns the exit code.
 pub(crate) fn fail(error: &Error) -> ExitCode {
-    let _ = stdio::error(&chain(error));
+    let _ = stdio::write_stderr(&format_error(error));
     ExitCode::from(error.exit)
 }
 
 /// Returns the styled text of an error with its causes and hints.
-fn chain(error: &Error) -> String {
+fn format_error(error: &Error) -> String {
     let mut out = String::new();
     let Some(cause) = &error.cause else {
         return out;
@@ -546,8 +551,8 @@ mod tests {
 
     #[test]
     fn replaced_message_keeps_causes() {
-        let messages = |error: Error| causes(error.cause.expect("a cause").as_ref());
-        let file = Error::of_file("failed to read `a`", std::io::Error::other("no disk"));
+        let messages = |error: Error| messages(error.cause.expect("a cause").as_ref());
+        let file = Error::from_io("failed to read `a`", std::io::Error::other("no disk"));
         let file = file.with_message("failed to push `b`".to_owned());
         assert_eq!(messages(file), ["failed to push `b`", "no disk"]);
         let usage =
@@ -563,7 +568,7 @@ mod tests {
         let reference = "ghcr.io/Acme/x"
             .parse::<oci_registry::Reference>()
             .expect_err("upper case");
-        let text = chain(&Error::from(reference).help("more"));
+        let text = format_error(&Error::from(reference).help("more"));
         assert_eq!(
             anstream::adapter::strip_str(&text).to_string(),
             "error: failed to parse the reference `ghcr.io/Acme/x`: a repository name must be lower case\n\n\

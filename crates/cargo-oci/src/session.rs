@@ -1,4 +1,5 @@
-//! State that all verbs share: environment, defaults, output, and the client for registries, directories and archives.
+//! State that all commands share: environment, defaults, output, and the client for registries, directories and
+//! archives.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -11,19 +12,19 @@ use oci_registry::{
 
 use crate::cargo;
 use crate::defaults::Defaults;
-use crate::options::Global;
+use crate::options::CommonOptions;
 use crate::report::{Error, Reporter};
 
-/// State that all verbs share.
+/// Environment, defaults, output and client of the running command.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// Environment for the libraries.
+    /// Environment of the library functions: variables, home directory and working directory.
     pub(crate) environment: Environment,
-    /// Environment for cargo, rustc and git.
+    /// Environment of the child processes cargo, rustc and git.
     pub(crate) cargo: cargo::CargoEnvironment,
-    /// Defaults of the user.
+    /// Defaults from `oci.toml` of the user.
     pub(crate) defaults: Defaults,
-    /// Output of the process.
+    /// Reporter that writes to stdout and stderr.
     pub(crate) reporter: Reporter,
     /// Maximum number of parallel transfers.
     pub(crate) concurrency: usize,
@@ -32,9 +33,9 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Creates a session with these flags and environments.
+    /// Creates a session, and the client with the connection settings of the flags and of `oci.toml`.
     pub(crate) fn new(
-        flags: &Global,
+        flags: &CommonOptions,
         environment: Environment,
         cargo: cargo::CargoEnvironment,
         defaults: Defaults,
@@ -49,7 +50,7 @@ impl Session {
         let identity = flags.cert_file.as_ref().zip(flags.key_file.as_ref());
         options.identity =
             identity.map(|(chain, key)| (environment.resolve(chain), environment.resolve(key)));
-        let noted = Mutex::new(HashSet::new());
+        let noted_repositories = Mutex::new(HashSet::new());
         options.observer = Observer::new(move |event| match event {
             ClientEvent::Request {
                 method,
@@ -67,9 +68,11 @@ impl Session {
                 reporter.note(format_args!("ignored a header of `{from}`: {what}"));
             }
             ClientEvent::OmittedNames(omitted) => {
-                // A command may list the same repository several times.
-                let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
-                if noted.insert(omitted.place().to_owned()) {
+                // A command may list a repository several times, but the note is printed only once.
+                let mut noted_repositories = noted_repositories
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                if noted_repositories.insert(omitted.location().to_owned()) {
                     reporter.note(omitted);
                 }
             }
@@ -99,8 +102,8 @@ impl Session {
         self.client.cancel_uploads().await;
     }
 
-    /// Returns a registry that is accessed only with these credentials.
-    pub(crate) fn registry_as(
+    /// Opens a registry with these credentials instead of those in the credential sources of the user.
+    pub(crate) fn open_registry_with(
         &self,
         name: &RegistryName,
         credentials: impl CredentialProvider + 'static,
@@ -110,8 +113,8 @@ impl Session {
         Ok(Client::new(options).registry(name)?)
     }
 
-    /// Reports the reference of a result: the last output for this result.
-    pub(crate) fn finished(
+    /// Reports the reference of a result. This is the last output about the result.
+    pub(crate) fn report_finished(
         &self,
         reference: &Location,
         digest: &Digest,
@@ -119,39 +122,43 @@ impl Session {
     ) -> Result<(), Error> {
         let stats = self.client.transfer_stats();
         self.reporter
-            .finished(reference.to_string(), digest, index, stats)
+            .report_finished(reference.to_string(), digest, index, stats)
     }
 
-    /// Returns a registry.
-    pub(crate) fn registry(&self, name: &RegistryName) -> Result<oci_registry::Registry, Error> {
+    /// Opens a registry with the credentials in the credential sources of the user.
+    pub(crate) fn open_registry(
+        &self,
+        name: &RegistryName,
+    ) -> Result<oci_registry::Registry, Error> {
         Ok(self.client.registry(name)?)
     }
 
-    /// Splits the text of a location to read from into path and tag or digest.
+    /// Parses a location to read from. For a layout or an archive, the file system decides where the path ends and the
+    /// tag begins.
     pub(crate) async fn locate(&self, written: &LocationText) -> Result<Location, Error> {
         Ok(written.locate(self.environment.current_dir()).await?)
     }
 
-    /// Splits the text of a location to delete into path and tag or digest.
+    /// Parses a location to delete. For a layout, the file system decides where the path ends and the tag begins.
     pub(crate) async fn locate_deletable(&self, written: &LocationText) -> Result<Location, Error> {
         Ok(written
             .locate_deletable(self.environment.current_dir())
             .await?)
     }
 
-    /// Splits the text of a location to write to into path and tag or digest.
+    /// Parses a location to write to, which may not exist yet.
     pub(crate) fn locate_target(&self, written: &LocationText) -> Result<Location, Error> {
         Ok(written.locate_target(self.environment.current_dir())?)
     }
 
     /// Opens a location to read from.
-    pub(crate) async fn source(&self, location: &Location) -> Result<Arc<dyn Source>, Error> {
+    pub(crate) async fn open_source(&self, location: &Location) -> Result<Arc<dyn Source>, Error> {
         let base = self.environment.current_dir();
         Ok(self.client.open_source(location, base).await?)
     }
 
     /// Opens a location as a target.
-    pub(crate) async fn target(
+    pub(crate) async fn open_target(
         &self,
         location: &Location,
         mode: Mode,
@@ -161,18 +168,18 @@ impl Session {
     }
 
     /// Opens a location to delete from.
-    pub(crate) async fn delete_target(
+    pub(crate) async fn open_delete_target(
         &self,
         location: &Location,
     ) -> Result<Arc<dyn Delete>, Error> {
         let base = self.environment.current_dir();
         let opened = self.client.open_deletable(location, base).await?;
         opened.ok_or_else(|| {
-            let place = location.whole_repository();
+            let repository = location.whole_repository();
             Error::usage(format!(
-                "failed to delete from `{place}`: an archive cannot be changed"
+                "failed to delete from `{repository}`: an archive cannot be changed"
             ))
-            .help("copy the artifacts to keep to another archive")
+            .help("copy the artifacts that you want to keep to a new archive")
         })
     }
 

@@ -1,9 +1,9 @@
 //! Standard streams of the process. No other module writes to them.
 //!
-//! A runner of GitHub Actions scans both streams for [workflow commands]: `::` at the start of a line, and `##[` anywhere
-//! in a line. Text from a registry is untrusted and must not be executed as a command. If `GITHUB_ACTIONS` is set, which
-//! runners of Forgejo and Gitea do as well, a space is therefore inserted into both markers. Exact bytes are not changed:
-//! manifests with `--raw`, blobs and tar streams.
+//! A runner of GitHub Actions scans both streams for [workflow commands]: `::` at the start of a line, and `##[`
+//! anywhere in a line. Text from a registry is untrusted and must not be executed as a command. If `GITHUB_ACTIONS` is
+//! set, a space is therefore inserted into both markers. The runners of Forgejo and Gitea set this variable as well.
+//! Output of exact bytes is not changed: manifests with `--raw`, blobs and tar streams.
 //!
 //! [workflow commands]: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
 
@@ -17,50 +17,51 @@ use oci_registry::Environment;
 /// Whether a CI runner scans the streams for workflow commands.
 static IN_WORKFLOW: AtomicBool = AtomicBool::new(false);
 
-/// Detects a CI runner from the environment. Must be called before the first output.
+/// Detects a CI runner from the environment. This function must be called before the first output.
 pub(crate) fn configure(environment: &Environment) {
     let is_set = environment.var("GITHUB_ACTIONS").is_some();
     IN_WORKFLOW.store(is_set, Ordering::Relaxed);
 }
 
 /// Writes text to stdout, in one or more lines.
-pub(crate) fn line(text: &str) -> io::Result<()> {
-    bytes(format!("{}\n", self::text(text)).as_bytes())
+pub(crate) fn write_line(text: &str) -> io::Result<()> {
+    write_bytes(format!("{}\n", escape_workflow_commands(text)).as_bytes())
 }
 
-/// Writes JSON to stdout, in one or more lines. Control characters and workflow commands are escaped as in JSON strings.
-pub(crate) fn json(text: &str) -> io::Result<()> {
-    bytes(
+/// Writes JSON to stdout, in one or more lines. Control characters and workflow commands are replaced by JSON escape
+/// sequences.
+pub(crate) fn write_json(text: &str) -> io::Result<()> {
+    write_bytes(
         format!(
             "{}\n",
-            break_commands(&escape_active_characters(text), "\\u005b")
+            escape_if_scanned(&escape_active_characters(text), "\\u005b")
         )
         .as_bytes(),
     )
 }
 
-/// Writes bytes to stdout, without any change.
-pub(crate) fn bytes(bytes: &[u8]) -> io::Result<()> {
+/// Writes bytes to stdout unchanged.
+pub(crate) fn write_bytes(bytes: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush())
 }
 
 /// Writes styled text to stdout.
-pub(crate) fn styled(text: &str) -> io::Result<()> {
+pub(crate) fn write_styled(text: &str) -> io::Result<()> {
     let mut stdout = anstream::stdout().lock();
-    let written = stdout.write_all(self::text(text).as_bytes());
+    let written = stdout.write_all(escape_workflow_commands(text).as_bytes());
     written.and_then(|()| stdout.flush())
 }
 
 /// Writes styled text to stderr.
-pub(crate) fn error(text: &str) -> io::Result<()> {
+pub(crate) fn write_stderr(text: &str) -> io::Result<()> {
     let mut stderr = anstream::stderr().lock();
-    let written = stderr.write_all(self::text(text).as_bytes());
+    let written = stderr.write_all(escape_workflow_commands(text).as_bytes());
     written.and_then(|()| stderr.flush())
 }
 
 /// Writes a workflow command to stderr: `::NAME::DATA`.
-pub(crate) fn workflow_command(name: &str, data: &str) -> io::Result<()> {
+pub(crate) fn write_workflow_command(name: &str, data: &str) -> io::Result<()> {
     let data = data
         .replace('%', "%25")
         .replace('\r', "%0D")
@@ -68,29 +69,29 @@ pub(crate) fn workflow_command(name: &str, data: &str) -> io::Result<()> {
     writeln!(
         anstream::stderr().lock(),
         "::{name}::{}",
-        without_commands(&data, " [")
+        escape_commands(&data, " [")
     )
 }
 
-/// Returns text that contains no workflow command, if a CI runner scans it.
-pub(crate) fn text(text: &str) -> Cow<'_, str> {
-    break_commands(text, " [")
+/// Escapes workflow commands in text with a space, if a CI runner scans the output.
+pub(crate) fn escape_workflow_commands(text: &str) -> Cow<'_, str> {
+    escape_if_scanned(text, " [")
 }
 
-/// Returns text without workflow commands, if a CI runner scans it. `bracket` replaces the `[` of a command.
-fn break_commands<'t>(text: &'t str, bracket: &str) -> Cow<'t, str> {
+/// Escapes workflow commands in text, if a CI runner scans the output. `bracket` replaces the `[` of `##[`.
+fn escape_if_scanned<'t>(text: &'t str, bracket: &str) -> Cow<'t, str> {
     if IN_WORKFLOW.load(Ordering::Relaxed) {
-        without_commands(text, bracket).into()
+        escape_commands(text, bracket).into()
     } else {
         text.into()
     }
 }
 
-/// Returns text without workflow commands.
+/// Escapes workflow commands in text. `bracket` replaces the `[` of `##[`, and a space is inserted into `::`.
 ///
-/// The runner trims a line before it searches for `::`, and uses a culture-sensitive comparison, which ignores characters
-/// without width. All characters except printable ASCII are therefore ignored here.
-fn without_commands(text: &str, bracket: &str) -> String {
+/// The runner trims a line before it searches for `::`. It uses a culture-sensitive comparison, which ignores
+/// characters without width. The search for commands therefore ignores all characters except printable ASCII.
+fn escape_commands(text: &str, bracket: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     // Printable characters of the current line, without leading spaces.
     let mut line = String::new();
@@ -113,7 +114,7 @@ fn without_commands(text: &str, bracket: &str) -> String {
 fn escape_active_characters(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        if character != '\n' && oci_registry::is_active(character) {
+        if character != '\n' && oci_registry::needs_escape(character) {
             let mut units = [0; 2];
             for unit in character.encode_utf16(&mut units) {
                 let _ = write!(shown, "\\u{unit:04x}");
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn active_characters_are_escaped_in_json() {
+    fn control_characters_in_json_are_escaped() {
         let text = "{\n  \"a\": \"x\u{9b}31m\u{202e}y\"\n}";
         let shown = escape_active_characters(text);
         assert_eq!(shown, "{\n  \"a\": \"x\\u009b31m\\u202ey\"\n}");
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn workflow_commands_are_broken_in_text() {
+    fn workflow_commands_in_text_are_escaped() {
         for (text, expected) in [
             ("::set-output name=x::y", ": :set-output name=x::y"),
             ("a ::b", "a ::b"),
@@ -155,15 +156,15 @@ mod tests {
             ("#\u{200b}#\u{ad}[a]", "#\u{200b}#\u{ad} [a]"),
             ("#\n#[a] ## [b]", "#\n#[a] ## [b]"),
         ] {
-            assert_eq!(without_commands(text, " ["), expected, "{text}");
-            assert_eq!(without_commands(expected, " ["), expected, "{text}");
+            assert_eq!(escape_commands(text, " ["), expected, "{text}");
+            assert_eq!(escape_commands(expected, " ["), expected, "{text}");
         }
     }
 
     #[test]
     fn workflow_commands_in_json_are_escaped() {
         let text = "{\"a\":\"::b\\n##[c]\",\"##\":[\"[\"]}";
-        let shown = without_commands(text, "\\u005b");
+        let shown = escape_commands(text, "\\u005b");
         assert_eq!(shown, "{\"a\":\"::b\\n##\\u005bc]\",\"##\":[\"[\"]}");
         assert_eq!(read(&shown), read(text));
     }

@@ -9,20 +9,20 @@ use crate::session::Session;
 
 /// Unparsed `PATH[:TYPE]` argument.
 ///
-/// A path may contain a colon, and a part of it may look like a media type. The argument is therefore split only when the
-/// file is opened, because that requires the file system.
+/// A path may contain a colon, and the text after the colon may look like a media type. Only the file system shows
+/// whether the whole argument is a path, so the argument is split when the file is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TypedPath(String);
 
 impl TypedPath {
     /// Returns the path and the media type. If the whole argument is an existing path, there is no media type.
     pub(crate) fn split(&self, session: &Session) -> (PathBuf, Option<MediaType>) {
-        self.split_unless(|path| session.resolve(path).exists())
+        self.split_with(|path| session.resolve(path).exists())
     }
 
-    fn split_unless(&self, exists: impl Fn(&Path) -> bool) -> (PathBuf, Option<MediaType>) {
+    fn split_with(&self, exists: impl Fn(&Path) -> bool) -> (PathBuf, Option<MediaType>) {
         let whole = Path::new(&self.0);
-        // A path of one character is the drive letter in `C:/x`.
+        // A path of one character is the drive letter of a path such as `C:/x`.
         let parts = self.0.rsplit_once(':');
         match parts.filter(|(path, kind)| path.len() > 1 && is_media_type(kind)) {
             Some((path, kind)) if !exists(whole) => (path.into(), Some(kind.into())),
@@ -62,7 +62,7 @@ mod tests {
     const EXISTING: &str = "build-2026-11-28T10:40/tool";
 
     #[test]
-    fn argument_is_split_unless_it_is_an_existing_path() {
+    fn argument_is_split_unless_path_exists() {
         for (text, path, kind) in [
             ("out/w", "out/w", None),
             ("C:/out/w", "C:/out/w", None),
@@ -76,7 +76,7 @@ mod tests {
             ),
         ] {
             let typed = TypedPath::from(text);
-            let (found, media_type) = typed.split_unless(|path| path == Path::new(EXISTING));
+            let (found, media_type) = typed.split_with(|path| path == Path::new(EXISTING));
             let media_type = media_type.map(|kind| kind.to_string());
             assert_eq!(
                 (found.to_str(), media_type.as_deref()),

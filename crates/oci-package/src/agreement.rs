@@ -1,8 +1,8 @@
-//! Agreement of the documents that describe one package: tag, index, index entry, manifest and config.
+//! Consistency checks for the documents that describe one package: tag, index, index entry, manifest and config.
 //!
-//! Documents repeat facts of each other. Clients select a manifest by one document and display or record another one,
-//! so all documents must state the same values. A fact that a document does not state is not compared. Artifacts that
-//! are not packages are not compared either.
+//! Several documents state the same value, such as the version. A client may select a manifest by its index entry and
+//! then display the values of its config, so all documents must state equal values. A value that a document does not
+//! state is not compared. Artifacts that are not packages are not checked.
 
 use std::fmt;
 
@@ -24,7 +24,7 @@ pub(crate) const MAX_ENTRIES: usize = 256;
 /// Maximum number of concurrent reads of manifests.
 pub(crate) const MAX_CONCURRENT_READS: usize = 8;
 
-/// Maximum number of characters of a value in a message.
+/// Maximum number of characters of a value in an error message.
 const MAX_VALUE: usize = 200;
 
 #[derive(Debug, Snafu)]
@@ -34,8 +34,8 @@ enum Error {
         name: String,
         source: oci_registry::Error,
     },
-    #[snafu(display("refusing to use `{name}`: {}", list(conflicts)))]
-    Disagree {
+    #[snafu(display("refusing to use `{name}`: {}", join_conflicts(conflicts)))]
+    ConflictingDocuments {
         name: String,
         conflicts: Vec<Conflict>,
     },
@@ -45,12 +45,12 @@ impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::ReadConfig { source, .. } => source.kind(),
-            Self::Disagree { .. } => ErrorKind::Mismatch,
+            Self::ConflictingDocuments { .. } => ErrorKind::Mismatch,
         }
     }
 }
 
-fn list(conflicts: &[Conflict]) -> String {
+fn join_conflicts(conflicts: &[Conflict]) -> String {
     let conflicts: Vec<_> = conflicts.iter().map(ToString::to_string).collect();
     conflicts.join("; ")
 }
@@ -58,14 +58,15 @@ fn list(conflicts: &[Conflict]) -> String {
 /// Tag and index through which a manifest was selected.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ManifestOrigin<'a> {
-    /// Requested tag. Only a tag of a version states facts.
+    /// Requested tag. It is compared only if it is the tag of a version.
     pub tag: Option<&'a Tag>,
     /// Index from which the manifest was selected.
     pub index: Option<&'a Manifest>,
 }
 
 impl<'a> ManifestOrigin<'a> {
-    /// Creates the origin of `identifier` at a location. The tag in `REPOSITORY:TAG@DIGEST` is used.
+    /// Creates the origin of `identifier` at a location. For a reference of the form `REPOSITORY:TAG@DIGEST`, the tag
+    /// is part of the origin.
     pub fn new(location: &'a Location, identifier: &'a Identifier) -> Self {
         let tag = match identifier {
             Identifier::Tag(tag) => Some(tag),
@@ -85,12 +86,12 @@ impl<'a> ManifestOrigin<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Conflict {
-    /// Two documents state different values of a fact.
-    Fact {
-        /// Name of the fact: `name`, `version`, `target`, `platform`, `libc` or `glibc`.
-        fact: &'static str,
+    /// Two documents state different values.
+    Value {
+        /// Name of the value: `name`, `version`, `target`, `platform`, `libc` or `glibc`.
+        name: &'static str,
         /// The two documents and their values.
-        stated: [Statement; 2],
+        values: [StatedValue; 2],
     },
     /// An index has two manifests for one target.
     Duplicate {
@@ -99,17 +100,17 @@ pub enum Conflict {
         /// Digests of the manifests, in the order of the index.
         manifests: [Digest; 2],
     },
-    /// The config of a package does not parse, so its facts are unknown.
+    /// The config of a package is invalid, so its values are unknown.
     InvalidConfig {
         /// Message of the parser.
         reason: String,
     },
 }
 
-/// Value of a fact in one document.
+/// Value that one document states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Statement {
+pub struct StatedValue {
     /// The document: `tag`, `index`, `index entry`, `manifest` or `config`.
     pub document: &'static str,
     /// The value.
@@ -119,29 +120,25 @@ pub struct Statement {
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fact { fact, stated } => {
-                let [one, other] = stated;
-                write!(f, "the {fact} is {one} and {other}")
+            Self::Value { name, values } => {
+                let [first, second] = values;
+                write!(f, "the {name} is {first} and {second}")
             }
             Self::Duplicate { target, manifests } => {
-                let (target, [one, other]) = (escape(target, MAX_VALUE), manifests);
+                let (target, [first, second]) = (escape(target, MAX_VALUE), manifests);
                 write!(
                     f,
-                    "the index has two entries for `{target}`, {one} and {other}"
+                    "the index has two entries for `{target}`, {first} and {second}"
                 )
             }
             Self::InvalidConfig { reason } => {
-                write!(
-                    f,
-                    "the config does not parse: {}",
-                    escape(reason, MAX_VALUE)
-                )
+                write!(f, "invalid config: {}", escape(reason, MAX_VALUE))
             }
         }
     }
 }
 
-impl fmt::Display for Statement {
+impl fmt::Display for StatedValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = escape(&self.value, MAX_VALUE);
         write!(f, "`{value}` in the {}", self.document)
@@ -152,17 +149,17 @@ impl fmt::Display for Statement {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Mismatch`] if two documents state different values of a fact, or if the index lists another manifest
-/// for the same target. Otherwise the error of the source. A missing config is not an error.
+/// [`ErrorKind::Mismatch`] if two documents state different values, or if the index lists another manifest for the same
+/// target. Otherwise the error of the source. A missing config is not an error.
 pub async fn check(
     source: &dyn Source,
     origin: ManifestOrigin<'_>,
     manifest: &Manifest,
 ) -> crate::Result<()> {
-    let conflicts = of_manifest(source, origin, manifest).await?;
+    let conflicts = find_conflicts(source, origin, manifest).await?;
     ensure!(
         conflicts.is_empty(),
-        DisagreeSnafu {
+        ConflictingDocumentsSnafu {
             name: source.describe(&manifest.digest().clone().into()),
             conflicts
         }
@@ -170,8 +167,8 @@ pub async fn check(
     Ok(())
 }
 
-/// Returns the conflicts of a manifest, or of the manifests in an index, each with the descriptor of its manifest. At
-/// most 256 entries are read.
+/// Returns the conflicts of a manifest, or of the manifests in an index, each with the descriptor of its manifest. Only
+/// the first 256 entries of an index are read.
 ///
 /// # Errors
 ///
@@ -181,31 +178,31 @@ pub async fn conflicts(
     origin: ManifestOrigin<'_>,
     manifest: &Manifest,
 ) -> crate::Result<Vec<(Descriptor, Conflict)>> {
-    let described = async |origin, manifest: &Manifest| {
-        let conflicts = of_manifest(source, origin, manifest).await?;
+    let find_described = async |origin, manifest: &Manifest| {
+        let conflicts = find_conflicts(source, origin, manifest).await?;
         let conflicts = conflicts.into_iter();
         Ok(conflicts
             .map(|conflict| (manifest.descriptor(), conflict))
             .collect())
     };
     let Some(index) = manifest.as_index() else {
-        return described(origin, manifest).await;
+        return find_described(origin, manifest).await;
     };
     let entries = index.manifests.iter().take(MAX_ENTRIES);
     let entries = entries.filter(|entry| !entry.media_type.is_index());
     let reads = entries.map(async |entry| {
         let identifier = Identifier::Digest(entry.digest.clone());
         match source.manifest(&identifier).await.optional()? {
-            Some(found) => described(origin.with_index(Some(manifest)), &found).await,
+            Some(found) => find_described(origin.with_index(Some(manifest)), &found).await,
             None => Ok(Vec::new()),
         }
     });
-    let found = concurrent::all(MAX_CONCURRENT_READS, reads.collect()).await?;
+    let found = concurrent::run_all(MAX_CONCURRENT_READS, reads.collect()).await?;
     Ok(found.into_iter().flatten().collect())
 }
 
 /// Returns the conflicts between a manifest, its config, and its origin.
-pub(crate) async fn of_manifest(
+pub(crate) async fn find_conflicts(
     source: &dyn Source,
     origin: ManifestOrigin<'_>,
     manifest: &Manifest,
@@ -213,7 +210,7 @@ pub(crate) async fn of_manifest(
     let Some(package) = PackageTarget::read(manifest) else {
         return Ok(Vec::new());
     };
-    let (config, invalid) = match config(source, manifest).await? {
+    let (config, invalid) = match read_config(source, manifest).await? {
         Some(Ok(config)) => (Some(config), None),
         Some(Err(reason)) => (None, Some(Conflict::InvalidConfig { reason })),
         None => (None, None),
@@ -228,22 +225,22 @@ pub(crate) async fn of_manifest(
     let own = entries
         .iter()
         .filter(|entry| entry.digest == *manifest.digest());
-    let facts: Vec<_> = origin
+    let documents: Vec<_> = origin
         .tag
-        .map(Facts::of_tag)
+        .map(DocumentValues::from_tag)
         .into_iter()
-        .chain(index.map(Facts::of_index))
-        .chain(own.map(Facts::of_entry))
-        .chain([Facts::of_manifest(manifest)])
-        .chain(config.as_ref().map(Facts::of_config))
+        .chain(index.map(DocumentValues::from_index))
+        .chain(own.map(DocumentValues::from_entry))
+        .chain([DocumentValues::from_manifest(manifest)])
+        .chain(config.as_ref().map(DocumentValues::from_config))
         .collect();
-    let duplicate = duplicate(entries, &package.target);
+    let duplicate = find_duplicate(entries, &package.target);
     let conflicts = duplicate.into_iter().chain(invalid);
-    Ok(conflicts.chain(disagreements(&facts)).collect())
+    Ok(conflicts.chain(find_different_values(&documents)).collect())
 }
 
 /// Returns the first two entries that list different manifests for a target.
-fn duplicate(entries: &[Descriptor], target: &str) -> Option<Conflict> {
+fn find_duplicate(entries: &[Descriptor], target: &str) -> Option<Conflict> {
     let mut same = entries
         .iter()
         .filter(|entry| entry.annotation(annotation::TARGET) == Some(target));
@@ -255,35 +252,38 @@ fn duplicate(entries: &[Descriptor], target: &str) -> Option<Conflict> {
     })
 }
 
-/// Returns a conflict for each fact that two documents state differently.
-fn disagreements(facts: &[Facts]) -> impl Iterator<Item = Conflict> {
-    FACTS.iter().enumerate().filter_map(move |(at, fact)| {
-        let mut stated = facts.iter().filter_map(|document| {
-            Some(Statement {
-                document: document.document,
-                value: document.values[at].clone()?,
+/// Returns a conflict for each value that differs between two documents.
+fn find_different_values(documents: &[DocumentValues]) -> impl Iterator<Item = Conflict> {
+    VALUE_NAMES
+        .iter()
+        .enumerate()
+        .filter_map(move |(at, name)| {
+            let mut stated = documents.iter().filter_map(|document| {
+                Some(StatedValue {
+                    document: document.document,
+                    value: document.values[at].clone()?,
+                })
+            });
+            let first = stated.next()?;
+            let second = stated.find(|second| second.value != first.value)?;
+            Some(Conflict::Value {
+                name,
+                values: [first, second],
             })
-        });
-        let first = stated.next()?;
-        let other = stated.find(|other| other.value != first.value)?;
-        Some(Conflict::Fact {
-            fact,
-            stated: [first, other],
         })
-    })
 }
 
-/// Names of the compared facts, in the order of [`Facts::values`].
-const FACTS: [&str; 6] = ["name", "version", "target", "platform", "libc", "glibc"];
+/// Names of the compared values, in the order of [`DocumentValues::values`].
+const VALUE_NAMES: [&str; 6] = ["name", "version", "target", "platform", "libc", "glibc"];
 
-/// Facts that a document states.
-struct Facts {
+/// Values that one document states.
+struct DocumentValues {
     document: &'static str,
-    values: [Option<String>; FACTS.len()],
+    values: [Option<String>; VALUE_NAMES.len()],
 }
 
-impl Facts {
-    fn of_tag(tag: &Tag) -> Self {
+impl DocumentValues {
+    fn from_tag(tag: &Tag) -> Self {
         let (version, target) = tag::split(tag);
         let version = version.parse().ok().as_ref().and_then(tag::version);
         Self {
@@ -299,7 +299,7 @@ impl Facts {
         }
     }
 
-    fn of_index(index: &Manifest) -> Self {
+    fn from_index(index: &Manifest) -> Self {
         let stated = |key: &str| index.annotations().get(key).cloned();
         Self {
             document: "index",
@@ -314,7 +314,7 @@ impl Facts {
         }
     }
 
-    fn of_entry(entry: &Descriptor) -> Self {
+    fn from_entry(entry: &Descriptor) -> Self {
         let stated = |key| entry.annotation(key).map(str::to_owned);
         let target = stated(annotation::TARGET);
         let platform = entry.platform.clone();
@@ -328,31 +328,31 @@ impl Facts {
                 None,
                 None,
                 target,
-                platform.map(shown),
+                platform.map(format_platform),
                 libc.map(|libc| libc.to_string()),
                 stated(annotation::GLIBC),
             ],
         }
     }
 
-    fn of_manifest(manifest: &Manifest) -> Self {
+    fn from_manifest(manifest: &Manifest) -> Self {
         let stated = |key: &str| manifest.annotations().get(key).cloned();
         let platform = stated(annotation::PLATFORM);
-        let libc = stated(annotation::LIBC).filter(|word| Libc::from_name(word).is_some());
+        let libc = stated(annotation::LIBC).filter(|name| Libc::from_name(name).is_some());
         Self {
             document: "manifest",
             values: [
                 stated(annotation::TITLE),
                 stated(annotation::VERSION),
                 stated(annotation::TARGET),
-                platform.map(|text| platform::parse(&text).map_or(text, shown)),
+                platform.map(|text| platform::parse(&text).map_or(text, format_platform)),
                 libc,
                 stated(annotation::GLIBC),
             ],
         }
     }
 
-    fn of_config(config: &PackageConfig) -> Self {
+    fn from_config(config: &PackageConfig) -> Self {
         Self {
             document: "config",
             values: [
@@ -367,14 +367,14 @@ impl Facts {
     }
 }
 
-/// Returns a platform in the form in which it is compared.
-fn shown(platform: Platform) -> String {
+/// Formats a platform in its canonical form, for comparison.
+fn format_platform(platform: Platform) -> String {
     platform::normalize(platform).to_string()
 }
 
-/// Reads the config of a package. Returns `None` if it is missing or has another media type, and the message
-/// of the parser if it does not parse.
-async fn config(
+/// Reads the config of a package. Returns `None` if the config does not exist or has a different media type, and the
+/// message of the parser if the config is invalid.
+async fn read_config(
     source: &dyn Source,
     manifest: &Manifest,
 ) -> crate::Result<Option<Result<PackageConfig, String>>> {

@@ -1,7 +1,7 @@
-//! Annotation keys: those of the image specification that are used here, and `dev.cargo-oci.*` (image-spec,
-//! `annotations.md`).
+//! Annotation keys: predefined keys of the image specification (image-spec, `annotations.md`), and the keys
+//! `dev.cargo-oci.*` of this format.
 //!
-//! [`pack`](crate::pack) and [`PackageIndex`](crate::PackageIndex) decide which document carries which annotation.
+//! [`pack`](crate::pack) and [`PackageIndex`](crate::PackageIndex) define which document has which annotation.
 
 /// Name of a package. On a layer: the file name that other clients write.
 pub const TITLE: &str = "org.opencontainers.image.title";
@@ -26,11 +26,10 @@ pub const REVISION: &str = "org.opencontainers.image.revision";
 /// Creation time, in RFC 3339 format.
 pub const CREATED: &str = "org.opencontainers.image.created";
 
-/// Marker by which ORAS flags a layer that is a directory packed as a tar stream, usually compressed. The value is
-/// `true`.
+/// Annotation that ORAS sets to `true` on a layer that is a directory, packed as a tar stream and usually compressed.
 pub const UNPACK: &str = "io.deis.oras.content.unpack";
-/// Marker by which BuildKit flags an index entry that describes another entry of the same index, such as
-/// `attestation-manifest`.
+/// Annotation that BuildKit sets on an index entry that describes another entry of the same index. The value is the
+/// type of the entry, such as `attestation-manifest`.
 pub const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 
 /// Common prefix of the keys that this format defines.
@@ -56,5 +55,5 @@ pub const MODE: &str = "dev.cargo-oci.mode";
 /// Whether the working tree had uncommitted changes: `true` or `false`.
 pub const DIRTY: &str = "dev.cargo-oci.vcs.dirty";
 
-/// Keys whose values hold for one target only. They are left out of the annotations of an index.
+/// Keys whose values apply to one target only. The annotations of an index omit them.
 pub(crate) const TARGET_KEYS: [&str; 5] = [TARGET, PLATFORM, LIBC, GLIBC, CREATED];

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_registry::{
-    Annotations, Blob, Bundled, Delivery, Digest, ErrorKind, Failure, FileName, Hint, Manifest,
+    Annotations, Blob, BundleFile, Delivery, Digest, ErrorKind, Failure, FileName, Hint, Manifest,
     MediaType, Packed, Target, bundle,
 };
 use snafu::{ResultExt, Snafu, ensure};
@@ -20,14 +20,15 @@ use crate::config::{self, ConfigFile, PackageConfig};
 use crate::elf::Elf;
 use crate::kind::FileKind;
 use crate::media;
-use crate::name::{NameTemplate, TitleContext, first_duplicate};
+use crate::name::{NameTemplate, TitleContext, find_duplicate};
 use crate::package::{Build, InputFile, Package};
 use crate::platform::{self, GlibcVersion, Libc};
 
 /// Maximum number of layers of a manifest. Some registries reject more.
 pub const MAX_LAYERS: usize = 500;
 
-/// Number of files that are read concurrently: enough to hash one file while another one is still being read.
+/// Maximum number of files that are read concurrently, so that the client computes the digest of one file while it
+/// reads another file.
 const MAX_CONCURRENT_FILES: usize = 4;
 
 #[derive(Debug, Snafu)]
@@ -116,10 +117,10 @@ impl Failure for Error {
                 vec!["publish fewer files, or one archive that contains them".into()]
             }
             Self::SameFile { .. } => vec![
-                "rename one: file systems that ignore letter case cannot hold both files".into(),
+                "rename one of the files: a file system that ignores letter case cannot store both".into(),
             ],
             Self::ReservedAnnotation { .. } => vec![
-                "remove it: title, version and `dev.cargo-oci.*` are set from the package".into(),
+                "remove the annotation: title, version and `dev.cargo-oci.*` are set from the package".into(),
             ],
             Self::SameTitle { .. } => vec![Hint::SetNameTemplate {
                 example: Some("{bin}-{kind}-{version}-{target}{ext}"),
@@ -129,8 +130,8 @@ impl Failure for Error {
     }
 }
 
-/// Minimum size of a file, in bytes, for [`PackOptions::send_ahead`]. Larger files are uploaded while they are packed.
-const MIN_SEND_AHEAD_SIZE: u64 = 8 << 20;
+/// Size of a file, in bytes, above which it is uploaded while it is packed ([`PackOptions::upload_to`]).
+const MIN_EARLY_UPLOAD_SIZE: u64 = 8 << 20;
 
 /// Options of [`pack`].
 #[derive(Clone, Debug, Default)]
@@ -140,20 +141,20 @@ pub struct PackOptions {
     /// Additional annotations of the manifest. They replace annotations that come from the package, except for title,
     /// version and `dev.cargo-oci.*`, which are rejected.
     pub annotations: Annotations,
-    /// Target that large files are uploaded to while they are read for their digests. Set it only if the files are
-    /// known to be missing there.
-    pub send_ahead: Option<Arc<dyn Target>>,
+    /// Target to which large files are uploaded while their digests are computed. Set it only if the target is known
+    /// not to have the files.
+    pub upload_to: Option<Arc<dyn Target>>,
     /// Whether the files are packed into one layer, a tar stream that keeps their modes, instead of one layer each.
-    /// [`Self::send_ahead`] is ignored then.
+    /// [`Self::upload_to`] is ignored then.
     pub archive: bool,
 }
 
-/// A package for one target triple, ready to be published: its blobs and its manifest.
+/// Package for one target triple, ready to be published: its blobs and its manifest.
 #[derive(Clone, Debug)]
 pub struct Artifact {
     target: String,
     packed: Packed,
-    sent_ahead: BTreeMap<Digest, Delivery>,
+    early_deliveries: BTreeMap<Digest, Delivery>,
 }
 
 impl Artifact {
@@ -167,9 +168,10 @@ impl Artifact {
         self.packed.manifest()
     }
 
-    /// Returns how a blob was delivered, if it was uploaded while it was packed ([`PackOptions::send_ahead`]).
-    pub(crate) fn sent_ahead(&self, digest: &Digest) -> Option<Delivery> {
-        self.sent_ahead.get(digest).copied()
+    /// Returns the delivery of a blob that was uploaded during packing ([`PackOptions::upload_to`]); `None` for all
+    /// other blobs.
+    pub(crate) fn early_delivery(&self, digest: &Digest) -> Option<Delivery> {
+        self.early_deliveries.get(digest).copied()
     }
 
     /// Returns the artifact as a source that can be published or copied.
@@ -193,7 +195,7 @@ pub async fn pack(
     files: &[InputFile],
     options: &PackOptions,
 ) -> crate::Result<Artifact> {
-    let target = platform::Target::new(&build.target, build.cfg.as_ref())?;
+    let target = platform::TargetPlatform::new(&build.target, build.cfg.as_ref())?;
     let version = package.version.to_string();
     let naming = TitleContext {
         template: &options.names,
@@ -206,9 +208,12 @@ pub async fn pack(
     let named = name_files(package, &naming, files)?;
     check_annotations(&options.annotations)?;
 
-    let ahead = options.send_ahead.as_ref().filter(|_| !options.archive);
-    let loading = named.iter().map(|named| load(named, ahead)).collect();
-    let loaded = concurrent::all(MAX_CONCURRENT_FILES, loading).await?;
+    let upload_to = options.upload_to.as_ref().filter(|_| !options.archive);
+    let loading = named
+        .iter()
+        .map(|named| load_file(named, upload_to))
+        .collect();
+    let loaded = concurrent::run_all(MAX_CONCURRENT_FILES, loading).await?;
 
     // The least portable file determines the requirement, because the files of a package are used together.
     let libc = target.libc(loaded.iter().filter_map(|file| file.libc).max());
@@ -227,18 +232,18 @@ pub async fn pack(
     glibc.map(|glibc| add(annotation::GLIBC, glibc.to_string()));
     annotations.extend(options.annotations.clone());
 
-    let listed = named.iter().zip(&loaded);
-    let listed = listed.map(|(file, loaded)| {
-        let mode = config::mode(file.source.is_executable());
+    let config_files = named.iter().zip(&loaded);
+    let config_files = config_files.map(|(file, loaded)| {
+        let mode = config::file_mode(file.source.is_executable());
         ConfigFile::new(file.title.to_string(), file.kind, mode, &loaded.layer)
     });
-    let config = PackageConfig::new(package, build, listed.collect()).to_blob();
-    let sent_ahead = loaded
+    let config = PackageConfig::new(package, build, config_files.collect()).to_blob();
+    let early_deliveries = loaded
         .iter()
         .filter_map(|file| Some((file.layer.digest().clone(), file.delivery?)));
-    let sent_ahead = sent_ahead.collect();
+    let early_deliveries = early_deliveries.collect();
     let layers = if options.archive {
-        vec![archive(&package.name, &naming, &named).await?]
+        vec![pack_archive(&package.name, &naming, &named).await?]
     } else {
         loaded.into_iter().map(|file| file.layer).collect()
     };
@@ -252,22 +257,22 @@ pub async fn pack(
     Ok(Artifact {
         target: build.target.clone(),
         packed,
-        sent_ahead,
+        early_deliveries,
     })
 }
 
-/// A file with the names that it is published under.
+/// File and the names under which it is published.
 struct NamedFile<'a> {
     file: FileName,
     title: FileName,
     kind: FileKind,
     source: &'a InputFile,
-    /// Whether it is a directory, which is published as a tar of its files.
+    /// Whether the file is a directory. A directory is published as a tar stream of its files.
     is_directory: bool,
 }
 
-/// Suffix of the name of a packed directory.
-const TAR: &str = ".tar";
+/// File name suffix of a packed directory.
+const TAR_SUFFIX: &str = ".tar";
 
 /// Assigns names and titles to the files and sorts them in the order of the layers: by kind, then by name.
 fn name_files<'a>(
@@ -283,9 +288,9 @@ fn name_files<'a>(
         let kind = source.kind;
         // Debug symbols of macOS (`widgets.dSYM`) are the only build output that is a directory.
         let is_directory = kind == FileKind::Debuginfo && source.path.is_dir();
-        let mut file = naming.file(&source.name, kind)?;
+        let mut file = naming.file_name(&source.name, kind)?;
         if is_directory {
-            let named = format!("{file}{TAR}").parse();
+            let named = format!("{file}{TAR_SUFFIX}").parse();
             file = named.with_context(|_| PackFileSnafu { file: file.clone() })?;
         }
         Ok(NamedFile {
@@ -298,7 +303,7 @@ fn name_files<'a>(
     });
     let mut named = named.collect::<crate::Result<Vec<_>>>()?;
     named.sort_by(|a, b| (a.kind, &a.file).cmp(&(b.kind, &b.file)));
-    if let Some((first, second)) = first_duplicate(&named, |file| file.file.folded()) {
+    if let Some((first, second)) = find_duplicate(&named, |file| file.file.folded()) {
         let (first, second) = (first.file.clone(), second.file.clone());
         return Err(SameFileSnafu {
             package,
@@ -308,7 +313,7 @@ fn name_files<'a>(
         .build()
         .into());
     }
-    if let Some((first, second)) = first_duplicate(&named, |file| file.title.folded()) {
+    if let Some((first, second)) = find_duplicate(&named, |file| file.title.folded()) {
         let title = first.title.clone();
         let (first, second) = (first.file.clone(), second.file.clone());
         return Err(SameTitleSnafu {
@@ -336,13 +341,13 @@ pub fn check_annotations(annotations: &Annotations) -> crate::Result<()> {
     }
 }
 
-/// Whether an annotation is set from the package alone. Readers of this format rely on these annotations.
+/// Whether an annotation is always set from the package. Clients that know this format rely on these annotations.
 fn is_reserved(key: &str) -> bool {
     key == annotation::TITLE || key == annotation::VERSION || key.starts_with(annotation::PREFIX)
 }
 
 /// Packs all files into one layer.
-async fn archive(
+async fn pack_archive(
     package: &str,
     naming: &TitleContext<'_>,
     named: &[NamedFile<'_>],
@@ -354,9 +359,9 @@ async fn archive(
     let mut files = Vec::new();
     for named in named {
         if named.is_directory {
-            files.extend(directory(&named.source.name, &named.source.path).await?);
+            files.extend(list_directory(&named.source.name, &named.source.path).await?);
         } else {
-            files.push(Bundled {
+            files.push(BundleFile {
                 name: named.file.clone(),
                 path: named.source.path.clone(),
                 executable: named.source.is_executable(),
@@ -365,38 +370,38 @@ async fn archive(
     }
     let bundled = bundle(media::TAR, files).await;
     let mut layer = bundled.context(WriteArchiveSnafu { package })?;
-    annotate(&mut layer, &title, &name, kind, kind.is_executable());
+    annotate_layer(&mut layer, &title, &name, kind, kind.is_executable());
     Ok(layer)
 }
 
-/// Returns all files below a directory, named relative to `name`. `path` may be a symbolic link to the directory, which
-/// is how cargo provides `*.dSYM`.
-async fn directory(name: &FileName, path: &Path) -> crate::Result<Vec<Bundled>> {
+/// Returns all files below a directory. Their names begin with `name`. `path` may be a symbolic link, because cargo
+/// creates `*.dSYM` as a link to the directory.
+async fn list_directory(name: &FileName, path: &Path) -> crate::Result<Vec<BundleFile>> {
     let (name, path) = (name.clone(), path.to_owned());
-    let walk = tokio::task::spawn_blocking(move || walk(&name, path));
+    let walk = tokio::task::spawn_blocking(move || walk_directory(&name, path));
     Ok(walk.await.expect("directory walk does not panic")?)
 }
 
-fn walk(name: &FileName, path: PathBuf) -> Result<Vec<Bundled>, Error> {
+fn walk_directory(name: &FileName, path: PathBuf) -> Result<Vec<BundleFile>, Error> {
     let mut files = Vec::new();
-    let mut waiting = vec![(name.to_string(), path)];
-    while let Some((name, path)) = waiting.pop() {
+    let mut pending = vec![(name.to_string(), path)];
+    while let Some((name, path)) = pending.pop() {
         let entries = std::fs::read_dir(&path).context(ReadDirectorySnafu { path: &path })?;
         for entry in entries {
             let entry = entry.context(ReadDirectorySnafu { path: &path })?;
-            let found = entry
+            let file_type = entry
                 .file_type()
                 .context(ReadDirectorySnafu { path: &path })?;
             let (name, path) = (
                 format!("{name}/{}", entry.file_name().to_string_lossy()),
                 entry.path(),
             );
-            if found.is_dir() {
-                waiting.push((name, path));
+            if file_type.is_dir() {
+                pending.push((name, path));
                 continue;
             }
-            ensure!(found.is_file(), NotAFileSnafu { path });
-            files.push(Bundled {
+            ensure!(file_type.is_file(), NotAFileSnafu { path });
+            files.push(BundleFile {
                 name: name.parse().context(PackDirectorySnafu { path: &path })?,
                 path,
                 executable: false,
@@ -406,7 +411,13 @@ fn walk(name: &FileName, path: PathBuf) -> Result<Vec<Bundled>, Error> {
     Ok(files)
 }
 
-fn annotate(layer: &mut Blob, title: &FileName, file: &FileName, kind: FileKind, executable: bool) {
+fn annotate_layer(
+    layer: &mut Blob,
+    title: &FileName,
+    file: &FileName,
+    kind: FileKind,
+    executable: bool,
+) {
     let mut add = |key: &str, value: &str| {
         let annotations = &mut layer.descriptor_mut().annotations;
         annotations.insert(key.to_owned(), value.to_owned());
@@ -414,10 +425,10 @@ fn annotate(layer: &mut Blob, title: &FileName, file: &FileName, kind: FileKind,
     add(annotation::TITLE, title.as_str());
     add(annotation::FILE, file.as_str());
     add(annotation::KIND, kind.as_str());
-    add(annotation::MODE, config::mode(executable));
+    add(annotation::MODE, config::file_mode(executable));
 }
 
-/// A file after reading: its layer and the C library that it requires.
+/// Layer of a file, and the C library that the file requires.
 struct LoadedFile {
     layer: Blob,
     /// Delivery of the blob, if it was uploaded while it was packed.
@@ -426,16 +437,16 @@ struct LoadedFile {
     glibc: Option<GlibcVersion>,
 }
 
-async fn load(
+async fn load_file(
     named: &NamedFile<'_>,
-    send_ahead: Option<&Arc<dyn Target>>,
+    upload_to: Option<&Arc<dyn Target>>,
 ) -> crate::Result<LoadedFile> {
     let (file, kind, path) = (&named.file, named.kind, &named.source.path);
     if named.is_directory {
-        let files = directory(&named.source.name, path).await?;
+        let files = list_directory(&named.source.name, path).await?;
         let layer = bundle(media::TAR, files).await;
         let mut layer = layer.with_context(|_| PackFileSnafu { file: file.clone() })?;
-        annotate(
+        annotate_layer(
             &mut layer,
             &named.title,
             file,
@@ -451,12 +462,12 @@ async fn load(
     }
     let media_type = named.source.media_type.clone();
     let media_type = media_type.or_else(|| kind.media_type().map(MediaType::new_static));
-    let media_type = media_type.unwrap_or_else(|| media::of_file_name(file.as_str()));
-    let ahead = match send_ahead {
+    let media_type = media_type.unwrap_or_else(|| media::from_file_name(file.as_str()));
+    let early_target = match upload_to {
         Some(target) if is_large(path).await => Some(target),
         _ => None,
     };
-    let layer = match ahead {
+    let layer = match early_target {
         Some(target) => {
             let sent = target
                 .push_file(media_type, path, &named.source.meter)
@@ -468,7 +479,7 @@ async fn load(
             .map(|layer| (layer, None)),
     };
     let (mut layer, delivery) = layer.with_context(|_| PackFileSnafu { file: file.clone() })?;
-    annotate(
+    annotate_layer(
         &mut layer,
         &named.title,
         file,
@@ -496,11 +507,11 @@ async fn load(
 }
 
 /// Whether a file is large enough that reading it a second time takes longer than an additional request. Returns
-/// `false` if the file cannot be read; the error is reported when it is packed.
+/// `false` if the file cannot be read; the error is reported when the file is packed.
 async fn is_large(path: &Path) -> bool {
     tokio::fs::metadata(path)
         .await
-        .is_ok_and(|metadata| metadata.len() > MIN_SEND_AHEAD_SIZE)
+        .is_ok_and(|metadata| metadata.len() > MIN_EARLY_UPLOAD_SIZE)
 }
 
 /// Whether files of this kind are loaded by the dynamic loader, so that their C library matters.

@@ -24,7 +24,7 @@ const MAX_DEPTH: usize = 4;
 const MAX_INDEXES: usize = 32;
 
 /// Maximum number of tags that are tried if no entry of the index matches.
-const MAX_FALLBACKS: usize = 4;
+const MAX_FALLBACK_TAGS: usize = 4;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -40,10 +40,10 @@ enum Error {
         found: String,
     },
     #[snafu(display("failed to find `{wanted}` in `{name}`"))]
-    NotOffered {
+    NoMatch {
         name: String,
         wanted: String,
-        offered: Vec<String>,
+        available: Vec<String>,
     },
 }
 
@@ -52,31 +52,31 @@ impl Failure for Error {
         match self {
             Self::IndexTooDeep { .. } => ErrorKind::Protocol,
             Self::DescriptorMismatch { .. } => ErrorKind::Mismatch,
-            Self::NotOffered { .. } => ErrorKind::NotFound,
+            Self::NoMatch { .. } => ErrorKind::NotFound,
         }
     }
 
     fn hints(&self) -> Vec<Hint> {
         match self {
-            Self::NotOffered { offered, .. } if !offered.is_empty() => {
-                let offered: Vec<_> = offered
+            Self::NoMatch { available, .. } if !available.is_empty() => {
+                let available: Vec<_> = available
                     .iter()
                     .map(|candidate| format!("`{}`", candidate.escape_debug()))
                     .collect();
-                vec![format!("available: {}", offered.join(", ")).into()]
+                vec![format!("choose an available target: {}", available.join(", ")).into()]
             }
             _ => Vec::new(),
         }
     }
 }
 
-/// A machine to select programs for.
+/// Machine for which programs are selected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
     /// Native target triple of the machine.
     pub target: String,
-    /// Version of the installed glibc. Programs that require a newer one are not selected. If it is `None`, programs
-    /// that do not require glibc are preferred.
+    /// Version of the installed glibc. Programs that require a newer version are not selected. If the version is
+    /// unknown, programs that do not require glibc are preferred.
     pub glibc: Option<GlibcVersion>,
 }
 
@@ -87,8 +87,8 @@ pub enum ManifestSelector {
     Target(String),
     /// The first manifest for this platform.
     Platform(Platform),
-    /// The best manifest for this machine: the one for its target triple, otherwise the most portable one for its
-    /// platform.
+    /// The best manifest for this machine: the manifest for its target triple, otherwise the most portable manifest for
+    /// its platform.
     Machine(Machine),
 }
 
@@ -102,7 +102,7 @@ impl fmt::Display for ManifestSelector {
     }
 }
 
-/// Returns the index entry that matches best. `None` if no entry matches.
+/// Returns the index entry that matches best; `None` if no entry matches.
 pub fn choose<'a>(index: &'a Index, wanted: &ManifestSelector) -> Option<&'a Descriptor> {
     let names_targets = index
         .manifests
@@ -110,21 +110,21 @@ pub fn choose<'a>(index: &'a Index, wanted: &ManifestSelector) -> Option<&'a Des
         .any(|entry| entry.annotations.contains_key(annotation::TARGET));
     let wanted = match wanted {
         ManifestSelector::Target(target) if !names_targets => {
-            &ManifestSelector::Platform(platform::of_target(target, None).ok()?)
+            &ManifestSelector::Platform(platform::from_triple(target, None).ok()?)
         }
         other => other,
     };
     let ranked = index
         .manifests
         .iter()
-        .filter_map(|entry| Some((rank(&Candidate::of_entry(entry), wanted)?, entry)));
-    // If several entries are equally good, the first one in the index is selected, as other clients do.
+        .filter_map(|entry| Some((rank(&Candidate::from_entry(entry), wanted)?, entry)));
+    // If several entries are equally good, the first of them in the index is selected, as other clients do.
     ranked
         .min_by(|(a, _), (b, _)| a.cmp(b))
         .map(|(_, entry)| entry)
 }
 
-/// Returns the tags of targets that may match. They are tried if the index `tag` does not exist or has no matching
+/// Returns the tags of targets that may match. [`find`] reads them if the index `tag` does not exist or has no matching
 /// entry.
 pub fn fallback_tags(tag: &Tag, wanted: &ManifestSelector) -> Vec<Tag> {
     let Ok(release) = ReleaseTag::new(tag.clone()) else {
@@ -139,7 +139,7 @@ pub fn fallback_tags(tag: &Tag, wanted: &ManifestSelector) -> Vec<Tag> {
         ManifestSelector::Platform(platform) => Some(platform.clone()),
         ManifestSelector::Machine(machine) => {
             triples.push(&machine.target);
-            platform::of_target(&machine.target, None).ok()
+            platform::from_triple(&machine.target, None).ok()
         }
     };
     for triple in platform.iter().flat_map(platform::triples_for) {
@@ -148,32 +148,33 @@ pub fn fallback_tags(tag: &Tag, wanted: &ManifestSelector) -> Vec<Tag> {
         }
     }
     if matches!(wanted, ManifestSelector::Machine(machine) if machine.glibc.is_none()) {
-        // As in `rank_for`, builds without glibc come first.
+        // Builds without glibc come first, as in `rank_for_machine`.
         triples.sort_by_key(|triple| !triple.contains("musl"));
     }
     triples
         .into_iter()
-        .take(MAX_FALLBACKS)
+        .take(MAX_FALLBACK_TAGS)
         .filter_map(|triple| release.target(triple).ok())
         .collect()
 }
 
 /// Fetches a manifest. If `identifier` is an index, the entry that matches best is fetched.
 ///
-/// An entry that is an index itself is searched: first the one that matches, then those that state neither target nor
-/// platform, in their order. If the index of a tag does not exist or has no matching entry, the tags of single targets
-/// are tried. If `identifier` is a manifest, it is returned for any machine, but it must match a requested target or
-/// platform.
+/// Nested indexes are searched, too: first the nested index that matches, then the nested indexes that state neither
+/// target nor platform, in the order of the index. If the index of a tag does not exist or has no matching entry, the
+/// tags of single targets are read. If `identifier` is a single manifest, it is returned for every machine, but it must
+/// match a requested target or platform.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::NotFound`] if nothing matches; the hint lists what is available. Otherwise the error of the source.
+/// [`ErrorKind::NotFound`] if nothing matches; the hint lists the available targets and platforms. Otherwise the error
+/// of the source.
 pub async fn find(
     source: &dyn Source,
     identifier: &Identifier,
     wanted: &ManifestSelector,
 ) -> crate::Result<Manifest> {
-    let (found, _) = find_listed(source, identifier, wanted).await?;
+    let (found, _) = find_with_index(source, identifier, wanted).await?;
     Ok(found)
 }
 
@@ -182,13 +183,13 @@ pub async fn find(
 /// # Errors
 ///
 /// As [`find`].
-pub async fn find_listed(
+pub async fn find_with_index(
     source: &dyn Source,
     identifier: &Identifier,
     wanted: &ManifestSelector,
 ) -> crate::Result<(Manifest, Option<Manifest>)> {
     let root = source.manifest(identifier).await;
-    let offered = match &root {
+    let available = match &root {
         Ok(root) => match root.as_index() {
             Some(index) => {
                 let mut search = IndexSearch {
@@ -196,17 +197,17 @@ pub async fn find_listed(
                     name: source.describe(identifier),
                     wanted,
                     indexes: 0,
-                    offered: Vec::new(),
+                    available: Vec::new(),
                 };
                 if let Some(manifest) = search.find_in(index, 0).await? {
                     return Ok((manifest, Some(root.clone())));
                 }
-                search.offered
+                search.available
             }
             None => match PackageTarget::read(root) {
                 Some(package)
                     if !matches!(wanted, ManifestSelector::Machine(_))
-                        && !fits(&package, wanted) =>
+                        && !is_match(&package, wanted) =>
                 {
                     vec![package.target]
                 }
@@ -221,11 +222,11 @@ pub async fn find_listed(
         .is_none_or(|error| error.kind() == ErrorKind::NotFound);
     if let (Identifier::Tag(tag), true) = (identifier, is_absent) {
         for tag in fallback_tags(tag, wanted) {
-            let manifest = read(source, &tag.into()).await?;
-            let is_fitting = |manifest: &Manifest| {
-                PackageTarget::read(manifest).is_some_and(|package| fits(&package, wanted))
+            let manifest = read_manifest(source, &tag.into()).await?;
+            let matches_selector = |manifest: &Manifest| {
+                PackageTarget::read(manifest).is_some_and(|package| is_match(&package, wanted))
             };
-            if let Some(manifest) = manifest.filter(is_fitting) {
+            if let Some(manifest) = manifest.filter(matches_selector) {
                 return Ok((manifest, None));
             }
         }
@@ -233,10 +234,10 @@ pub async fn find_listed(
     let name = source.describe(identifier);
     root?;
     let wanted = wanted.to_string();
-    Err(NotOfferedSnafu {
+    Err(NoMatchSnafu {
         name,
         wanted,
-        offered,
+        available,
     }
     .build()
     .into())
@@ -249,8 +250,8 @@ struct IndexSearch<'a> {
     wanted: &'a ManifestSelector,
     /// Number of nested indexes that were requested.
     indexes: usize,
-    /// Names of the entries that were seen, for the hint.
-    offered: Vec<String>,
+    /// Targets and platforms of the entries found so far, for the hint.
+    available: Vec<String>,
 }
 
 impl IndexSearch<'_> {
@@ -263,13 +264,13 @@ impl IndexSearch<'_> {
             let names = index.manifests.iter();
             let names = names
                 .filter(|entry| !entry.media_type.is_index() && !platform::is_attestation(entry));
-            self.offered
-                .extend(names.filter_map(|entry| Candidate::of_entry(entry).name()));
-            let fitting = choose(index, self.wanted);
-            let silent = index.manifests.iter().filter(|entry| {
-                entry.media_type.is_index() && Candidate::of_entry(entry).name().is_none()
+            self.available
+                .extend(names.filter_map(|entry| Candidate::from_entry(entry).name()));
+            let best = choose(index, self.wanted);
+            let unlabelled = index.manifests.iter().filter(|entry| {
+                entry.media_type.is_index() && Candidate::from_entry(entry).name().is_none()
             });
-            for entry in fitting.into_iter().chain(silent) {
+            for entry in best.into_iter().chain(unlabelled) {
                 if entry.media_type.is_index() {
                     // Requests that fail count towards the limit, too.
                     self.indexes += 1;
@@ -281,8 +282,8 @@ impl IndexSearch<'_> {
                         }
                     );
                 }
-                let read = read(self.source, &entry.digest.clone().into()).await?;
-                let Some(manifest) = read else {
+                let manifest = read_manifest(self.source, &entry.digest.clone().into()).await?;
+                let Some(manifest) = manifest else {
                     continue;
                 };
                 self.check_entry(entry, &manifest)?;
@@ -316,29 +317,32 @@ impl IndexSearch<'_> {
         if let Some(package) = PackageTarget::read(found) {
             let wanted = self.wanted.to_string();
             // A manifest without a platform can only conflict with a requested target.
-            let is_silent =
+            let has_no_platform =
                 package.platform.is_none() && !matches!(self.wanted, ManifestSelector::Target(_));
             ensure!(
-                is_silent || fits(&package, self.wanted),
-                mismatch(&wanted, &description(&package))
+                has_no_platform || is_match(&package, self.wanted),
+                mismatch(&wanted, &describe_package(&package))
             );
         }
         Ok(())
     }
 }
 
-/// Returns the target of a package with the glibc version that it requires, if any.
-fn description(package: &PackageTarget) -> String {
+/// Returns the target of a package and the glibc version that it requires, for messages.
+fn describe_package(package: &PackageTarget) -> String {
     let glibc = package.glibc;
     let glibc = glibc.map_or_else(String::new, |version| format!(" with glibc {version}"));
     format!("{}{glibc}", package.target)
 }
 
-async fn read(source: &dyn Source, identifier: &Identifier) -> crate::Result<Option<Manifest>> {
+async fn read_manifest(
+    source: &dyn Source,
+    identifier: &Identifier,
+) -> crate::Result<Option<Manifest>> {
     source.manifest(identifier).await.optional()
 }
 
-fn fits(package: &PackageTarget, wanted: &ManifestSelector) -> bool {
+fn is_match(package: &PackageTarget, wanted: &ManifestSelector) -> bool {
     let candidate = Candidate {
         target: Some(&package.target),
         platform: package.platform.as_ref(),
@@ -347,7 +351,7 @@ fn fits(package: &PackageTarget, wanted: &ManifestSelector) -> bool {
     rank(&candidate, wanted).is_some()
 }
 
-/// Properties of a manifest that are known before it is fetched.
+/// Properties of a manifest that its index entry states.
 struct Candidate<'a> {
     target: Option<&'a str>,
     platform: Option<&'a Platform>,
@@ -355,7 +359,7 @@ struct Candidate<'a> {
 }
 
 impl<'a> Candidate<'a> {
-    fn of_entry(entry: &'a Descriptor) -> Self {
+    fn from_entry(entry: &'a Descriptor) -> Self {
         Self {
             target: entry.annotation(annotation::TARGET),
             platform: entry.platform.as_ref(),
@@ -376,7 +380,9 @@ impl<'a> Candidate<'a> {
 struct Rank {
     /// Whether the candidate requires glibc and the version on the machine is unknown.
     is_uncertain: bool,
+    /// Whether the candidate was built for another target triple.
     is_foreign: bool,
+    /// Distance from the requested variant of the architecture ([`distance`]).
     distance: u32,
     libc: Libc,
     glibc: Option<GlibcVersion>,
@@ -392,7 +398,7 @@ impl Rank {
     };
 }
 
-/// Returns the rank of a candidate. `None` if it does not match.
+/// Returns the rank of a candidate; `None` if it does not match.
 fn rank(candidate: &Candidate<'_>, wanted: &ManifestSelector) -> Option<Rank> {
     match wanted {
         ManifestSelector::Target(target) => {
@@ -402,11 +408,11 @@ fn rank(candidate: &Candidate<'_>, wanted: &ManifestSelector) -> Option<Rank> {
             distance: distance(candidate.platform?, platform)?,
             ..Rank::EXACT
         }),
-        ManifestSelector::Machine(machine) => rank_for(candidate, machine),
+        ManifestSelector::Machine(machine) => rank_for_machine(candidate, machine),
     }
 }
 
-fn rank_for(candidate: &Candidate<'_>, machine: &Machine) -> Option<Rank> {
+fn rank_for_machine(candidate: &Candidate<'_>, machine: &Machine) -> Option<Rank> {
     let is_native = candidate.target == Some(machine.target.as_str());
     let libc = candidate.platform.map_or(Libc::Static, Libc::from_platform);
     let is_too_new =
@@ -421,30 +427,31 @@ fn rank_for(candidate: &Candidate<'_>, machine: &Machine) -> Option<Rank> {
             ..Rank::EXACT
         });
     }
-    let own = platform::of_target(&machine.target, None).ok()?;
+    let native = platform::from_triple(&machine.target, None).ok()?;
     // Programs for hard-float and soft-float ABIs use different loaders.
     let is_hard_float = |triple: &str| triple.ends_with("hf");
     let is_same_abi = candidate
         .target
         .is_none_or(|target| is_hard_float(target) == is_hard_float(&machine.target));
-    if libc != Libc::Static && (libc != Libc::from_platform(&own) || !is_same_abi) {
+    if libc != Libc::Static && (libc != Libc::from_platform(&native) || !is_same_abi) {
         return None;
     }
     Some(Rank {
         is_uncertain,
         is_foreign: true,
-        distance: distance(candidate.platform?, &own)?,
+        distance: distance(candidate.platform?, &native)?,
         libc,
         glibc: candidate.glibc,
     })
 }
 
-/// Returns the distance between the variant of a platform and the requested one. `None` if the platform does not match.
+/// Returns the distance between the variant of a platform and the requested variant; `None` if the platform does not
+/// match.
 ///
-/// Newer variants are backward compatible, so the newest variant that is not too new has the smallest distance. If no
-/// variant is requested, the oldest one has the smallest distance.
-fn distance(offered: &Platform, wanted: &Platform) -> Option<u32> {
-    if (&offered.os, &offered.architecture) != (&wanted.os, &wanted.architecture) {
+/// Processors run programs for all older variants, so the newest variant that is not newer than the requested variant
+/// has the smallest distance. If no variant is requested, the oldest variant has the smallest distance.
+fn distance(available: &Platform, wanted: &Platform) -> Option<u32> {
+    if (&available.os, &available.architecture) != (&wanted.os, &wanted.architecture) {
         return None;
     }
     let level = |platform: &Platform| -> Option<u32> {
@@ -458,10 +465,10 @@ fn distance(offered: &Platform, wanted: &Platform) -> Option<u32> {
             Some(variant) => variant.strip_prefix('v')?.parse().ok(),
         }
     };
-    match (level(offered), level(wanted)) {
-        (Some(offered), Some(_)) if wanted.variant.is_none() => Some(offered),
-        (Some(offered), Some(wanted)) => wanted.checked_sub(offered),
-        _ => (offered.variant == wanted.variant).then_some(0),
+    match (level(available), level(wanted)) {
+        (Some(available), Some(_)) if wanted.variant.is_none() => Some(available),
+        (Some(available), Some(wanted)) => wanted.checked_sub(available),
+        _ => (available.variant == wanted.variant).then_some(0),
     }
 }
 

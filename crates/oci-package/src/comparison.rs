@@ -1,7 +1,7 @@
 //! Comparison of the files of an artifact with the files in a local directory.
 //!
-//! A file may have its cargo name or its title in the directory. Callers open archives first and pass the files in
-//! them. Files that the artifact does not name are ignored.
+//! A file in the directory may have its cargo name or its title. Callers open archives first and pass the files in
+//! them. Files that the artifact does not list are ignored.
 
 use std::fmt;
 use std::io::Read;
@@ -23,7 +23,7 @@ enum Error {
         source: std::io::Error,
     },
     #[snafu(display("failed to compute the digest of `{}`", path.display()))]
-    Compute {
+    ComputeDigest {
         path: PathBuf,
         source: oci_registry::Error,
     },
@@ -33,7 +33,7 @@ impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::ReadFile { .. } => ErrorKind::Io,
-            Self::Compute { source, .. } => source.kind(),
+            Self::ComputeDigest { source, .. } => source.kind(),
         }
     }
 }
@@ -78,8 +78,8 @@ impl fmt::Display for Comparison {
     }
 }
 
-/// Compares the files of an artifact with those in a directory, in the order of `files`. A file in the directory may
-/// have its cargo name or its title.
+/// Compares the files of an artifact with the files in a directory, in the order of `files`. A file in the directory
+/// may have its cargo name or its title.
 ///
 /// # Errors
 ///
@@ -88,9 +88,9 @@ pub async fn compare(files: &[PackageFile], directory: &Path) -> crate::Result<V
     let mut compared = Vec::new();
     for file in files {
         let (file, directory) = (file.clone(), directory.to_owned());
-        let one = tokio::task::spawn_blocking(move || compare_file(&file, &directory));
-        match one.await {
-            Ok(one) => compared.push(one?),
+        let comparison = tokio::task::spawn_blocking(move || compare_file(&file, &directory));
+        match comparison.await {
+            Ok(comparison) => compared.push(comparison?),
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
@@ -101,7 +101,7 @@ fn compare_file(file: &PackageFile, directory: &Path) -> Result<Comparison, Erro
     let names = std::iter::once(&file.name).chain(&file.title);
     let mut found = Comparison::Missing(file.name.clone());
     for name in names {
-        match digest(&directory.join(name.as_str()), &file.descriptor.digest)? {
+        match compute_digest(&directory.join(name.as_str()), &file.descriptor.digest)? {
             Some(digest) if digest == file.descriptor.digest => {
                 return Ok(Comparison::Same(name.clone()));
             }
@@ -114,9 +114,9 @@ fn compare_file(file: &PackageFile, directory: &Path) -> Result<Comparison, Erro
     Ok(found)
 }
 
-/// Computes the digest of a file with the algorithm of `like`. Returns `None` if the file does not exist.
-fn digest(path: &Path, like: &Digest) -> Result<Option<Digest>, Error> {
-    let mut hasher = like.verifier().context(ComputeSnafu { path })?;
+/// Computes the digest of a file with the algorithm of `expected`. Returns `None` if the file does not exist.
+fn compute_digest(path: &Path, expected: &Digest) -> Result<Option<Digest>, Error> {
+    let mut hasher = expected.verifier().context(ComputeDigestSnafu { path })?;
     let mut content = match open_regular(path) {
         Ok(content) => content,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

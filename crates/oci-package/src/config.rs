@@ -11,7 +11,8 @@ use crate::kind::FileKind;
 use crate::media;
 use crate::package::{Build, Package};
 
-/// Maximum size of a config document that is read, in bytes. A config of 500 files needs less than a tenth of it.
+/// Maximum size of a config document that is read, in bytes. A config with 500 files is smaller than a tenth of this
+/// size.
 pub const MAX_SIZE: usize = 4 << 20;
 
 #[derive(Debug, Snafu)]
@@ -54,14 +55,14 @@ pub struct PackageConfig {
     pub rustc: Option<String>,
     /// Target triple.
     pub target: String,
-    /// State of the sources, if known.
+    /// Version control revision of the sources, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vcs: Option<Vcs>,
     /// Version of the package.
     pub version: String,
 }
 
-/// An entry of [`PackageConfig::files`].
+/// Entry of [`PackageConfig::files`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ConfigFile {
@@ -77,7 +78,7 @@ pub struct ConfigFile {
     pub title: String,
 }
 
-/// State of the sources.
+/// Version control revision of the sources.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Vcs {
@@ -136,7 +137,7 @@ impl ConfigFile {
 }
 
 /// Returns the file mode in octal digits.
-pub(crate) const fn mode(executable: bool) -> &'static str {
+pub(crate) const fn file_mode(executable: bool) -> &'static str {
     if executable { "0755" } else { "0644" }
 }
 
@@ -184,10 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn config_parse_ignores_unknown_keys_only() {
+    fn config_with_unknown_key_is_parsed() {
         let text =
             r#"{"name":"a","profile":"dev","purl":"p","target":"t","version":"1.0.0","zz":[1]}"#;
         assert_eq!(PackageConfig::parse(text.as_bytes()).unwrap().name, "a");
+    }
+
+    #[test]
+    fn config_without_required_keys_is_rejected() {
         assert!(PackageConfig::parse(b"{}").is_err());
         assert!(PackageConfig::parse(b"<html>").is_err());
     }

@@ -1,4 +1,4 @@
-//! Details of tags and manifests, including those that need further requests.
+//! Details of tags and manifests, including values that need further requests.
 //!
 //! [`TagDetailsFetcher`] completes a [`Summary`]: it reads sizes from the manifests of an index, and date and platform
 //! from the config of an image. A value that annotations state is not fetched. The summary of each manifest is computed
@@ -26,7 +26,7 @@ const MAX_CONFIG: usize = 1 << 20;
 /// Maximum number of manifests of an index that are fetched for their sizes.
 const MAX_CHILDREN: usize = 64;
 
-/// Limit of concurrent requests. Clones share the limit.
+/// Limiter for concurrent requests. All clones share one limit.
 #[derive(Clone, Debug)]
 pub struct Concurrency {
     permits: Arc<Semaphore>,
@@ -44,7 +44,7 @@ impl Concurrency {
     }
 }
 
-/// A tag and the details of its manifest.
+/// Tag and the details of its manifest.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct TagDetails {
@@ -53,7 +53,7 @@ pub struct TagDetails {
     /// Details of the manifest. `None` if the tag was deleted after it was listed, if the media type is no longer
     /// supported, or if the manifest cannot be read.
     pub details: Option<Details>,
-    /// Error of reading the manifest, if it concerns this manifest only. See [`is_document_error`].
+    /// Error of reading the manifest, if it affects only this manifest. See [`is_document_error`].
     pub error: Option<oci_registry::Error>,
 }
 
@@ -71,7 +71,7 @@ pub struct Details {
     pub summary: Summary,
 }
 
-/// Fetches details of manifests in one repository. Clones share their results.
+/// Fetches details of manifests in one repository. All clones share the summaries that were fetched.
 #[derive(Clone, Debug)]
 pub struct TagDetailsFetcher(Arc<Inner>);
 
@@ -79,7 +79,7 @@ pub struct TagDetailsFetcher(Arc<Inner>);
 struct Inner {
     source: Arc<dyn Source>,
     concurrency: Concurrency,
-    known: Mutex<HashMap<Digest, Arc<OnceCell<Summary>>>>,
+    summaries: Mutex<HashMap<Digest, Arc<OnceCell<Summary>>>>,
 }
 
 impl TagDetailsFetcher {
@@ -88,16 +88,16 @@ impl TagDetailsFetcher {
         Self(Arc::new(Inner {
             source,
             concurrency,
-            known: Mutex::default(),
+            summaries: Mutex::default(),
         }))
     }
 
     /// Fetches the details of tags concurrently and returns them in the order of the tags. Further tags are requested
     /// only as the stream is polled. The stream ends with the first error, after the details of all tags before it. An
-    /// error that concerns a single document is returned in [`TagDetails::error`] and does not end the stream.
+    /// error that affects a single document is returned in [`TagDetails::error`] and does not end the stream.
     ///
     /// Requires a Tokio runtime. Requests run as tasks, so they make progress while the stream is not polled. Otherwise
-    /// the server could close connections that a slow reader leaves idle.
+    /// a server could close the idle connections while the caller processes earlier details.
     pub fn tags(&self, tags: TagStream) -> BoxStream<'static, Result<TagDetails>> {
         let inner = Arc::clone(&self.0);
         let started = tags.map(move |tag| match tag {
@@ -113,20 +113,20 @@ impl TagDetailsFetcher {
         details.scan(false, up_to_error).boxed()
     }
 
-    /// Returns the details of a manifest by its digest. `None` if it does not exist or its media type is no longer
-    /// supported.
+    /// Returns the details of a manifest by its digest; `None` if the manifest does not exist or its media type is no
+    /// longer supported.
     ///
     /// # Errors
     ///
-    /// As [`TagDetailsFetcher::tags`]. An error that concerns a single document is returned, too
+    /// As [`TagDetailsFetcher::tags`]. An error that affects a single document is returned, too
     /// ([`is_document_error`]).
     pub async fn details(&self, digest: &Digest) -> Result<Option<Details>> {
         self.0.details(digest.clone().into()).await
     }
 
-    /// Returns the annotations of a manifest. If they state neither version, source nor revision, they are completed
-    /// from the labels of the image config. Those of an index are completed from its entries, then from the first
-    /// manifest in it.
+    /// Returns the annotations of a manifest. If they state neither version, source nor revision, they are completed:
+    /// for an index, from its first entry for an image and from the manifest of that entry; then from the labels of the
+    /// image config.
     pub async fn annotations(&self, manifest: &Manifest) -> Result<Annotations> {
         self.0.annotations(manifest).await
     }
@@ -144,7 +144,7 @@ fn spawn<T: Send + 'static>(
     let task = AbortOnDropHandle::new(tokio::spawn(work));
     async move {
         match task.await {
-            Ok(done) => done,
+            Ok(output) => output,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 // A task that is still awaited is aborted only when the runtime shuts down.
@@ -180,7 +180,7 @@ impl Inner {
         }))
     }
 
-    /// Fetches a manifest. `None` if it does not exist or its media type is no longer supported.
+    /// Fetches a manifest. Returns `None` if it does not exist or its media type is no longer supported.
     async fn manifest(&self, identifier: Identifier) -> Result<Option<Manifest>> {
         let _permit = self.concurrency.permits.acquire().await;
         optional_document(self.source.manifest(&identifier).await)
@@ -188,8 +188,11 @@ impl Inner {
 
     fn summary<'a>(&'a self, manifest: &'a Manifest) -> BoxFuture<'a, Result<Summary>> {
         let cell = {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(known.entry(manifest.digest().clone()).or_default())
+            let mut summaries = self
+                .summaries
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(summaries.entry(manifest.digest().clone()).or_default())
         };
         async move {
             let summary = cell.get_or_try_init(|| async {
@@ -216,20 +219,20 @@ impl Inner {
             let Some(entry) = index.manifests.iter().find(is_image) else {
                 return Ok(annotations);
             };
-            complete(&mut annotations, &entry.annotations);
+            add_missing(&mut annotations, &entry.annotations);
             if !is_described(&annotations) {
                 child = self.manifest(entry.digest.clone().into()).await?;
                 if let Some(child) = &child {
-                    complete(&mut annotations, child.annotations());
+                    add_missing(&mut annotations, child.annotations());
                 }
             }
             image = child.as_ref().and_then(Manifest::as_image);
             annotations.retain(|key, _| !annotation::TARGET_KEYS.contains(&key.as_str()));
         }
         if let Some(image) = image.filter(|_| !is_described(&annotations))
-            && let Some(config) = self.config(&image.config).await?
+            && let Some(config) = self.image_config(&image.config).await?
         {
-            complete(
+            add_missing(
                 &mut annotations,
                 &config
                     .execution
@@ -245,7 +248,7 @@ impl Inner {
         if summary.created.is_some() && !summary.platforms.is_empty() {
             return Ok(());
         }
-        if let Some(config) = self.config(config).await? {
+        if let Some(config) = self.image_config(config).await? {
             if summary.platforms.is_empty() && platform::is_known(&config.platform) {
                 summary.platforms.push(config.platform);
             }
@@ -260,12 +263,12 @@ impl Inner {
             return Ok(());
         }
         let entries = stream::iter(index.manifests.clone());
-        let children = entries.map(|entry| self.child(entry));
+        let children = entries.map(|entry| self.summarize_entry(entry));
         // The semaphore limits the number of requests.
         let children: Vec<_> = children.buffered(MAX_CHILDREN).try_collect().await?;
         let sizes = children.iter().map(|child| child.as_ref()?.size);
         summary.size = sizes
-            .reduce(|one, other| Some(one?.saturating_add(other?)))
+            .reduce(|total, size| Some(total?.saturating_add(size?)))
             .flatten();
         if summary.created.is_none() {
             let dates = children
@@ -278,7 +281,7 @@ impl Inner {
     }
 
     /// Summarizes the manifest of an index entry. A nested index is skipped.
-    async fn child(&self, entry: Descriptor) -> Result<Option<Summary>> {
+    async fn summarize_entry(&self, entry: Descriptor) -> Result<Option<Summary>> {
         if entry.media_type.is_index() || !entry.media_type.is_manifest() {
             return Ok(None);
         }
@@ -291,7 +294,7 @@ impl Inner {
         }
     }
 
-    async fn config(&self, descriptor: &Descriptor) -> Result<Option<ImageConfig>> {
+    async fn image_config(&self, descriptor: &Descriptor) -> Result<Option<ImageConfig>> {
         if !descriptor.media_type.is_image_config() || descriptor.size > MAX_CONFIG as u64 {
             return Ok(None);
         }
@@ -304,9 +307,9 @@ impl Inner {
     }
 }
 
-/// Whether an error concerns only the requested document, so that other documents may be readable. Examples are a
-/// document that does not match its digest or media type, and a document that the registry denies, as registries with a
-/// vulnerability scanner do.
+/// Whether an error affects only the requested document, so that other documents may be readable. Examples are a
+/// document that does not match its digest or media type, and a document to which a registry with a vulnerability
+/// scanner denies access.
 pub fn is_document_error(error: &oci_registry::Error) -> bool {
     matches!(
         error.kind(),
@@ -337,7 +340,7 @@ fn is_described(annotations: &Annotations) -> bool {
 }
 
 /// Adds the annotations whose keys are missing.
-fn complete(annotations: &mut Annotations, more: &Annotations) {
+fn add_missing(annotations: &mut Annotations, more: &Annotations) {
     for (key, value) in more {
         annotations
             .entry(key.clone())
@@ -373,7 +376,7 @@ mod tests {
 
     use super::*;
 
-    /// Stores an image with this config and one layer of three bytes.
+    /// Stores an image with the given config and one layer of three bytes.
     async fn image(memory: &Memory, config: &str) -> Manifest {
         let config = Blob::from_bytes(MediaType::IMAGE_CONFIG, config.to_owned());
         let layer = Blob::from_bytes(MediaType::OCTET_STREAM, "abc");
@@ -430,30 +433,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn annotations_are_completed_from_labels_and_entries() {
+    async fn annotations_are_completed_from_entry_then_labels() {
         let memory = Memory::new();
         let config =
             r#"{"config":{"Labels":{"org.opencontainers.image.version":"1.2","org.example":"x"}}}"#;
         let labelled = image(&memory, config).await;
-        let silent = image(&memory, r#"{"config":{"Labels":null}}"#).await;
+        let unlabelled = image(&memory, r#"{"config":{"Labels":null}}"#).await;
         let mut index = Index::new(None, vec![labelled.descriptor()]);
-        let of_index = Manifest::from_index(index.clone()).unwrap();
+        let unlabelled_index = Manifest::from_index(index.clone()).unwrap();
         index.manifests[0]
             .annotations
             .insert(annotation::REVISION.into(), "abc".into());
-        let of_entry = Manifest::from_index(index).unwrap();
+        let annotated_index = Manifest::from_index(index).unwrap();
         let fetcher = fetcher(memory);
         let values = async |manifest| {
             let annotations = fetcher.annotations(manifest).await.unwrap();
             annotations.into_values().collect::<Vec<_>>()
         };
         assert_eq!(values(&labelled).await, ["x", "1.2"]);
-        assert_eq!(values(&silent).await, [""; 0]);
-        assert_eq!(values(&of_index).await, ["x", "1.2"]);
-        assert_eq!(values(&of_entry).await, ["abc"]);
+        assert_eq!(values(&unlabelled).await, [""; 0]);
+        assert_eq!(values(&unlabelled_index).await, ["x", "1.2"]);
+        assert_eq!(values(&annotated_index).await, ["abc"]);
     }
 
-    /// A source with latency. Even tags are missing, `t7` is unreadable, and `t20` exceeds the rate limit.
+    /// Source with latency. Tags with an even number do not exist, reading `t7` fails, and the request for `t20`
+    /// exceeds the rate limit.
     #[derive(Debug, Default)]
     struct SlowSource {
         memory: Memory,
@@ -463,15 +467,15 @@ mod tests {
     }
 
     #[derive(Debug)]
-    struct Limit;
+    struct LimitReached;
 
-    impl std::fmt::Display for Limit {
+    impl std::fmt::Display for LimitReached {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.write_str("the limit is reached")
         }
     }
 
-    impl std::error::Error for Limit {}
+    impl std::error::Error for LimitReached {}
 
     #[async_trait]
     #[deny(clippy::missing_trait_methods)]
@@ -481,13 +485,18 @@ mod tests {
             let concurrent = self.concurrent.fetch_add(1, Ordering::Relaxed) + 1;
             self.max_concurrent.fetch_max(concurrent, Ordering::Relaxed);
             let name = identifier.to_string();
-            // The first tags are the slowest, so a correct order is not accidental.
-            let place: u64 = name.strip_prefix('t').unwrap_or("9").parse().unwrap();
-            tokio::time::sleep(Duration::from_millis(100 - place.min(99))).await;
+            // The first tags have the longest delay, so the responses arrive in a different order.
+            let number: u64 = name.strip_prefix('t').unwrap_or("9").parse().unwrap();
+            tokio::time::sleep(Duration::from_millis(100 - number.min(99))).await;
             self.concurrent.fetch_sub(1, Ordering::Relaxed);
             match name.as_str() {
-                "t7" => return Err(oci_registry::Error::new(ErrorKind::Protocol, Limit)),
-                "t20" => return Err(oci_registry::Error::new(ErrorKind::RateLimited, Limit)),
+                "t7" => return Err(oci_registry::Error::new(ErrorKind::Protocol, LimitReached)),
+                "t20" => {
+                    return Err(oci_registry::Error::new(
+                        ErrorKind::RateLimited,
+                        LimitReached,
+                    ));
+                }
                 _ => {}
             }
             self.memory.manifest(identifier).await
@@ -575,7 +584,7 @@ mod tests {
         let last = rows[19].as_ref().unwrap_err();
         assert_eq!(last.kind(), ErrorKind::RateLimited);
         assert_eq!(slow.max_concurrent.load(Ordering::Relaxed), 4);
-        // Requests that started before the rate limit was reached, and no others.
+        // No request starts after the rate limit was reached.
         assert!(slow.requests.load(Ordering::Relaxed) <= 24);
     }
 }

@@ -1,7 +1,7 @@
 //! ELF reader: dynamic loader, C library and glibc version that a program or library requires.
 //!
-//! Reads program headers, `.dynamic` and `.gnu.version_r`. Only the required parts of a file are read, with a limit on
-//! the total. A malformed file is treated as not ELF.
+//! Reads program headers, `.dynamic` and `.gnu.version_r`. Only the required parts of a file are read, at most 16 MiB
+//! in total. A malformed file is treated like a file of another format.
 
 use std::cell::Cell;
 use std::io::{self, Read, Seek};
@@ -15,10 +15,10 @@ use oci_registry::open_regular;
 
 use crate::platform::{GlibcVersion, Libc};
 
-/// Maximum number of bytes that are read from a file. The tables of even the largest programs are far smaller.
+/// Maximum number of bytes that are read from a file. The tables of large programs are much smaller.
 const MAX_READ: u64 = 16 << 20;
 
-/// Minimum number of bytes that a read counts. It bounds the number of small reads that a malformed file can cause.
+/// Number of bytes that each read counts at least, so that a malformed file cannot cause millions of small reads.
 const MIN_READ: u64 = 64;
 
 /// Dynamic linking information of an ELF program or shared library.
@@ -45,14 +45,14 @@ impl Elf {
     /// Reads an open file or bytes in memory. Returns `None` if the content is not an ELF program or shared library.
     pub fn read(file: impl Read + Seek) -> Option<Self> {
         let cache = ReadCache::new(file);
-        let left = Cell::new(MAX_READ);
+        let remaining = Cell::new(MAX_READ);
         let data = LimitedFile {
             inner: &cache,
-            left: &left,
+            remaining: &remaining,
         };
         match FileKind::parse(data).ok()? {
-            FileKind::Elf32 => parse(FileHeader32::<Endianness>::parse(data).ok()?, data),
-            FileKind::Elf64 => parse(FileHeader64::<Endianness>::parse(data).ok()?, data),
+            FileKind::Elf32 => parse_file(FileHeader32::<Endianness>::parse(data).ok()?, data),
+            FileKind::Elf64 => parse_file(FileHeader64::<Endianness>::parse(data).ok()?, data),
             _ => None,
         }
     }
@@ -85,7 +85,7 @@ impl Elf {
     }
 }
 
-fn parse<'a, H: FileHeader<Endian = Endianness>, R: ReadRef<'a>>(
+fn parse_file<'a, H: FileHeader<Endian = Endianness>, R: ReadRef<'a>>(
     header: &'a H,
     data: R,
 ) -> Option<Elf> {
@@ -113,7 +113,7 @@ fn parse<'a, H: FileHeader<Endian = Endianness>, R: ReadRef<'a>>(
             let (_, versions) = need.ok()?;
             for version in versions {
                 let name = version.ok()?.name(endian, strings).ok()?;
-                found.glibc = found.glibc.max(glibc_version(name));
+                found.glibc = found.glibc.max(parse_symbol_version(name));
             }
         }
     }
@@ -121,7 +121,7 @@ fn parse<'a, H: FileHeader<Endian = Endianness>, R: ReadRef<'a>>(
 }
 
 /// Parses a symbol version such as `GLIBC_2.34`. `GLIBC_PRIVATE` and other names without a number are not versions.
-fn glibc_version(name: &[u8]) -> Option<GlibcVersion> {
+fn parse_symbol_version(name: &[u8]) -> Option<GlibcVersion> {
     std::str::from_utf8(name)
         .ok()?
         .strip_prefix("GLIBC_")?
@@ -129,16 +129,17 @@ fn glibc_version(name: &[u8]) -> Option<GlibcVersion> {
         .ok()
 }
 
-/// A file with a limit on the number of bytes that are read.
+/// File reader that fails after [`MAX_READ`] bytes.
 struct LimitedFile<'a, R: Read + Seek> {
     inner: &'a ReadCache<R>,
-    left: &'a Cell<u64>,
+    remaining: &'a Cell<u64>,
 }
 
 impl<R: Read + Seek> LimitedFile<'_, R> {
-    fn take(&self, size: u64) -> Result<(), ()> {
-        let left = self.left.get().checked_sub(size.max(MIN_READ)).ok_or(())?;
-        self.left.set(left);
+    fn consume(&self, size: u64) -> Result<(), ()> {
+        let remaining = self.remaining.get();
+        let remaining = remaining.checked_sub(size.max(MIN_READ)).ok_or(())?;
+        self.remaining.set(remaining);
         Ok(())
     }
 }
@@ -157,13 +158,13 @@ impl<'a, R: Read + Seek> ReadRef<'a> for LimitedFile<'a, R> {
     }
 
     fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'a [u8], ()> {
-        self.take(size)?;
+        self.consume(size)?;
         self.inner.read_bytes_at(offset, size)
     }
 
     fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'a [u8], ()> {
         let bytes = self.inner.read_bytes_at_until(range, delimiter)?;
-        self.take(bytes.len() as u64)?;
+        self.consume(bytes.len() as u64)?;
         Ok(bytes)
     }
 }
@@ -177,7 +178,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// Builds a minimal 64-bit little-endian program.
-    pub(crate) fn program(
+    pub(crate) fn build_program(
         interpreter: Option<&str>,
         needed: &[&str],
         versions: &[&str],
@@ -222,17 +223,17 @@ pub(crate) mod tests {
 
         // Layout: ELF header, one program header, contents, section headers.
         let (mut body, base) = (Vec::new(), 64 + 56u64);
-        let mut place = |content: &[u8]| {
+        let mut append = |content: &[u8]| {
             let at = base + body.len() as u64;
             body.extend_from_slice(content);
             (at, content.len() as u64)
         };
-        let interpreter = place(&interpreter);
+        let interpreter = append(&interpreter);
         let sections = [
             (0u32, (0, 0)),
-            (3, place(&strings)),
-            (6, place(&dynamic)),
-            (0x6fff_fffe, place(&verneed)),
+            (3, append(&strings)),
+            (6, append(&dynamic)),
+            (0x6fff_fffe, append(&verneed)),
         ];
         let section_count: u16 = if verneed.is_empty() { 3 } else { 4 };
         let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -275,7 +276,7 @@ pub(crate) mod tests {
 
     #[test]
     fn elf_has_loader_libraries_and_highest_glibc_version() {
-        let bytes = program(
+        let bytes = build_program(
             Some("/lib64/ld-linux-x86-64.so.2"),
             &["libgcc_s.so.1", "libc.so.6"],
             &[
@@ -298,8 +299,11 @@ pub(crate) mod tests {
 
     #[test]
     fn elf_libc_is_derived_from_loader_then_libraries() {
-        let libc =
-            |interpreter, needed: &[&str]| read(&program(interpreter, needed, &[])).unwrap().libc();
+        let libc = |interpreter, needed: &[&str]| {
+            read(&build_program(interpreter, needed, &[]))
+                .unwrap()
+                .libc()
+        };
         assert_eq!(libc(None, &[]), Some(Libc::Static));
         assert_eq!(
             libc(Some("/lib/ld-musl-x86_64.so.1"), &["libc.so"]),
@@ -313,7 +317,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn elf_of_test_program_is_read() {
+    fn elf_of_running_test_program_has_glibc_on_linux_gnu() {
         let elf = Elf::open(&std::env::current_exe().unwrap()).unwrap();
         if cfg!(target_os = "linux") {
             let elf = elf.unwrap();
@@ -339,7 +343,7 @@ pub(crate) mod tests {
         ] {
             assert_eq!(read(bytes), None);
         }
-        let mut object = program(None, &[], &[]);
+        let mut object = build_program(None, &[], &[]);
         object[16] = 1;
         assert_eq!(read(&object), None, "relocatable object file");
     }
@@ -347,7 +351,7 @@ pub(crate) mod tests {
     #[test]
     fn elf_read_stops_at_limit() {
         // A loader name of 64 MiB in a sparse file of 1 GiB exceeds the limit.
-        let mut bytes = program(Some("/lib/ld.so"), &[], &[]);
+        let mut bytes = build_program(Some("/lib/ld.so"), &[], &[]);
         bytes[64 + 32..64 + 40].copy_from_slice(&(64u64 << 20).to_le_bytes());
         let mut file = tempfile::tempfile().unwrap();
         io::Write::write_all(&mut file, &bytes).unwrap();
@@ -361,7 +365,7 @@ pub(crate) mod tests {
             changes in prop::collection::vec((0usize..2000, any::<u8>()), 0..20),
             cut in 0usize..2000,
         ) {
-            let mut bytes = program(Some("/lib/ld-linux.so.2"), &["libc.so.6"], &["GLIBC_2.4", "GLIBC_2.5"]);
+            let mut bytes = build_program(Some("/lib/ld-linux.so.2"), &["libc.so.6"], &["GLIBC_2.4", "GLIBC_2.5"]);
             let length = bytes.len();
             for (at, byte) in changes {
                 bytes[at % length] = byte;

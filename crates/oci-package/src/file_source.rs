@@ -1,5 +1,5 @@
-//! Sources of the files of an artifact: the registry for files with a layer of their own, opened archives for all
-//! others.
+//! Sources of the files of an artifact: the registry for each file that is a layer, and opened archives for the files
+//! in them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl Failure for Error {
     }
 }
 
-/// Files and the source that serves them.
+/// Files and the source from which they are read.
 #[derive(Debug)]
 pub struct FileSource {
     /// Source of the content of the files.
@@ -80,7 +80,7 @@ pub async fn open_archives(
         let bundle = bundle.context(OpenArchiveSnafu {
             name: file.name.as_str(),
         })?;
-        check(&bundle, &file)?;
+        check_directory(&bundle, &file)?;
         contents.push(FileSource {
             files: bundle
                 .files()
@@ -93,14 +93,14 @@ pub async fn open_archives(
     if !files.is_empty() {
         contents.push(FileSource { source, files });
     }
-    // Each source is extracted separately, but all of them into the same directory.
+    // The sources are extracted separately, but into the same directory, so names must not conflict between sources.
     let names = contents.iter().flat_map(|contents| &contents.files);
     FileName::check_together(names.map(|file| &file.name)).context(ConflictingNamesSnafu)?;
     Ok(contents)
 }
 
 /// Checks that a packed directory contains only files below that directory.
-fn check(bundle: &Bundle, file: &PackageFile) -> Result<(), Error> {
+fn check_directory(bundle: &Bundle, file: &PackageFile) -> Result<(), Error> {
     let Some(directory) = file.bundled_directory() else {
         return Ok(());
     };
@@ -122,17 +122,20 @@ fn check(bundle: &Bundle, file: &PackageFile) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use oci_registry::{Blob, Bundled, ImageManifest, Manifest, MediaType, Memory, Target, bundle};
+    use oci_registry::{
+        Blob, BundleFile, ImageManifest, Manifest, MediaType, Memory, Target, bundle,
+    };
 
     use super::*;
     use crate::{annotation, files, media};
 
-    /// Returns the file names in a layer that is packed as ORAS does and contains `inside`.
-    async fn names(title: &str, unpack: &str, inside: &[&str]) -> crate::Result<Vec<String>> {
+    /// Packs files with the names `inside` into one layer as ORAS does, opens the layer, and returns the names of its
+    /// files.
+    async fn open_layer(title: &str, unpack: &str, inside: &[&str]) -> crate::Result<Vec<String>> {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("file");
         std::fs::write(&path, "content").unwrap();
-        let bundled = inside.iter().map(|name| Bundled {
+        let bundled = inside.iter().map(|name| BundleFile {
             name: name.parse().unwrap(),
             path: path.clone(),
             executable: true,
@@ -153,7 +156,7 @@ mod tests {
         let names = files.map(|file| {
             assert!(
                 file.is_executable || unpack != "true",
-                "executable bit is kept"
+                "the executable bit is kept"
             );
             file.name.to_string()
         });
@@ -161,24 +164,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn oras_directory_is_opened() {
-        let found = names("dist", "true", &["dist/bin/run", "dist/use.md"]).await;
+    async fn oras_directory_is_replaced_by_its_files() {
+        let found = open_layer("dist", "true", &["dist/bin/run", "dist/use.md"]).await;
         assert_eq!(found.unwrap(), ["dist/bin/run", "dist/use.md"]);
-        let current = names(".", "true", &["bin/run", "use.md"]).await;
+        let current = open_layer(".", "true", &["bin/run", "use.md"]).await;
         assert_eq!(current.unwrap(), ["bin/run", "use.md"]);
     }
 
     #[tokio::test]
     async fn oras_directory_with_outside_file_is_rejected() {
-        let rejected = names("dist", "true", &["dist/run", "distant"]).await;
+        let rejected = open_layer("dist", "true", &["dist/run", "distant"]).await;
         assert_eq!(rejected.unwrap_err().kind(), ErrorKind::Mismatch);
     }
 
     #[tokio::test]
     async fn layer_without_unpack_marker_is_one_file() {
-        let found = names("dist.tar", "false", &["dist/run"]).await;
+        let found = open_layer("dist.tar", "false", &["dist/run"]).await;
         assert_eq!(found.unwrap(), ["dist.tar"]);
-        let rejected = names(".", "false", &["run"]).await;
+        let rejected = open_layer(".", "false", &["run"]).await;
         assert_eq!(rejected.unwrap_err().kind(), ErrorKind::Mismatch);
     }
 }

@@ -1,7 +1,7 @@
 //! Version of the installed glibc, read from its files.
 //!
-//! No program is started, because `getconf` is missing from small images and a search path may contain the working
-//! directory.
+//! No program is started, because small container images have no `getconf`, and the search path for programs may
+//! contain the working directory.
 
 use std::io::Read;
 use std::path::Path;
@@ -10,26 +10,27 @@ use oci_registry::open_regular;
 
 use crate::platform::{GlibcVersion, TargetCfg};
 
-/// Text before the version number. It is in `libc.so.6` and, since glibc 2.33, in the dynamic loader.
+/// Text before the version number, in `libc.so.6` and, since glibc 2.33, in the dynamic loader.
 const BANNER: &[u8] = b"release version ";
 
 /// Maximum number of bytes of a file that are searched.
 const MAX_FILE: u64 = 16 << 20;
 
 impl GlibcVersion {
-    /// Returns the version of the glibc that runs programs of a target, where `root` is the root directory of the host.
-    /// `None` if the target does not use glibc, or if its dynamic loader is missing or belongs to another library.
+    /// Returns the version of the installed glibc that programs for a target use. `root` is the root directory of the
+    /// host. Returns `None` if the target does not use glibc, or if its dynamic loader does not exist or belongs to
+    /// another library.
     ///
     /// Blocks.
     pub fn installed(root: &Path, target: &str) -> Option<Self> {
-        let loader = root.join(loader(target)?).canonicalize().ok()?;
+        let loader = root.join(loader_path(target)?).canonicalize().ok()?;
         let libc = loader.with_file_name("libc.so.6");
-        [loader, libc].iter().find_map(|path| version_in(path))
+        [loader, libc].iter().find_map(|path| read_version(path))
     }
 }
 
-/// Returns the path of glibc's dynamic loader below the root directory, as programs for the target name it.
-fn loader(target: &str) -> Option<&'static str> {
+/// Returns the path of the dynamic loader that programs for a target state, relative to the root directory.
+fn loader_path(target: &str) -> Option<&'static str> {
     let cfg = TargetCfg::builtin(target).filter(|cfg| cfg.env == "gnu")?;
     Some(match (cfg.arch.as_str(), cfg.is_big_endian) {
         ("x86_64", _) if cfg.pointer_width == 32 => "libx32/ld-linux-x32.so.2",
@@ -47,7 +48,7 @@ fn loader(target: &str) -> Option<&'static str> {
     })
 }
 
-fn version_in(path: &Path) -> Option<GlibcVersion> {
+fn read_version(path: &Path) -> Option<GlibcVersion> {
     let mut bytes = Vec::new();
     let file = open_regular(path).ok()?;
     file.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
@@ -67,7 +68,7 @@ mod tests {
 
     const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-    /// Creates a root directory with files.
+    /// Creates a root directory that contains the given files.
     fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for (name, content) in files {

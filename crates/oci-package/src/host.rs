@@ -1,7 +1,7 @@
 //! Detection of the machine that the client runs on.
 //!
-//! No program is started. `rustc` may be a proxy of rustup, and that proxy runs a program that `rust-toolchain.toml` in
-//! the working directory selects.
+//! No program is started. `rustc` may be the proxy of rustup, which runs a program that a `rust-toolchain.toml` in the
+//! working directory selects.
 
 use std::path::Path;
 
@@ -13,13 +13,13 @@ use crate::platform::GlibcVersion;
 const ROSETTA: &str = "Library/Apple/usr/libexec/oah/libRosettaRuntime";
 
 impl Machine {
-    /// Returns the machines that programs can be selected for on this host: at least one, the preferred one first.
-    /// `root` is the root directory of the host, and `built_for` the target triple that the client was compiled for.
+    /// Returns the machines whose programs run on this host, the preferred machine first. The list is never empty.
+    /// `root` is the root directory of the host. `built_for` is the target triple that the client was compiled for.
     ///
     /// Blocks.
     pub fn detect(root: &Path, built_for: &str) -> Vec<Self> {
         let targets: &[&str] = match built_for {
-            _ if built_for.contains("-linux-") => return vec![linux(root, built_for)],
+            _ if built_for.contains("-linux-") => return vec![detect_linux(root, built_for)],
             "aarch64-apple-darwin" | "x86_64-apple-darwin" if root.join(ROSETTA).exists() => {
                 &["aarch64-apple-darwin", "x86_64-apple-darwin"]
             }
@@ -41,7 +41,7 @@ impl Machine {
 
 /// Returns the machine of a Linux host. A client built for musl may run on a host with glibc, so the installed glibc
 /// decides.
-fn linux(root: &Path, built_for: &str) -> Machine {
+fn detect_linux(root: &Path, built_for: &str) -> Machine {
     let gnu = built_for.replace("-linux-musl", "-linux-gnu");
     let glibc = GlibcVersion::installed(root, &gnu);
     Machine {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_host_supports_narrower_architectures() {
+    fn windows_x64_host_also_supports_x86() {
         let root = tempfile::tempdir().unwrap();
         let gnu = "x86_64-pc-windows-gnu";
         assert_eq!(targets(root.path(), gnu), [gnu, "i686-pc-windows-msvc"]);

@@ -1,8 +1,8 @@
 //! Index of a package: one version, with one entry for each target.
 //!
-//! [`PackageIndex`] maps targets to entries. It has one canonical form as a manifest, which is a function of the listed
-//! manifests only. Writers that know the same manifests therefore write identical bytes. [`publish`](crate::publish)
-//! decides when the index is written.
+//! [`PackageIndex`] maps targets to entries. Its canonical form as a manifest depends only on the manifests that it
+//! lists. Writers that know the same manifests therefore write identical bytes. [`publish`](crate::publish) decides
+//! when the index is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -66,7 +66,7 @@ impl IndexEntry {
         })
     }
 
-    fn of_descriptor(descriptor: &Descriptor) -> Option<Self> {
+    fn from_descriptor(descriptor: &Descriptor) -> Option<Self> {
         Some(Self {
             target: descriptor.annotation(annotation::TARGET)?.to_owned(),
             descriptor: descriptor.clone(),
@@ -89,8 +89,8 @@ impl IndexEntry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PackageIndex {
     entries: BTreeMap<String, IndexEntry>,
-    /// Entries that other tools added. They have no target and are kept.
-    others: Vec<Descriptor>,
+    /// Entries that other tools added. They state no target, and writers keep them unchanged.
+    foreign_entries: Vec<Descriptor>,
 }
 
 impl PackageIndex {
@@ -103,25 +103,25 @@ impl PackageIndex {
     ///
     /// An index belongs to a package if it has the artifact type of this format, or if the artifact type is missing and
     /// all entries state their target, because some mirrors drop the artifact type. If two entries have the same
-    /// target, the first one is used, as other clients do.
+    /// target, the first entry is used, as other clients do.
     pub fn read(manifest: &Manifest) -> Option<Self> {
         let index = manifest.as_index()?;
         let is_entry =
             |descriptor: &Descriptor| descriptor.annotations.contains_key(annotation::TARGET);
-        let is_ours = match &index.artifact_type {
+        let is_package = match &index.artifact_type {
             Some(artifact_type) => *artifact_type == media::PACKAGE,
             None => !index.manifests.is_empty() && index.manifests.iter().all(is_entry),
         };
-        if !is_ours {
+        if !is_package {
             return None;
         }
         let mut read = Self::new();
         for descriptor in &index.manifests {
-            match IndexEntry::of_descriptor(descriptor) {
+            match IndexEntry::from_descriptor(descriptor) {
                 Some(entry) => {
                     read.entries.entry(entry.target.clone()).or_insert(entry);
                 }
-                None => read.others.push(descriptor.clone()),
+                None => read.foreign_entries.push(descriptor.clone()),
             }
         }
         Some(read)
@@ -149,22 +149,23 @@ impl PackageIndex {
 
     /// Whether there are neither entries for targets nor entries of other tools.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.others.is_empty()
+        self.entries.is_empty() && self.foreign_entries.is_empty()
     }
 
     /// Returns the entries that other tools added, in the order of the index.
-    pub fn others(&self) -> &[Descriptor] {
-        &self.others
+    pub fn foreign_entries(&self) -> &[Descriptor] {
+        &self.foreign_entries
     }
 
-    /// Keeps the entries that satisfy `test`.
+    /// Removes the entries for targets that do not satisfy `test`.
     pub(crate) fn retain(&mut self, test: impl Fn(&IndexEntry) -> bool) {
         self.entries.retain(|_, entry| test(entry));
     }
 
     /// Removes the entries of other tools with these digests.
-    pub(crate) fn remove_others(&mut self, digests: &BTreeSet<Digest>) {
-        self.others.retain(|other| !digests.contains(&other.digest));
+    pub(crate) fn remove_foreign_entries(&mut self, digests: &BTreeSet<Digest>) {
+        self.foreign_entries
+            .retain(|entry| !digests.contains(&entry.digest));
     }
 
     /// Recomputes entries from their manifests. `find` returns the manifest of an entry. Entries for which it returns
@@ -196,18 +197,18 @@ impl PackageIndex {
             .values()
             .map(|entry| &entry.descriptor)
             .collect();
-        descriptors.sort_by_key(|descriptor| order(descriptor));
-        let mut others: Vec<_> = self.others.iter().collect();
-        others.sort_by_key(|descriptor| &descriptor.digest);
-        let manifests = descriptors.into_iter().chain(others).cloned().collect();
+        descriptors.sort_by_key(|descriptor| sort_key(descriptor));
+        let mut foreign: Vec<_> = self.foreign_entries.iter().collect();
+        foreign.sort_by_key(|descriptor| &descriptor.digest);
+        let manifests = descriptors.into_iter().chain(foreign).cloned().collect();
         let mut index = Index::new(Some(media::PACKAGE), manifests);
         index.annotations = self.annotations();
         let count = self.entries.len();
         Ok(Manifest::from_index(index).context(WriteIndexSnafu { count })?)
     }
 
-    /// Returns the annotations that all manifests have in common. Annotations that hold for one target only are left
-    /// out.
+    /// Returns the annotations that all manifests have in common. Annotations that apply to one target only are
+    /// omitted.
     fn annotations(&self) -> Annotations {
         let mut annotations = self
             .entries
@@ -218,18 +219,20 @@ impl PackageIndex {
             .filter_map(|annotations| annotations.get(annotation::CREATED));
         let created = created.filter_map(|text| Some((text.parse::<Timestamp>().ok()?, text)));
         let latest = created.max().map(|(_, text)| text.clone());
-        let mut agreed = annotations.next().cloned().unwrap_or_default();
+        let mut common = annotations.next().cloned().unwrap_or_default();
         for annotations in annotations {
-            agreed.retain(|key, value| annotations.get(key) == Some(value));
+            common.retain(|key, value| annotations.get(key) == Some(value));
         }
-        agreed.retain(|key, _| !annotation::TARGET_KEYS.contains(&key.as_str()));
-        agreed.extend(latest.map(|latest| (annotation::CREATED.to_owned(), latest)));
-        agreed
+        common.retain(|key, _| !annotation::TARGET_KEYS.contains(&key.as_str()));
+        common.extend(latest.map(|latest| (annotation::CREATED.to_owned(), latest)));
+        common
     }
 }
 
 /// Returns the sort key of an entry.
-fn order(descriptor: &Descriptor) -> (String, String, String, Libc, Option<GlibcVersion>, String) {
+fn sort_key(
+    descriptor: &Descriptor,
+) -> (String, String, String, Libc, Option<GlibcVersion>, String) {
     let annotation = |key| descriptor.annotation(key);
     let target = annotation(annotation::TARGET)
         .unwrap_or_default()
@@ -260,7 +263,7 @@ mod tests {
 
     /// Creates the manifest for a target, with additional annotations.
     fn manifest(target: &str, additional: &[(&str, &str)]) -> Manifest {
-        let platform = crate::platform::of_target(target, None).unwrap();
+        let platform = crate::platform::from_triple(target, None).unwrap();
         let config = oci_registry::Blob::from_bytes(media::CONFIG, target.to_owned());
         let mut image = ImageManifest::new(media::PACKAGE_TARGET, config.descriptor().clone());
         image
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn index_is_independent_of_insertion_order() {
+    fn index_bytes_are_independent_of_insertion_order() {
         let manifests =
             [MUSL, MAC, GNU].map(|target| manifest(target, &[(annotation::TITLE, "widgets")]));
         let written = index(&manifests).to_manifest().unwrap();
@@ -379,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn index_annotations_are_common_ones_and_latest_date() {
+    fn index_has_common_annotations_and_latest_date() {
         let annotations = |created, profile| {
             [
                 (annotation::TITLE, "widgets"),
@@ -393,28 +396,28 @@ mod tests {
             manifest(MAC, &annotations("2026-01-01T01:00:00+02:00", "dev")),
             manifest(MUSL, &annotations("not a date", "release")),
         ];
-        let agreed = |manifests: &[Manifest]| {
+        let common = |manifests: &[Manifest]| {
             index(manifests)
                 .to_manifest()
                 .unwrap()
                 .annotations()
                 .clone()
         };
-        let of_all = agreed(&manifests);
-        assert_eq!(of_all[annotation::CREATED], "2026-01-01T00:00:00Z");
-        assert_eq!(of_all[annotation::TITLE], "widgets");
-        assert_eq!(of_all.len(), 2);
-        let of_one = agreed(&manifests[..1]);
-        assert_eq!(of_one[annotation::PROFILE], "release");
+        let all = common(&manifests);
+        assert_eq!(all[annotation::CREATED], "2026-01-01T00:00:00Z");
+        assert_eq!(all[annotation::TITLE], "widgets");
+        assert_eq!(all.len(), 2);
+        let single = common(&manifests[..1]);
+        assert_eq!(single[annotation::PROFILE], "release");
         assert!(
-            !of_one.contains_key(annotation::TARGET),
-            "index annotations leave out the target"
+            !single.contains_key(annotation::TARGET),
+            "the index omits the annotation of a target"
         );
-        assert!(agreed(&[]).is_empty());
+        assert!(common(&[]).is_empty());
     }
 
     #[test]
-    fn index_of_other_artifact_type_is_not_parsed() {
+    fn index_with_other_artifact_type_is_not_a_package() {
         let entry = IndexEntry::from_manifest(&manifest(GNU, &[]))
             .unwrap()
             .descriptor;
@@ -429,7 +432,7 @@ mod tests {
         assert!(read(Some(media::PACKAGE), &[]).unwrap().is_empty());
         assert!(
             read(None, &[&entry]).is_some(),
-            "index without artifact type"
+            "an index without an artifact type is recognized"
         );
         assert!(read(None, &[&bare]).is_none());
         assert!(read(None, &[&entry, &bare]).is_none());

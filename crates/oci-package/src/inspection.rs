@@ -43,13 +43,13 @@ pub struct Inspection {
     pub digest: Digest,
     /// Media type of the manifest or index.
     pub media_type: MediaType,
-    /// Artifact type.
+    /// Artifact type of the manifest or index.
     pub artifact_type: Option<MediaType>,
     /// Name of the package.
     pub name: Option<String>,
     /// Version of the package.
     pub version: Option<String>,
-    /// Description, one sentence.
+    /// Description, in one sentence.
     pub description: Option<String>,
     /// License, an SPDX expression.
     pub licenses: Option<String>,
@@ -57,29 +57,29 @@ pub struct Inspection {
     pub source: Option<String>,
     /// Commit that the artifact was built from.
     pub revision: Option<String>,
-    /// Creation time.
+    /// Creation time. RFC 3339, unless the publisher used another format.
     pub created: Option<String>,
     /// Total size of all targets, in bytes.
     pub size: Option<u64>,
-    /// Annotations of the whole artifact, completed from the labels of the image config.
+    /// Annotations of the manifest or index, completed from the labels of the image config.
     pub annotations: Annotations,
-    /// Targets: one for each entry of an index except attestations, or one for a single manifest.
+    /// Targets. An index has one target for each entry except attestations; a single manifest is one target.
     pub targets: Vec<InspectedTarget>,
 }
 
-/// One target, or one platform, of an artifact.
+/// Manifest of an artifact for one target or platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InspectedTarget {
     /// Target triple.
     pub target: Option<String>,
-    /// Platform.
+    /// Platform that the files run on.
     pub platform: Option<Platform>,
     /// C library that the files require.
     pub libc: Option<Libc>,
     /// Lowest version of glibc that the files run with.
     pub glibc: Option<GlibcVersion>,
-    /// Artifact type.
+    /// Artifact type of the manifest.
     pub artifact_type: Option<MediaType>,
     /// Total size of config and layers, in bytes.
     pub size: Option<u64>,
@@ -89,11 +89,11 @@ pub struct InspectedTarget {
     pub exists: bool,
     /// Files of a package, or layers of an image.
     pub files: Vec<InspectedFile>,
-    /// Facts that the documents of the target state differently.
+    /// Conflicts between the documents of the target.
     pub conflicts: Vec<Conflict>,
 }
 
-/// A file, or layer, of a target.
+/// File of a package, or layer of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InspectedFile {
@@ -103,16 +103,16 @@ pub struct InspectedFile {
     pub file: Option<String>,
     /// Kind of the file, as in [`FileKind::as_str`](crate::FileKind::as_str).
     pub kind: Option<String>,
-    /// Media type.
+    /// Media type of the layer.
     pub media_type: MediaType,
     /// Size in bytes.
     pub size: u64,
-    /// Digest.
+    /// Digest of the layer.
     pub digest: Digest,
 }
 
 impl InspectedFile {
-    fn of(layer: &Descriptor) -> Self {
+    fn from_layer(layer: &Descriptor) -> Self {
         let value = |key| layer.annotation(key).map(str::to_owned);
         Self {
             title: value(annotation::TITLE),
@@ -147,10 +147,10 @@ pub async fn inspect(
     let summary = summarize(manifest).await?;
     let inspect_target =
         async |entry: &Descriptor, origin, manifest: &Manifest, summary: &Summary| {
-            let conflicts = agreement::of_manifest(&**source, origin, manifest).await?;
+            let conflicts = agreement::find_conflicts(&**source, origin, manifest).await?;
             Ok(InspectedTarget {
                 conflicts,
-                ..target(entry, Some((manifest, summary)))
+                ..describe_target(entry, Some((manifest, summary)))
             })
         };
     let targets = match manifest.as_index() {
@@ -165,13 +165,13 @@ pub async fn inspect(
                     name: source.describe(&identifier),
                 })?;
                 let Some(found) = read else {
-                    return Ok(target(entry, None));
+                    return Ok(describe_target(entry, None));
                 };
                 let summary = summarize(&found).await?;
                 let origin = origin.with_index(Some(manifest));
                 inspect_target(entry, origin, &found, &summary).await
             });
-            concurrent::all(MAX_CONCURRENT_READS, inspections.collect()).await?
+            concurrent::run_all(MAX_CONCURRENT_READS, inspections.collect()).await?
         }
     };
     let annotations = fetcher.annotations(manifest).await;
@@ -196,7 +196,7 @@ pub async fn inspect(
     })
 }
 
-fn target(entry: &Descriptor, found: Option<(&Manifest, &Summary)>) -> InspectedTarget {
+fn describe_target(entry: &Descriptor, found: Option<(&Manifest, &Summary)>) -> InspectedTarget {
     let package = found.and_then(|(manifest, _)| PackageTarget::read(manifest));
     let listed = entry.annotation(annotation::TARGET).map(str::to_owned);
     let platforms = found.map(|(_, summary)| &summary.platforms);
@@ -219,7 +219,7 @@ fn target(entry: &Descriptor, found: Option<(&Manifest, &Summary)>) -> Inspected
         size: found.and_then(|(_, summary)| summary.size),
         digest: entry.digest.clone(),
         exists: found.is_some(),
-        files: layers.iter().map(InspectedFile::of).collect(),
+        files: layers.iter().map(InspectedFile::from_layer).collect(),
         conflicts: Vec::new(),
     }
 }
@@ -255,25 +255,25 @@ mod tests {
             .unwrap();
         let source: Arc<dyn Source> = Arc::new(memory);
         let index = published.tags[0].index.clone().unwrap();
-        let of_index = inspect(&source, ManifestOrigin::default(), &index)
+        let from_index = inspect(&source, ManifestOrigin::default(), &index)
             .await
             .unwrap();
-        assert_eq!(of_index.name.as_deref(), Some("widgets"));
-        assert_eq!(of_index.version.as_deref(), Some("1.2.3"));
-        assert_eq!(of_index.description.as_deref(), Some("Round ones"));
-        let [target] = &of_index.targets[..] else {
+        assert_eq!(from_index.name.as_deref(), Some("widgets"));
+        assert_eq!(from_index.version.as_deref(), Some("1.2.3"));
+        assert_eq!(from_index.description.as_deref(), Some("Round ones"));
+        let [target] = &from_index.targets[..] else {
             panic!("expected one target")
         };
         assert_eq!(target.target.as_deref(), Some("x86_64-unknown-linux-musl"));
         assert_eq!(target.digest, *published.manifest.digest());
-        assert_eq!(target.size, of_index.size);
+        assert_eq!(target.size, from_index.size);
         assert_eq!(target.files[0].file.as_deref(), Some("widgets"));
         assert_eq!(target.files[0].kind.as_deref(), Some("bin"));
         assert_eq!(target.files[0].digest, Digest::sha256(b"a program"));
         let from_manifest = inspect(&source, ManifestOrigin::default(), &published.manifest)
             .await
             .unwrap();
-        assert_eq!(from_manifest.targets, of_index.targets);
+        assert_eq!(from_manifest.targets, from_index.targets);
     }
 
     #[tokio::test]
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn inspect_index_leaves_out_attestations() {
+    async fn inspect_index_omits_attestations() {
         let memory = Memory::new();
         memory.push_blob(&Blob::empty()).await.unwrap();
         let mut image = ImageManifest::new(MediaType::EMPTY, Blob::empty().descriptor().clone());
@@ -336,6 +336,10 @@ mod tests {
             .map(|target| target.platform.clone());
         let expected = platform::parse("linux/amd64").ok();
         assert_eq!(platforms.collect::<Vec<_>>(), [expected]);
-        assert_eq!(inspection.size, Some(4), "total of both entries");
+        assert_eq!(
+            inspection.size,
+            Some(4),
+            "the size is the total of both entries"
+        );
     }
 }

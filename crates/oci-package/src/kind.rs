@@ -1,7 +1,7 @@
 //! Kinds of published files: the values of `dev.cargo-oci.kind`.
 //!
-//! The kind determines the media type, the file mode and whether a file is published by default. The kind of a file
-//! cannot be derived from the file alone: it comes from the output of cargo, or from the user.
+//! The kind determines the media type, the file mode and whether a file is published by default. The kind cannot be
+//! derived from the file itself. Cargo reports it, or the user selects it.
 
 use std::{fmt, str::FromStr};
 
@@ -91,14 +91,14 @@ impl FileKind {
 
     /// Whether files of this kind are programs and have the mode 0755. All other kinds have 0644.
     ///
-    /// Linkers also set the executable bit on shared libraries, but no loader requires it and packagers disagree. The
-    /// mode on disk is not used, because artifact stores of CI systems do not keep it.
+    /// Shared libraries have 0644 although linkers set their executable bit, because no loader requires it. The mode on
+    /// disk is not used, because CI systems do not preserve it when they store files.
     pub const fn is_executable(self) -> bool {
         matches!(self, Self::Bin | Self::Example)
     }
 
     /// Whether files of this kind are published by default.
-    pub const fn pushed_by_default(self) -> bool {
+    pub const fn is_pushed_by_default(self) -> bool {
         matches!(
             self,
             Self::Bin | Self::Cdylib | Self::Staticlib | Self::Wasm
@@ -153,6 +153,12 @@ impl std::error::Error for UnknownFileKind {}
 mod tests {
     use super::*;
 
+    /// Returns the names of the kinds that satisfy `test`.
+    fn names_of_kinds(test: fn(FileKind) -> bool) -> Vec<&'static str> {
+        let kinds = FileKind::ALL.into_iter().filter(|kind| test(*kind));
+        kinds.map(FileKind::as_str).collect()
+    }
+
     #[test]
     fn kind_has_same_name_in_text_and_json() {
         for kind in FileKind::ALL {
@@ -179,20 +185,23 @@ mod tests {
     }
 
     #[test]
-    fn kind_properties_are_fixed() {
-        let words = |test: fn(FileKind) -> bool| {
-            FileKind::ALL
-                .into_iter()
-                .filter(|kind| test(*kind))
-                .map(FileKind::as_str)
-                .collect::<Vec<_>>()
-        };
+    fn programs_linkable_libraries_and_wasm_are_pushed_by_default() {
         assert_eq!(
-            words(FileKind::pushed_by_default),
+            names_of_kinds(FileKind::is_pushed_by_default),
             ["bin", "cdylib", "staticlib", "wasm"]
         );
-        assert_eq!(words(FileKind::is_executable), ["bin", "example"]);
-        assert_eq!(words(|kind| !kind.is_built()), ["crate", "file", "archive"]);
+    }
+
+    #[test]
+    fn only_programs_are_executable() {
+        let executable = names_of_kinds(FileKind::is_executable);
+        assert_eq!(executable, ["bin", "example"]);
+    }
+
+    #[test]
+    fn only_crate_file_and_archive_are_not_built() {
+        let not_built = names_of_kinds(|kind| !kind.is_built());
+        assert_eq!(not_built, ["crate", "file", "archive"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //!     └── widgets-1.2.3-aarch64-apple-darwin              layer
 //! ```
 //!
-//! The format serves three kinds of readers:
+//! The format supports three kinds of clients:
 //!
 //! * Plain OCI clients select the first index entry that matches their platform. The most portable entry comes first,
 //!   and the titles of layers follow the usual names of release assets.
@@ -21,9 +21,9 @@
 //!   library.
 //! * Clients that know this format write files under the names that cargo gave them.
 //!
-//! Packing is deterministic: the same metadata and files produce the same bytes on every machine. Neither the clock,
-//! nor the order of a hash map, nor a local path enters the output. A repeated push is therefore recognized by its
-//! digest, and a release does not change.
+//! Packing is deterministic: the same metadata and files produce the same bytes on every machine. The output does not
+//! depend on the clock, on the order of a hash map or on local paths. A repeated push therefore has the same digest, so
+//! it is recognized and the release does not change.
 //!
 //! # Example
 //!
@@ -50,8 +50,8 @@
 //! oci_package::publish(&artifact, &repository, &tags, &PublishOptions::default(), &|_| {}).await?;
 //!
 //! // Fetch the manifest that a machine can run.
-//! let wanted = ManifestSelector::Machine(Machine { target: "x86_64-unknown-linux-musl".into(), glibc: None });
-//! let manifest = oci_package::find(&repository, &tag.index().clone().into(), &wanted).await?;
+//! let selector = ManifestSelector::Machine(Machine { target: "x86_64-unknown-linux-musl".into(), glibc: None });
+//! let manifest = oci_package::find(&repository, &tag.index().clone().into(), &selector).await?;
 //! let files = oci_package::files(&manifest)?;
 //! assert_eq!(files[0].name.as_str(), "widgets");
 //! assert!(files[0].is_executable);
@@ -77,7 +77,7 @@
 //! | Publishing, with concurrent writers | [`publish`], [`plan`], [`assemble`], [`update_floating_tags`] |
 //! | Editing an index | [`add`], [`remove`]; [`find_entry`] locates an entry, [`DeletedSet`] tracks implied deletions |
 //! | Selecting a manifest for a machine | [`choose`], [`find`]; [`resolve_identifier`], [`resolve_manifest`] for a location |
-//! | Hints about missing content | [`explain`], [`explain_repository`]; [`nearest`] finds a similar name |
+//! | Hints about missing content | [`explain`], [`explain_repository`]; [`find_similar_name`] finds a similar name |
 //! | Platforms and C libraries | [`platform`], [`Libc`], [`Elf`] |
 //!
 //! This crate starts no process, prints nothing, and reads neither environment variables nor the clock. It reports
@@ -100,19 +100,19 @@ mod inspection;
 mod kind;
 pub mod media;
 mod name;
-mod nearest;
 mod package;
 pub mod platform;
 mod referrer_tree;
 mod release;
 mod resolve;
+mod similar_name;
 mod summary;
 pub mod tag;
 mod target;
 
-pub use agreement::{Conflict, ManifestOrigin, Statement, check, conflicts};
+pub use agreement::{Conflict, ManifestOrigin, StatedValue, check, conflicts};
 pub use artifact::{Artifact, MAX_LAYERS, PackOptions, check_annotations, pack};
-pub use choose::{Machine, ManifestSelector, choose, fallback_tags, find, find_listed};
+pub use choose::{Machine, ManifestSelector, choose, fallback_tags, find, find_with_index};
 pub use comparison::{Comparison, compare};
 pub use config::PackageConfig;
 pub use details::{Concurrency, Details, TagDetails, TagDetailsFetcher, is_document_error};
@@ -122,7 +122,6 @@ pub use index::{IndexEntry, PackageIndex};
 pub use inspection::{InspectedFile, InspectedTarget, Inspection, inspect};
 pub use kind::{FileKind, UnknownFileKind};
 pub use name::{NameTemplate, is_package_name, repository_name};
-pub use nearest::nearest;
 pub use oci_registry::{Error, Result};
 pub use package::{Build, InputFile, Package, Revision};
 pub use platform::{GlibcVersion, Libc, TargetCfg};
@@ -134,6 +133,7 @@ pub use release::{
     remove, update_floating_tags,
 };
 pub use resolve::{explain, explain_repository, resolve_identifier, resolve_manifest};
+pub use similar_name::find_similar_name;
 pub use summary::Summary;
 pub use tag::ReleaseTag;
 pub use target::{Difference, PackageFile, PackageTarget, differences, files};

@@ -1,6 +1,7 @@
 //! Media types of documents and files.
 //!
-//! [`FileKind`](crate::FileKind) defines the media types of layers that cargo builds. This module defines all others.
+//! [`FileKind`](crate::FileKind) defines the media types of files that cargo builds. This module defines all other
+//! media types.
 
 use oci_registry::MediaType;
 
@@ -15,11 +16,11 @@ pub const CONFIG: MediaType = MediaType::new_static("application/vnd.cargo-oci.c
 /// recognize it.
 pub const TAR: MediaType = MediaType::new_static("application/vnd.oci.image.layer.v1.tar");
 
-/// Returns the media type of a file by its name.
+/// Returns the media type of a file, derived from its name.
 ///
-/// Only file types that usually accompany programs are known. README and LICENSE files are plain text. All other files
-/// are `application/octet-stream`.
-pub fn of_file_name(name: &str) -> MediaType {
+/// Recognizes the file types that are often published with programs. README and LICENSE files are plain text. All other
+/// files are `application/octet-stream`.
+pub fn from_file_name(name: &str) -> MediaType {
     let name = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     MediaType::new_static(match extension {
@@ -48,9 +49,9 @@ pub fn of_file_name(name: &str) -> MediaType {
     })
 }
 
-/// Returns the media type of an SBOM (SPDX, CycloneDX), a report (SARIF) or an attestation (in-toto) by its file name.
-/// Returns `None` for other names.
-pub fn of_document(name: &str) -> Option<MediaType> {
+/// Returns the media type of an SBOM (SPDX, CycloneDX), a report (SARIF) or an attestation (in-toto), derived from its
+/// file name. Returns `None` for other names.
+pub fn from_document_name(name: &str) -> Option<MediaType> {
     let name = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
     let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
     Some(MediaType::new_static(match name.as_str() {
@@ -66,7 +67,7 @@ pub fn of_document(name: &str) -> Option<MediaType> {
     }))
 }
 
-/// Whether a file is a document that often has no extension, or a custom one: `LICENSE`, `LICENSE-MIT`,
+/// Whether a name is that of a text document without a standard extension, such as `LICENSE`, `LICENSE-MIT` or
 /// `LICENSE.apache`.
 fn is_plain_text(name: &str) -> bool {
     [
@@ -97,7 +98,7 @@ mod tests {
             ("widgets.json", None),
             ("mybom.json", None),
         ] {
-            let found = of_document(name);
+            let found = from_document_name(name);
             assert_eq!(found.as_ref().map(MediaType::as_str), expected, "{name}");
         }
     }
@@ -114,7 +115,7 @@ mod tests {
             ("a.tar.gz", "application/gzip"),
             ("license/data", "application/octet-stream"),
         ] {
-            assert_eq!(of_file_name(name).as_str(), expected, "{name}");
+            assert_eq!(from_file_name(name).as_str(), expected, "{name}");
         }
     }
 }

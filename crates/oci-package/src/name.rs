@@ -1,7 +1,7 @@
 //! Names of files and repositories.
 //!
-//! [`NameTemplate`] renders the title of a file from the name that cargo gave it. [`FileName`] decides which names are
-//! safe to write on all operating systems.
+//! [`NameTemplate`] renders the title of a file from the name that cargo gave it. [`FileName`] accepts only names that
+//! are safe on all operating systems.
 
 use std::fmt;
 use std::str::FromStr;
@@ -57,7 +57,7 @@ impl Failure for Error {
         match self {
             Self::UnknownVariable { .. } => {
                 let known = Variable::ALL.map(|variable| format!("`{{{}}}`", variable.as_str()));
-                vec![format!("available variables: {}", known.join(", ")).into()]
+                vec![format!("use only these variables: {}", known.join(", ")).into()]
             }
             Self::ParseTemplate { .. } => vec!["write a literal brace as `\\{`".into()],
             Self::NameRepository { .. } => vec![Hint::SetRepository],
@@ -69,7 +69,7 @@ impl Failure for Error {
     }
 }
 
-/// A variable of a name template.
+/// Variable of a name template.
 #[derive(Clone, Copy)]
 enum Variable {
     Name,
@@ -109,7 +109,7 @@ impl Variable {
 ///
 /// The variables are `{name} {version} {target} {profile} {bin} {kind} {ext}`. `{bin}` is cargo's file name without
 /// `{ext}` (`widgets`, `libshapes`). `{ext}` includes the dot (`.exe`, `.so`, `.so.dwp`). Files of the kinds
-/// [`FileKind::File`] and [`FileKind::Crate`] keep their own name.
+/// [`FileKind::File`] and [`FileKind::Crate`] keep their names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameTemplate(Box<str>);
 
@@ -165,16 +165,16 @@ pub(crate) struct TitleContext<'a> {
     pub(crate) version: &'a str,
     pub(crate) target: &'a str,
     pub(crate) profile: &'a str,
-    /// Suffix of programs on the target: `.exe`, another one, or empty.
+    /// File name suffix of programs for the target, such as `.exe`. May be empty.
     pub(crate) exe_suffix: &'a str,
 }
 
 impl TitleContext<'_> {
-    /// Returns the name of a file, with the suffix of the target if it is a program without an extension. A program
-    /// therefore has the same name whether cargo reports it or the user adds it.
-    pub(crate) fn file(&self, file: &FileName, kind: FileKind) -> crate::Result<FileName> {
+    /// Returns the name of a file. A program without an extension gets the suffix of the target, so it has the same
+    /// name whether cargo reports it or the user adds it.
+    pub(crate) fn file_name(&self, file: &FileName, kind: FileKind) -> crate::Result<FileName> {
         let suffix = self.exe_suffix;
-        let is_bare = split_extension(last_part(file)).1.is_empty();
+        let is_bare = split_extension(last_component(file)).1.is_empty();
         if !matches!(kind, FileKind::Bin | FileKind::Example) || !is_bare || suffix.is_empty() {
             return Ok(file.clone());
         }
@@ -187,7 +187,7 @@ impl TitleContext<'_> {
 
     /// Returns the title of a file.
     pub(crate) fn title(&self, file: &FileName, kind: FileKind) -> crate::Result<FileName> {
-        let name = last_part(file);
+        let name = last_component(file);
         let title = if matches!(kind, FileKind::File | FileKind::Crate) {
             name.to_owned()
         } else {
@@ -226,7 +226,7 @@ impl TitleContext<'_> {
 }
 
 /// Returns the last component of a file name.
-fn last_part(file: &FileName) -> &str {
+fn last_component(file: &FileName) -> &str {
     file.as_str().rsplit('/').next().unwrap_or_default()
 }
 
@@ -269,7 +269,7 @@ pub fn is_package_name(name: &str) -> bool {
 }
 
 /// Returns the first two items with the same key.
-pub(crate) fn first_duplicate<T>(items: &[T], key: impl Fn(&T) -> String) -> Option<(&T, &T)> {
+pub(crate) fn find_duplicate<T>(items: &[T], key: impl Fn(&T) -> String) -> Option<(&T, &T)> {
     let mut seen = std::collections::BTreeMap::new();
     items.iter().find_map(|item| {
         let before = seen.insert(key(item), item)?;
@@ -294,7 +294,7 @@ mod tests {
         }
     }
 
-    fn title(template: &str, file: &str, kind: FileKind) -> String {
+    fn render_title(template: &str, file: &str, kind: FileKind) -> String {
         let template = template.parse().unwrap();
         let naming = naming(&template, "");
         naming
@@ -344,7 +344,7 @@ mod tests {
                 ".exe-1.2.3+b-x86_64-unknown-linux-musl",
             ),
         ] {
-            assert_eq!(title(default.as_str(), file, kind), expected);
+            assert_eq!(render_title(default.as_str(), file, kind), expected);
         }
     }
 
@@ -352,7 +352,7 @@ mod tests {
     fn template_renders_every_variable() {
         let template = "{name}.{version}.{target}.{profile}.{bin}.{kind}{ext}\\{\\}";
         assert_eq!(
-            title(template, "libshapes.so", FileKind::Cdylib),
+            render_title(template, "libshapes.so", FileKind::Cdylib),
             "widgets.1.2.3+b.x86_64-unknown-linux-musl.release.libshapes.cdylib.so{}"
         );
     }
@@ -366,7 +366,7 @@ mod tests {
             ("widgets.exe", FileKind::Bin, "widgets.exe"),
             ("README", FileKind::File, "README"),
         ] {
-            let file = naming.file(&name.parse().unwrap(), kind).unwrap();
+            let file = naming.file_name(&name.parse().unwrap(), kind).unwrap();
             assert_eq!(file.as_str(), expected);
         }
     }

@@ -32,14 +32,14 @@ impl Failure for Error {
     }
 }
 
-/// A package, as described in its `Cargo.toml`.
+/// Package, as described in its `Cargo.toml`.
 #[derive(Clone, Debug)]
 pub struct Package {
     /// Name of the package.
     pub name: String,
     /// Version of the package.
     pub version: Version,
-    /// Description, one sentence.
+    /// Description, in one sentence.
     pub description: Option<String>,
     /// License as in `Cargo.toml`: an SPDX expression or the older form `MIT/Apache-2.0`. Any other value is not
     /// published.
@@ -50,7 +50,7 @@ pub struct Package {
     pub repository: Option<String>,
     /// URL of the documentation.
     pub documentation: Option<String>,
-    /// Authors.
+    /// Authors, in the format of `Cargo.toml`: usually `Name <address>`.
     pub authors: Vec<String>,
 }
 
@@ -111,7 +111,7 @@ fn licenses(text: &str) -> Option<String> {
     Some(text)
 }
 
-/// Returns the first segment of the path of a repository URL if others follow: `acme` for
+/// Returns the first segment of the path of a repository URL if more segments follow: `acme` for
 /// `https://github.com/acme/widgets`.
 fn owner(repository: &str) -> Option<&str> {
     let (_, rest) = repository.split_once("://")?;
@@ -123,7 +123,7 @@ fn owner(repository: &str) -> Option<&str> {
     segments.next().map(|_| owner)
 }
 
-/// A build of a package.
+/// Build of a package for one target.
 #[derive(Clone, Debug)]
 pub struct Build {
     /// Target triple.
@@ -182,7 +182,7 @@ impl Build {
     }
 }
 
-/// State of the sources.
+/// Version control revision of the sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revision {
     /// Full hash of the commit.
@@ -191,7 +191,7 @@ pub struct Revision {
     pub dirty: Option<bool>,
 }
 
-/// A file to publish.
+/// File to publish.
 #[derive(Clone, Debug)]
 pub struct InputFile {
     /// File name that cargo gave the file, with its directory: `widgets`, `libshapes.so`, `examples/demo`.
@@ -202,10 +202,10 @@ pub struct InputFile {
     pub path: PathBuf,
     /// Media type, if it differs from the default for the kind or the name.
     pub media_type: Option<MediaType>,
-    /// Whether the file is executable. Used for [`FileKind::File`] only; the kind decides for other files.
+    /// Whether the file is executable. Used for [`FileKind::File`] only; all other kinds determine the mode.
     pub executable: bool,
     /// Progress of the upload, if the file is uploaded while it is packed
-    /// ([`PackOptions::send_ahead`](crate::PackOptions)).
+    /// ([`PackOptions::upload_to`](crate::PackOptions)).
     pub meter: Meter,
 }
 
@@ -224,7 +224,8 @@ impl InputFile {
 }
 
 impl InputFile {
-    /// Whether the file is published with the mode 0755. Programs always are, because the mode on disk may be lost.
+    /// Whether the file is published with the mode 0755. Programs always have this mode, because CI systems may not
+    /// preserve the mode on disk.
     pub(crate) fn is_executable(&self) -> bool {
         self.kind.is_executable() || self.kind == FileKind::File && self.executable
     }

@@ -1,4 +1,5 @@
-//! Platforms: conversion of target triples to Go's names, which registries and container tools use.
+//! Platforms, and the conversion of target triples to platforms. Platforms use Go's names of operating systems and
+//! architectures, as registries and container tools do.
 //!
 //! This module contains the mapping from rustc's names to Go's names, [`TargetCfg`], [`Libc`] and the parser for
 //! platforms. Properties of triples come from `cfg-expr`. For other triples, such as custom target specifications, the
@@ -38,9 +39,9 @@ impl Failure for Error {
     fn hints(&self) -> Vec<Hint> {
         let advice = match self {
             Self::UnknownTarget { .. } => {
-                "the page \"Platform Support\" of the rustc book lists the known targets"
+                "see the page \"Platform Support\" of the rustc book for the known targets"
             }
-            Self::ParsePlatform { .. } => "for example `linux/amd64` or `linux/arm/v7`",
+            Self::ParsePlatform { .. } => "use a platform such as `linux/amd64` or `linux/arm/v7`",
             Self::ParseSpecification { .. } | Self::IncompleteSpecification { .. } => {
                 "see the rustc documentation on custom targets"
             }
@@ -68,10 +69,10 @@ pub struct TargetCfg {
 impl TargetCfg {
     /// Returns the configuration of a target that rustc includes.
     pub fn builtin(triple: &str) -> Option<Self> {
-        get_builtin_target_by_triple(triple).map(Self::of)
+        get_builtin_target_by_triple(triple).map(Self::from_info)
     }
 
-    fn of(info: &TargetInfo) -> Self {
+    fn from_info(info: &TargetInfo) -> Self {
         Self {
             arch: info.arch.as_str().to_owned(),
             os: info.os.as_ref().map_or("none", |os| os.as_str()).to_owned(),
@@ -156,15 +157,15 @@ impl TargetCfg {
     }
 }
 
-/// Platform of a target triple.
+/// Platform and configuration of a target triple.
 #[derive(Clone, Debug)]
-pub(crate) struct Target {
+pub(crate) struct TargetPlatform {
     pub(crate) cfg: TargetCfg,
     platform: Platform,
 }
 
-impl Target {
-    /// Uses `cfg`, or the built-in configuration of the triple.
+impl TargetPlatform {
+    /// Creates the platform from `cfg` or, if it is `None`, from the built-in configuration of the triple.
     ///
     /// # Errors
     ///
@@ -173,7 +174,7 @@ impl Target {
         let cfg = cfg.cloned().or_else(|| TargetCfg::builtin(triple));
         let cfg = cfg.context(UnknownTargetSnafu { triple })?;
         Ok(Self {
-            platform: translate(triple, &cfg),
+            platform: to_platform(triple, &cfg),
             cfg,
         })
     }
@@ -183,12 +184,12 @@ impl Target {
         &self.platform
     }
 
-    /// Returns the C library that the files require: the one found in the files, else the one that the triple implies.
-    /// `None` if the target is not Linux or the C library is unknown.
-    pub(crate) fn libc(&self, of_files: Option<Libc>) -> Option<Libc> {
+    /// Returns the C library that the files require: `detected` if it is known, otherwise the C library that the triple
+    /// implies. Returns `None` if the target is not Linux or the C library is unknown.
+    pub(crate) fn libc(&self, detected: Option<Libc>) -> Option<Libc> {
         let implied = self.cfg.libc();
         if self.cfg.os == "linux" {
-            of_files.or(implied)
+            detected.or(implied)
         } else {
             None
         }
@@ -201,29 +202,31 @@ impl Target {
 /// # Errors
 ///
 /// [`ErrorKind::InvalidInput`] if rustc does not include the triple and `cfg` is `None`.
-pub fn of_target(triple: &str, cfg: Option<&TargetCfg>) -> crate::Result<Platform> {
-    let target = Target::new(triple, cfg)?;
+pub fn from_triple(triple: &str, cfg: Option<&TargetCfg>) -> crate::Result<Platform> {
+    let target = TargetPlatform::new(triple, cfg)?;
     let libc = target.libc(None);
     Ok(with_libc(target.platform, libc))
 }
 
-/// Whether a platform is a real one. BuildKit lists attestations with the platform `unknown/unknown`.
+/// Whether a platform states an operating system and an architecture. BuildKit lists attestations with the platform
+/// `unknown/unknown`.
 pub fn is_known(platform: &Platform) -> bool {
     let parts = [platform.os.as_str(), &platform.architecture];
     !parts.iter().any(|part| matches!(*part, "" | "unknown"))
 }
 
-/// Whether an index entry describes another entry of the index and has no platform of its own.
+/// Whether an index entry is an attestation: a manifest that describes another entry of the index and is for no
+/// platform.
 pub(crate) fn is_attestation(entry: &Descriptor) -> bool {
-    let is_for_none = entry.annotation(annotation::TARGET).is_none()
+    let has_no_platform = entry.annotation(annotation::TARGET).is_none()
         && entry
             .platform
             .as_ref()
             .is_some_and(|platform| !is_known(platform));
-    is_for_none || entry.annotation(annotation::REFERENCE_TYPE).is_some()
+    has_no_platform || entry.annotation(annotation::REFERENCE_TYPE).is_some()
 }
 
-/// Returns the platform with the given C library as a requirement.
+/// Sets the C library that a platform requires.
 pub(crate) fn with_libc(platform: Platform, libc: Option<Libc>) -> Platform {
     let feature = libc.and_then(Libc::os_feature);
     Platform {
@@ -245,8 +248,8 @@ pub(crate) fn normalize(mut platform: Platform) -> Platform {
     platform
 }
 
-/// Translates a target to a platform, with Go's names.
-fn translate(triple: &str, cfg: &TargetCfg) -> Platform {
+/// Converts a target to a platform, with Go's names.
+fn to_platform(triple: &str, cfg: &TargetCfg) -> Platform {
     let os = match (cfg.os.as_str(), cfg.env.as_str(), cfg.arch.as_str()) {
         ("macos", ..) => "darwin",
         ("wasi", "p2", _) => "wasip2",
@@ -280,7 +283,7 @@ fn translate(triple: &str, cfg: &TargetCfg) -> Platform {
     }
 }
 
-/// Returns the version of the ARM architecture, which only the triple states. rustc's default is v6.
+/// Returns the version of the ARM architecture. Only the triple states it; the default of rustc is v6.
 fn arm_variant(triple: &str) -> &'static str {
     let cpu = triple.split('-').next().unwrap_or(triple);
     let version = ["arm", "thumb"].iter().find_map(|name| {
@@ -297,7 +300,7 @@ fn arm_variant(triple: &str) -> &'static str {
     }
 }
 
-/// Value of cargo's `--target` that means the host.
+/// Value of cargo's `--target` that selects the host.
 pub const HOST_TUPLE: &str = "host-tuple";
 
 /// Returns the name of the target that a value of cargo's `--target` selects. The value is a triple, [`HOST_TUPLE`], a
@@ -307,7 +310,7 @@ pub fn target_name(target: &str, host: &str) -> String {
     if target == HOST_TUPLE {
         return host.to_owned();
     }
-    if let Some(triple) = without_glibc(target) {
+    if let Some(triple) = strip_glibc_version(target) {
         return triple.to_owned();
     }
     let specification = target.strip_suffix(".json").map(Path::new);
@@ -318,7 +321,7 @@ pub fn target_name(target: &str, host: &str) -> String {
 }
 
 /// Removes the glibc version that follows a triple.
-fn without_glibc(target: &str) -> Option<&str> {
+fn strip_glibc_version(target: &str) -> Option<&str> {
     let (head, abi) = target.rsplit_once('-')?;
     let (libc, version) = abi.split_once('.')?;
     let is_version = version
@@ -354,24 +357,24 @@ pub fn parse(text: &str) -> crate::Result<Platform> {
     Ok(platform.context(ParsePlatformSnafu { text })?)
 }
 
-/// Returns rustc's triples for a platform that are commonly published, the most portable one first.
+/// Returns the commonly published target triples for a platform, the most portable triple first.
 pub(crate) fn triples_for(platform: &Platform) -> Vec<&'static str> {
     let mut found: Vec<_> = ALL_BUILTINS
         .iter()
         .filter(|info| {
             // The second component names the vendor. Targets of other vendors are built for one distribution only.
             let vendor = info.triple.as_str().split('-').nth(1);
-            let of_info = translate(info.triple.as_str(), &TargetCfg::of(info));
+            let candidate = to_platform(info.triple.as_str(), &TargetCfg::from_info(info));
             matches!(
                 vendor,
                 Some("unknown" | "pc" | "apple" | "linux" | "wasip1" | "wasip2")
-            ) && of_info.os == platform.os
-                && of_info.architecture == platform.architecture
-                && (platform.variant.is_none() || of_info.variant == platform.variant)
+            ) && candidate.os == platform.os
+                && candidate.architecture == platform.architecture
+                && (platform.variant.is_none() || candidate.variant == platform.variant)
         })
         .map(|info| (info.triple.as_str(), info.arch.as_str()))
         .collect();
-    // `aarch64-…` before `arm64e-…`: a triple with the plain name of the architecture runs on all its variants.
+    // `aarch64-…` precedes `arm64e-…`, because programs for the plain name of an architecture run on all its variants.
     found.sort_by_key(|(triple, arch)| {
         let is_plain = triple.split('-').next() == Some(arch);
         (!triple.contains("musl"), !is_plain, triple.len(), *triple)
@@ -379,7 +382,7 @@ pub(crate) fn triples_for(platform: &Platform) -> Vec<&'static str> {
     found.into_iter().map(|(triple, _)| triple).collect()
 }
 
-/// C library that a Linux program requires. The order is the order of portability.
+/// C library that a Linux program requires. The variants are ordered by portability, the most portable first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Libc {
     /// None: the program is statically linked.
@@ -422,10 +425,11 @@ impl Libc {
             .unwrap_or(Self::Static)
     }
 
-    pub(crate) fn from_name(word: &str) -> Option<Self> {
+    /// Parses the value of the annotation [`LIBC`](annotation::LIBC).
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         [Self::Static, Self::Glibc, Self::Musl]
             .into_iter()
-            .find(|libc| libc.as_str() == word)
+            .find(|libc| libc.as_str() == name)
     }
 }
 
@@ -495,7 +499,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn target_name_supports_all_forms() {
+    fn target_name_accepts_triple_path_and_glibc_suffix() {
         for (target, expected) in [
             ("aarch64-apple-darwin", "aarch64-apple-darwin"),
             ("thumbv8m.main-none-eabi", "thumbv8m.main-none-eabi"),
@@ -622,7 +626,7 @@ mod tests {
             ("wasm32-unknown-unknown", "wasip1/wasm", ""),
             ("thumbv6m-none-eabi", "none/arm/v6", ""),
         ] {
-            let platform = of_target(triple, None).unwrap();
+            let platform = from_triple(triple, None).unwrap();
             assert_eq!(platform.to_string(), expected, "{triple}");
             assert_eq!(platform.os_features.concat(), feature, "{triple}");
             assert_eq!(platform.os_features.len(), usize::from(!feature.is_empty()));
@@ -633,7 +637,7 @@ mod tests {
     fn platform_of_every_rustc_target_parses_back() {
         assert!(ALL_BUILTINS.len() > 300);
         for info in ALL_BUILTINS {
-            let platform = of_target(info.triple.as_str(), None).unwrap();
+            let platform = from_triple(info.triple.as_str(), None).unwrap();
             let text = platform.to_string();
             let read = parse(&text).unwrap_or_else(|_| panic!("{}: {text}", info.triple));
             assert_eq!(
@@ -646,12 +650,12 @@ mod tests {
 
     #[test]
     fn platform_of_unknown_triple_uses_rustc_cfg() {
-        let error = of_target("x86_64-acme-os", None).unwrap_err();
+        let error = from_triple("x86_64-acme-os", None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         let printed = "debug_assertions\ntarget_abi=\"\"\ntarget_arch=\"mips64\"\ntarget_endian=\"little\"\n\
                        target_env=\"musl\"\ntarget_family=\"unix\"\ntarget_os=\"linux\"\ntarget_pointer_width=\"64\"\n";
         let cfg = TargetCfg::parse(printed).unwrap();
-        let platform = of_target("mips64el-acme-linux", Some(&cfg)).unwrap();
+        let platform = from_triple("mips64el-acme-linux", Some(&cfg)).unwrap();
         assert_eq!(platform.to_string(), "linux/mips64le");
         assert_eq!(platform.os_features, ["libc.musl"]);
         assert!(TargetCfg::parse("target_arch=\"x86\"").is_err());

@@ -36,12 +36,12 @@ impl Failure for Error {
     }
 }
 
-/// A referrer and its position in the tree.
+/// Referrer and its position in the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReferrerNode {
-    /// Number of referrers between this one and the root manifest.
+    /// Number of referrers between this referrer and the root manifest.
     pub depth: usize,
-    /// Digest of the manifest that it refers to: its `subject`.
+    /// Digest of the `subject`: the manifest that the referrer refers to.
     pub subject: Digest,
     /// Descriptor of the referrer.
     pub referrer: Descriptor,
@@ -58,65 +58,67 @@ pub fn referrer_tree(
     subject: Digest,
     artifact_type: Option<MediaType>,
 ) -> BoxStream<'static, crate::Result<ReferrerNode>> {
-    let walk = Walk {
+    let traversal = Traversal {
         source,
         artifact_type,
-        // The last element is processed next.
-        stack: vec![Next::List { subject, depth: 0 }],
+        // The traversal processes the last element next.
+        stack: vec![Step::List { subject, depth: 0 }],
         seen: HashSet::new(),
         found: 0,
     };
-    stream::try_unfold(walk, Walk::next).boxed()
+    stream::try_unfold(traversal, Traversal::next_referrer).boxed()
 }
 
-struct Walk {
+/// State of a depth-first traversal.
+struct Traversal {
     source: Arc<dyn Source>,
     artifact_type: Option<MediaType>,
-    stack: Vec<Next>,
+    stack: Vec<Step>,
     seen: HashSet<Digest>,
     /// Number of referrers listed so far.
     found: usize,
 }
 
-enum Next {
+/// Pending step of a traversal.
+enum Step {
     Yield(Box<ReferrerNode>),
     List { subject: Digest, depth: usize },
 }
 
-impl Walk {
-    async fn next(mut self) -> crate::Result<Option<(ReferrerNode, Self)>> {
-        while let Some(next) = self.stack.pop() {
-            match next {
-                Next::Yield(branch) => {
-                    if branch.depth + 1 < MAX_DEPTH {
-                        self.stack.push(Next::List {
-                            subject: branch.referrer.digest.clone(),
-                            depth: branch.depth + 1,
+impl Traversal {
+    async fn next_referrer(mut self) -> crate::Result<Option<(ReferrerNode, Self)>> {
+        while let Some(step) = self.stack.pop() {
+            match step {
+                Step::Yield(node) => {
+                    if node.depth + 1 < MAX_DEPTH {
+                        self.stack.push(Step::List {
+                            subject: node.referrer.digest.clone(),
+                            depth: node.depth + 1,
                         });
                     }
-                    return Ok(Some((*branch, self)));
+                    return Ok(Some((*node, self)));
                 }
                 // Subjects may form a cycle.
-                Next::List { subject, .. } if !self.seen.insert(subject.clone()) => {}
-                Next::List { subject, depth } => {
+                Step::List { subject, .. } if !self.seen.insert(subject.clone()) => {}
+                Step::List { subject, depth } => {
                     let wanted = self.artifact_type.as_ref().filter(|_| depth == 0);
-                    let room = MAX_REFERRERS - self.found;
-                    let listed = self.source.referrers(&subject, wanted).take(room + 1);
+                    let remaining = MAX_REFERRERS - self.found;
+                    let listed = self.source.referrers(&subject, wanted).take(remaining + 1);
                     let listed: Vec<_> =
                         listed.try_collect().await.with_context(|_| ListSnafu {
                             subject: subject.clone(),
                         })?;
-                    ensure!(listed.len() <= room, TooManySnafu { subject });
+                    ensure!(listed.len() <= remaining, TooManySnafu { subject });
                     self.found += listed.len();
-                    let branches = listed.into_iter().rev().map(|referrer| {
+                    let nodes = listed.into_iter().rev().map(|referrer| {
                         let subject = subject.clone();
-                        Next::Yield(Box::new(ReferrerNode {
+                        Step::Yield(Box::new(ReferrerNode {
                             depth,
                             subject,
                             referrer,
                         }))
                     });
-                    self.stack.extend(branches);
+                    self.stack.extend(nodes);
                 }
             }
         }
@@ -156,13 +158,13 @@ mod tests {
             let (source, digest) = (Arc::clone(&source), release.digest().clone());
             async move {
                 let wanted = artifact_type.map(MediaType::from);
-                let branches: Vec<_> = referrer_tree(source, digest, wanted)
+                let nodes: Vec<_> = referrer_tree(source, digest, wanted)
                     .try_collect()
                     .await
                     .unwrap();
-                let shown = branches.into_iter().map(|branch| {
-                    let kind = branch.referrer.artifact_type.unwrap().to_string();
-                    (branch.depth, kind, branch.subject)
+                let shown = nodes.into_iter().map(|node| {
+                    let kind = node.referrer.artifact_type.unwrap().to_string();
+                    (node.depth, kind, node.subject)
                 });
                 shown.collect::<Vec<_>>()
             }
@@ -185,7 +187,7 @@ mod tests {
         );
     }
 
-    /// A source that returns 100 referrers for every digest.
+    /// Source that returns 100 referrers for every digest.
     #[derive(Debug)]
     struct EndlessReferrers(Memory);
 
@@ -256,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn referrer_tree_without_end_fails() {
+    async fn referrer_tree_with_endless_referrers_fails_at_limit() {
         let source: Arc<dyn Source> = Arc::new(EndlessReferrers(Memory::new()));
         let mut tree = referrer_tree(source, Digest::sha256(b"root"), None);
         let mut count = 0;

@@ -1,4 +1,4 @@
-//! Resolution of locations: the named tag or digest, else the highest release; then the manifest in an index.
+//! Resolution of a location to a tag or digest, and of an index to the manifest for a target.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use oci_registry::{
 use semver::{Version, VersionReq};
 use snafu::Snafu;
 
-use crate::choose::{Machine, ManifestSelector, find_listed};
-use crate::nearest::nearest;
+use crate::choose::{Machine, ManifestSelector, find_with_index};
 use crate::platform::{HOST_TUPLE, target_name};
+use crate::similar_name::find_similar_name;
 use crate::tag;
 
-/// Maximum time that a failed operation spends on the search for similar tags.
+/// Maximum duration of the search for similar tags after a failed operation.
 const SUGGESTION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Maximum number of tags among which similar ones are searched.
+/// Maximum number of tags that are compared with the missing tag.
 const MAX_TAGS: usize = 10_000;
 
 /// Maximum number of characters of a name in a hint.
@@ -51,8 +51,8 @@ impl Failure for ResolveError {
 }
 
 impl ManifestSelector {
-    /// Returns the candidates for this machine, best first: at least one. `root` is the root directory of the machine, and
-    /// `built_for` the target triple that the client was compiled for.
+    /// Returns the selectors for this machine, the preferred selector first. The list is never empty. `root` is the
+    /// root directory of the machine. `built_for` is the target triple that the client was compiled for.
     ///
     /// Blocks while it reads.
     pub fn for_machine(root: &Path, built_for: &str) -> Vec<Self> {
@@ -60,8 +60,8 @@ impl ManifestSelector {
         machines.into_iter().map(Self::Machine).collect()
     }
 
-    /// Returns the target that a user named in one of the forms of [`target_name`]. `root` and `built_for` are those of
-    /// [`ManifestSelector::for_machine`], and give [`HOST_TUPLE`] its meaning.
+    /// Creates the selector for a target that the user specified in one of the forms of [`target_name`]. `root` and
+    /// `built_for` determine the target of [`HOST_TUPLE`], as in [`ManifestSelector::for_machine`].
     pub fn from_target(text: &str, root: &Path, built_for: &str) -> Self {
         let host = if text == HOST_TUPLE {
             Machine::detect(root, built_for).swap_remove(0).target
@@ -72,8 +72,8 @@ impl ManifestSelector {
     }
 }
 
-/// Returns the tag or digest of a location, else the tag of its highest release that meets `requirement`. An archive with a
-/// single tag needs no release.
+/// Returns the tag or digest of a location. If the location has none, returns the tag of the highest release that meets
+/// `requirement`. For an archive with a single tag, returns that tag even if it is not a release.
 ///
 /// # Errors
 ///
@@ -100,17 +100,17 @@ pub async fn resolve_identifier(
         return Ok(tag.clone().into());
     }
     let location = location.clone();
-    let incomplete = incomplete_release(&tags, &location, is_allowed);
+    let incomplete = incomplete_release_hint(&tags, &location, is_allowed);
     let error = match requirement {
         Some(requirement) => ResolveError::NoMatchingRelease {
-            advice: incomplete.unwrap_or_else(|| list_tags(&location)),
+            advice: incomplete.unwrap_or_else(|| list_tags_hint(&location)),
             requirement: requirement.clone(),
             location,
         },
         None => ResolveError::NoRelease {
             advice: match incomplete {
                 Some(advice) => advice,
-                None => without_release(source, &location, &tags).await,
+                None => missing_release_hint(source, &location, &tags).await,
             },
             location,
         },
@@ -118,12 +118,13 @@ pub async fn resolve_identifier(
     Err(error.into())
 }
 
-/// Fetches the manifest that `identifier` names at a location. If `wanted` is not empty, selects in an index the first of
-/// the candidates that it has. Also returns that index.
+/// Fetches the manifest that `identifier` refers to. If `wanted` is not empty and the manifest is an index, the entry
+/// for the first selector that matches is fetched, and the index is returned, too.
 ///
 /// # Errors
 ///
-/// As [`find_listed`] for the first candidate. If the manifest does not exist, the error has hints about what does.
+/// As [`find_with_index`] for the first selector. If the manifest does not exist, the error has the hints of
+/// [`explain`].
 pub async fn resolve_manifest(
     source: &dyn Source,
     location: &Location,
@@ -137,12 +138,12 @@ pub async fn resolve_manifest(
             Err(error) => Err(explain(source, location, error).await),
         };
     };
-    let error = match find_listed(source, identifier, first).await {
+    let error = match find_with_index(source, identifier, first).await {
         Err(error) if error.kind() == ErrorKind::NotFound => error,
         found => return found,
     };
     for candidate in others {
-        match find_listed(source, identifier, candidate).await {
+        match find_with_index(source, identifier, candidate).await {
             Err(other) if other.kind() == ErrorKind::NotFound => {}
             found => return found,
         }
@@ -150,43 +151,44 @@ pub async fn resolve_manifest(
     Err(explain(source, location, error).await)
 }
 
-/// Adds hints to an error about missing content of a source: a similar tag, and how to list the existing content. Returns
-/// every other error as it is, as well as one that has hints.
+/// Adds hints to the error for missing content of a source: a similar tag, and how to list the existing tags. Other
+/// errors, and errors that already have hints, are returned unchanged.
 ///
 /// Sends one request for tags, with a timeout of two seconds.
 pub async fn explain(source: &dyn Source, location: &Location, error: Error) -> Error {
-    if !is_about_source(&error) || !error.hints().is_empty() {
+    if !is_missing_in_source(&error) || !error.hints().is_empty() {
         return error;
     }
-    let place = location.whole_repository();
+    let repository = location.whole_repository();
     let tags = source.tags().take(MAX_TAGS).try_collect::<Vec<Tag>>();
     let tags = match tokio::time::timeout(SUGGESTION_TIMEOUT, tags).await {
         Ok(Ok(tags)) => tags,
-        Ok(Err(absent)) if absent.kind() == ErrorKind::NotFound => {
+        Ok(Err(list_error)) if list_error.kind() == ErrorKind::NotFound => {
             return explain_repository(location, error);
         }
-        Ok(Err(_)) | Err(_) => return error.with_hints([list_tags(&place)]),
+        Ok(Err(_)) | Err(_) => return error.with_hints([list_tags_hint(&repository)]),
     };
     if tags.is_empty() {
-        let advice = without_tags(source, &place).await;
+        let advice = missing_tags_hint(source, &repository).await;
         return error.with_hints([advice]);
     }
-    // The tag itself exists if its index has no matching entry.
+    // If the tag exists, its index has no matching entry, so a similar tag is no help.
     let wanted = location.tag().filter(|tag| !tags.contains(tag));
     let similar = wanted
-        .and_then(|tag| nearest(tag.as_str(), tags.iter().map(Tag::as_str)))
+        .and_then(|tag| find_similar_name(tag.as_str(), tags.iter().map(Tag::as_str)))
         .and_then(|similar| similar.parse::<Tag>().ok());
     let similar = similar.map(|similar| {
-        let reference = place.with(similar);
+        let reference = repository.with(similar);
         Hint::from(format!("a tag with a similar name exists: `{reference}`"))
     });
-    error.with_hints(similar.into_iter().chain([list_tags(&place)]))
+    error.with_hints(similar.into_iter().chain([list_tags_hint(&repository)]))
 }
 
-/// Adds the hint to check the name of a repository to an error about a missing one. Returns every other error as it is.
+/// Adds the hint to check the name of the repository to the error for missing content of a registry. Other errors are
+/// returned unchanged.
 pub fn explain_repository(location: &Location, error: Error) -> Error {
     match location {
-        Location::Registry(reference) if is_about_source(&error) => {
+        Location::Registry(reference) if is_missing_in_source(&error) => {
             error.with_hints([Hint::CheckRepository {
                 registry: reference.registry().to_string(),
                 repository: reference.repository().to_string(),
@@ -196,41 +198,44 @@ pub fn explain_repository(location: &Location, error: Error) -> Error {
     }
 }
 
-/// Whether content of the source does not exist. An error of a copy may be about its target.
-fn is_about_source(error: &Error) -> bool {
+/// Whether an error reports that content of the source does not exist. The error of a copy may concern its target
+/// instead.
+fn is_missing_in_source(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound && error.side() != Some(Side::Target)
 }
 
-fn list_tags(location: &Location) -> Hint {
+fn list_tags_hint(location: &Location) -> Hint {
     Hint::ListTags {
         location: location.whole_repository().to_string(),
     }
 }
 
-/// Advice for a location without a release.
-async fn without_release(source: &dyn Source, location: &Location, tags: &[Tag]) -> Hint {
+/// Returns the hint for a location without a release.
+async fn missing_release_hint(source: &dyn Source, location: &Location, tags: &[Tag]) -> Hint {
     match tags {
-        [] => without_tags(source, location).await,
-        [only] => format!("pass a tag: the only one, `{only}`, is not a version").into(),
-        _ => list_tags(location),
+        [] => missing_tags_hint(source, location).await,
+        [only] => {
+            format!("pass the tag `{only}`: it is the only tag, and it is not a version").into()
+        }
+        _ => list_tags_hint(location),
     }
 }
 
-/// Advice for a location without tags. An entry of a layout or archive may have another name.
-async fn without_tags(source: &dyn Source, location: &Location) -> Hint {
+/// Returns the hint for a location without tags. An entry of a layout or archive may have a name that is not a tag.
+async fn missing_tags_hint(source: &dyn Source, location: &Location) -> Hint {
     let others = source.other_names().await.unwrap_or_default();
     let advice = match others.first() {
         Some(other) => {
             let name = escape(&other.name, MAX_NAME);
             format!("use the full name of an entry, such as `{location}:{name}`")
         }
-        None => format!("`{location}` is empty"),
+        None => format!("check the location: `{location}` is empty"),
     };
     advice.into()
 }
 
-/// Advice about the highest allowed version that has manifests of single targets but no index yet.
-fn incomplete_release(
+/// Returns the hint for the highest allowed version that has manifests of single targets but no index yet.
+fn incomplete_release_hint(
     tags: &[Tag],
     location: &Location,
     is_allowed: impl Fn(&Version) -> bool,
@@ -245,7 +250,7 @@ fn incomplete_release(
     let (release, _) = tag::highest(&releases)?;
     let reference = location.with(release.clone());
     let advice = format!(
-        "`{release}` is not complete, because other targets are missing: use `{reference}` to get the available ones"
+        "use `{reference}` to get the available targets: `{release}` is not complete, because other targets are missing"
     );
     Some(advice.into())
 }
@@ -258,7 +263,7 @@ mod tests {
 
     const MUSL: &str = "x86_64-unknown-linux-musl";
 
-    /// Creates a repository with an artifact under these tags.
+    /// Creates a repository that contains an artifact with the given tags.
     async fn repository(tags: &[&str]) -> Memory {
         let (memory, config) = (Memory::new(), Blob::empty());
         let packed = Packed::new(
@@ -298,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn identifier_of_repository_is_its_highest_release() {
+    async fn identifier_without_tag_is_highest_release() {
         let tags = ["1.2.0", "1.10.0", "2.0.0-rc.1", "latest", "1.11.0__x"];
         assert_eq!(resolve(&tags, None).await, Ok("1.10.0".into()));
         assert_eq!(resolve(&tags, Some("<1.10")).await, Ok("1.2.0".into()));
@@ -310,12 +315,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn identifier_without_release_has_a_hint() {
-        let only = "pass a tag: the only one, `latest`, is not a version";
+    async fn identifier_without_release_is_error_with_hint() {
+        let only = "pass the tag `latest`: it is the only tag, and it is not a version";
         assert_eq!(resolve(&["latest"], None).await, advice(only));
-        let empty = "`a.b/c` is empty";
+        let empty = "check the location: `a.b/c` is empty";
         assert_eq!(resolve(&[], None).await, advice(empty));
-        let incomplete = "`1.2.0` is not complete, because other targets are missing: use `a.b/c:1.2.0` to get the available ones";
+        let incomplete = "use `a.b/c:1.2.0` to get the available targets: `1.2.0` is not complete, because other targets are missing";
         let tags = [format!("1.2.0__{MUSL}")];
         let tags = [tags[0].as_str(), "latest"];
         assert_eq!(resolve(&tags, None).await, advice(incomplete));
@@ -323,13 +328,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn missing_manifest_suggests_similar_tag() {
-        let (source, place) = (repository(&["1.2.3", "latest"]).await, "a.b/c");
+    async fn missing_tag_error_suggests_similar_tag() {
+        let (source, name) = (repository(&["1.2.3", "latest"]).await, "a.b/c");
         let list = Hint::ListTags {
-            location: place.into(),
+            location: name.into(),
         };
         let hints = async |tag: &str| {
-            let location = location(&format!("{place}:{tag}"));
+            let location = location(&format!("{name}:{tag}"));
             let identifier = location.identifier().unwrap();
             let found = resolve_manifest(&source, &location, &identifier, &[]).await;
             found.unwrap_err().hints()
@@ -340,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_repository_suggests_to_check_its_name() {
+    fn missing_repository_error_has_hint_to_check_its_name() {
         let error = |kind| Error::new(kind, std::fmt::Error);
         let hint = Hint::CheckRepository {
             registry: "a.b".into(),

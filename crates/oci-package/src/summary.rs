@@ -18,7 +18,7 @@ pub struct Summary {
     pub platforms: Vec<Platform>,
     /// Target triples in the order of the index, without attestations.
     pub targets: Vec<String>,
-    /// Artifact type.
+    /// Artifact type of the manifest.
     pub artifact_type: Option<MediaType>,
 }
 
@@ -46,7 +46,7 @@ impl Summary {
                     .iter()
                     .map(|entry| entry.annotation(annotation::SIZE)?.parse::<u64>().ok());
                 let size = sizes
-                    .reduce(|one, other| Some(one?.saturating_add(other?)))
+                    .reduce(|total, size| Some(total?.saturating_add(size?)))
                     .flatten();
                 let entries = index.manifests.iter();
                 let entries = entries.filter(|entry| !platform::is_attestation(entry));
@@ -92,13 +92,13 @@ mod tests {
         entry
     }
 
-    fn of(entries: Vec<Descriptor>) -> Summary {
+    fn summarize(entries: Vec<Descriptor>) -> Summary {
         Summary::from_manifest(&Manifest::from_index(Index::new(None, entries)).unwrap())
     }
 
     #[test]
     fn index_summary_adds_sizes_of_entries() {
-        let summary = of(vec![entry("a", Some("1")), entry("b", Some("2"))]);
+        let summary = summarize(vec![entry("a", Some("1")), entry("b", Some("2"))]);
         assert_eq!(summary.size, Some(3));
         assert_eq!(summary.targets, ["a", "b"]);
         assert_eq!(summary.platforms.len(), 1);
@@ -119,7 +119,7 @@ mod tests {
         unmarked
             .annotations
             .insert(annotation::SIZE.into(), "8".into());
-        let summary = of(vec![entry("a", Some("1")), attestation, unmarked]);
+        let summary = summarize(vec![entry("a", Some("1")), attestation, unmarked]);
         assert_eq!(summary.size, Some(13));
         assert_eq!(summary.targets, ["a"]);
         let platforms: Vec<_> = summary.platforms.iter().map(Platform::to_string).collect();
@@ -128,7 +128,10 @@ mod tests {
 
     #[test]
     fn index_summary_without_size_of_entry_has_no_size() {
-        assert_eq!(of(vec![entry("a", Some("1")), entry("b", None)]).size, None);
-        assert_eq!(of(vec![]).size, None);
+        assert_eq!(
+            summarize(vec![entry("a", Some("1")), entry("b", None)]).size,
+            None
+        );
+        assert_eq!(summarize(vec![]).size, None);
     }
 }

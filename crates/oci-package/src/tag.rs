@@ -52,7 +52,7 @@ impl Failure for Error {
     }
 }
 
-/// Tag of a version's index, from which the tags of its targets are derived.
+/// Tag of the index of a version. The tags of the targets are derived from it.
 ///
 /// A tag that parses as a version is a release and must not change. Any other tag (`nightly`, `latest`, `1.2`) may
 /// move.
@@ -115,20 +115,20 @@ impl ReleaseTag {
         })?)
     }
 
-    /// Returns the target triple in `tag`, if `tag` is that of a target of this version.
-    pub fn target_of<'a>(&self, tag: &'a Tag) -> Option<&'a str> {
+    /// Returns the target triple in `tag` if `tag` belongs to a target of this version.
+    pub fn parse_target<'a>(&self, tag: &'a Tag) -> Option<&'a str> {
         match split(tag) {
             (version, Some(target)) if version == self.0.as_str() => Some(target),
             _ => None,
         }
     }
 
-    /// Returns the version that the tag stands for, if any.
+    /// Returns the version if the tag is the tag of a version.
     pub fn version(&self) -> Option<Version> {
         version(&self.0)
     }
 
-    /// Whether the tag is a release, which must not change: the tag of a version.
+    /// Whether the tag is a release, the tag of a version. Such a tag must not change.
     pub fn is_released(&self) -> bool {
         self.version().is_some()
     }
@@ -146,7 +146,7 @@ impl fmt::Debug for ReleaseTag {
     }
 }
 
-/// Splits a tag into the version and, for the tag of a target, the target triple.
+/// Splits a tag into the version and, if it is the tag of a target, the target triple.
 pub fn split(tag: &Tag) -> (&str, Option<&str>) {
     match tag.as_str().split_once(SEPARATOR) {
         Some((version, target)) => (version, Some(target)),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn version_tag_parses_back() {
+    fn version_is_unchanged_by_conversion_to_tag() {
         for (text, expected) in [
             ("1.2.3", "1.2.3"),
             ("1.2.3-rc.1+build.5", "1.2.3-rc.1_build.5"),
@@ -197,7 +197,10 @@ mod tests {
                 target.as_str(),
                 format!("{expected}__x86_64-unknown-linux-gnu")
             );
-            assert_eq!(release.target_of(&target), Some("x86_64-unknown-linux-gnu"));
+            assert_eq!(
+                release.parse_target(&target),
+                Some("x86_64-unknown-linux-gnu")
+            );
             assert_eq!(super::version(&target), None);
         }
     }
@@ -260,14 +263,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn version_and_target_tags_parse_back(
+        fn random_version_and_target_are_read_back_from_tags(
             version in "(0|[1-9][0-9]{0,3})\\.[0-9]\\.[0-9](-[a-z]{1,3}(\\.[1-9])?)?(\\+[0-9a-zA-Z-]{1,5}(\\.[a-z]{1,3})?)?",
             triple in "[a-z0-9_][a-z0-9_.-]{0,30}",
         ) {
             let version: Version = version.parse().unwrap();
             let release = ReleaseTag::from_version(&version).unwrap();
             let target = release.target(&triple).unwrap();
-            prop_assert_eq!(release.target_of(&target), Some(triple.as_str()));
+            prop_assert_eq!(release.parse_target(&target), Some(triple.as_str()));
             prop_assert_eq!(release.version(), Some(version));
         }
     }

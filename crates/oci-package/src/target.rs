@@ -1,7 +1,7 @@
 //! Parser for the manifest of a package for one target triple, and for the files of any artifact.
 //!
-//! A manifest belongs to a package by its artifact type or, if a mirror dropped that, by its annotations. This module
-//! sends no requests.
+//! A manifest belongs to a package if it has the artifact type of this format. Some mirrors drop the artifact type;
+//! then the annotations are checked instead. This module sends no requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,7 +15,7 @@ use snafu::{ResultExt, Snafu};
 use crate::annotation;
 use crate::kind::FileKind;
 use crate::media;
-use crate::name::first_duplicate;
+use crate::name::find_duplicate;
 use crate::platform::{self, GlibcVersion, Libc};
 
 #[derive(Debug, Snafu)]
@@ -69,8 +69,8 @@ impl PackageTarget {
     pub fn read(manifest: &Manifest) -> Option<Self> {
         let image = manifest.as_image()?;
         let find = |key: &str| image.annotations.get(key).map(String::as_str);
-        // Without `artifactType`, the annotation decides. With another one, the manifest is a different artifact that
-        // uses the same annotation.
+        // A manifest without `artifactType` is recognized by the annotation of its target. A manifest with a different
+        // artifact type is not a package, even if it has that annotation.
         if image
             .artifact_type
             .as_ref()
@@ -89,25 +89,25 @@ impl PackageTarget {
             libc,
             glibc: find(annotation::GLIBC).and_then(|text| text.parse().ok()),
             revision: find(annotation::REVISION).map(str::to_owned),
-            size: size(image),
+            size: total_size(image),
         })
     }
 }
 
 /// Returns the total size of config and layers, in bytes.
-fn size(image: &ImageManifest) -> u64 {
+fn total_size(image: &ImageManifest) -> u64 {
     image.layers.iter().fold(image.config.size, |sum, layer| {
         sum.saturating_add(layer.size)
     })
 }
 
-/// A file of a package, or of any artifact whose layers have titles.
+/// File of a package, or of any artifact whose layers have titles.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PackageFile {
-    /// Name to write the file under: the name that cargo gave it, else the title.
+    /// Name under which the file is written: the name that cargo gave it, otherwise the title.
     pub name: FileName,
-    /// Title, if there is one and it is a safe file name.
+    /// Title, if the layer has a title that is a safe file name.
     pub title: Option<FileName>,
     /// Kind of the file; [`FileKind::File`] if the layer does not state it.
     pub kind: FileKind,
@@ -157,7 +157,7 @@ impl PackageFile {
         Some(format!("{directory}/"))
     }
 
-    /// Returns the name, mode and content to extract.
+    /// Converts the file to an entry for extraction: name, mode and content.
     pub fn to_file_entry(&self) -> FileEntry {
         FileEntry {
             descriptor: self.descriptor.clone(),
@@ -171,13 +171,15 @@ impl PackageFile {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Mismatch`] if a name is unsafe, or if two names would be one file on some file systems,
-/// such as those that ignore letter case.
+/// [`ErrorKind::Mismatch`] if a name is unsafe, or if two names are equal on some file systems, such as file systems
+/// that ignore letter case.
 pub fn files(manifest: &Manifest) -> crate::Result<Vec<PackageFile>> {
     let layers = manifest.as_image().map_or(&[][..], |image| &image.layers);
-    let files = layers.iter().filter_map(|layer| file(layer).transpose());
+    let files = layers
+        .iter()
+        .filter_map(|layer| parse_file(layer).transpose());
     let files = files.collect::<Result<Vec<_>, Error>>()?;
-    if let Some((first, second)) = first_duplicate(&files, |file| file.name.folded()) {
+    if let Some((first, second)) = find_duplicate(&files, |file| file.name.folded()) {
         let (first, second) = (first.name.clone(), second.name.clone());
         return Err(SameNameSnafu { first, second }.build().into());
     }
@@ -194,11 +196,11 @@ fn is_current_directory(layer: &Descriptor) -> bool {
     is_packed_directory(layer) && layer.annotation(annotation::TITLE) == Some(".")
 }
 
-fn file(layer: &Descriptor) -> Result<Option<PackageFile>, Error> {
-    let Some(name) = name(layer) else {
+fn parse_file(layer: &Descriptor) -> Result<Option<PackageFile>, Error> {
+    let Some(name) = layer_name(layer) else {
         return Ok(None);
     };
-    // This name is used only if the tar is not extracted.
+    // The tar gets this name if it is not extracted.
     let packed = format!("{}.tar", layer.digest.encoded());
     let name = if is_current_directory(layer) {
         &packed
@@ -210,9 +212,9 @@ fn file(layer: &Descriptor) -> Result<Option<PackageFile>, Error> {
     })?;
     let kind = layer
         .annotation(annotation::KIND)
-        .and_then(|word| word.parse().ok())
+        .and_then(|kind| kind.parse().ok())
         .unwrap_or(FileKind::File);
-    // Only the executable bits of the mode are used. The code that writes the file decides about all others.
+    // Only the executable bits of the mode are used. The code that writes the file determines all other bits.
     let mode = layer
         .annotation(annotation::MODE)
         .and_then(|mode| u32::from_str_radix(mode, 8).ok());
@@ -227,7 +229,7 @@ fn file(layer: &Descriptor) -> Result<Option<PackageFile>, Error> {
     }))
 }
 
-fn name(layer: &Descriptor) -> Option<&str> {
+fn layer_name(layer: &Descriptor) -> Option<&str> {
     layer
         .annotation(annotation::FILE)
         .or_else(|| layer.annotation(annotation::TITLE))
@@ -265,7 +267,7 @@ impl fmt::Display for Difference {
 
 /// Returns the differences between the files of two manifests: names, kinds and contents. Other metadata is ignored.
 pub fn differences(stored: &Manifest, new: &Manifest) -> Vec<Difference> {
-    let (stored, new) = (contents(stored), contents(new));
+    let (stored, new) = (contents_by_name(stored), contents_by_name(new));
     let names: BTreeSet<_> = stored.keys().chain(new.keys()).collect();
     let differences =
         names
@@ -281,10 +283,12 @@ pub fn differences(stored: &Manifest, new: &Manifest) -> Vec<Difference> {
 
 /// Returns the kinds and digests of layers by name. The values are sets, because other tools may use a name more than
 /// once.
-fn contents(manifest: &Manifest) -> BTreeMap<String, BTreeSet<(&str, &str)>> {
+fn contents_by_name(manifest: &Manifest) -> BTreeMap<String, BTreeSet<(&str, &str)>> {
     let mut contents = BTreeMap::<_, BTreeSet<_>>::new();
     for layer in manifest.as_image().map_or(&[][..], |image| &image.layers) {
-        let name = name(layer).unwrap_or(layer.digest.as_str()).to_owned();
+        let name = layer_name(layer)
+            .unwrap_or(layer.digest.as_str())
+            .to_owned();
         let kind = layer.annotation(annotation::KIND).unwrap_or_default();
         contents
             .entry(name)
@@ -326,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn manifest_without_artifact_type_is_detected_by_target() {
+    fn manifest_without_artifact_type_is_recognized_by_target() {
         let target = [(annotation::TARGET, "x86_64-apple-darwin")];
         for (artifact_type, annotations, expected) in [
             (Some(media::PACKAGE_TARGET), &target[..], true),
@@ -345,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_annotations_are_ignored() {
+    fn package_target_with_invalid_annotations_omits_values() {
         let manifest = manifest(
             None,
             &[

@@ -45,14 +45,14 @@ fn tag(text: &str) -> Tag {
     text.parse().unwrap()
 }
 
-fn members(texts: &[&str]) -> Vec<EntrySelector> {
+fn selectors(texts: &[&str]) -> Vec<EntrySelector> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
 /// Returns the targets in the index with a tag.
 async fn targets(from: &dyn Source, name: &str) -> Option<Vec<String>> {
-    let held = from.manifest(&tag(name).into()).await.optional().unwrap()?;
-    let index = PackageIndex::read(&held).unwrap();
+    let stored = from.manifest(&tag(name).into()).await.optional().unwrap()?;
+    let index = PackageIndex::read(&stored).unwrap();
     Some(
         index
             .entries()
@@ -84,11 +84,11 @@ async fn remove_target_deletes_entry_and_tag() {
     let memory = Memory::new();
     push(&memory, GNU, "gnu").await;
     let mac = push(&memory, MAC, "mac").await;
-    let wanted = members(&[MAC]);
+    let wanted = selectors(&[MAC]);
     let (entries, planned) = plan_removal(&memory, &tag("1.2.3"), &wanted).await.unwrap();
     assert_eq!(entries[0].digest, *mac.digest());
     assert_eq!(planned, [tag(&format!("1.2.3__{MAC}"))]);
-    assert_eq!(tags(&memory).await.len(), 3, "planning changes nothing");
+    assert_eq!(tags(&memory).await.len(), 3, "a plan changes no tags");
 
     let removed = remove(&memory, &tag("1.2.3"), &wanted, &|_| {}).await;
     let removed = removed.unwrap();
@@ -100,8 +100,8 @@ async fn remove_target_deletes_entry_and_tag() {
     );
     // A later publication of another target does not add the entry again.
     push(&memory, "x86_64-unknown-linux-musl", "musl").await;
-    let left = targets(&memory, "1.2.3").await.unwrap();
-    assert_eq!(left, [GNU, "x86_64-unknown-linux-musl"]);
+    let remaining = targets(&memory, "1.2.3").await.unwrap();
+    assert_eq!(remaining, [GNU, "x86_64-unknown-linux-musl"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,14 +114,14 @@ async fn find_entry_accepts_tag_of_target_and_digest() {
         assert_eq!(found.index, tag("1.2.3"));
         assert_eq!(found.tags, std::slice::from_ref(&of_target));
         assert_eq!(found.entries, std::slice::from_ref(gnu.digest()));
-        assert_eq!(found.others, []);
+        assert_eq!(found.other_entries, []);
         let (entries, _) = plan_removal(&memory, &found.index, &[found.selector])
             .await
             .unwrap();
         assert_eq!(entries[0].digest, *gnu.digest(), "{named}");
     }
-    // No entry: the tag of an index, the tag of a target that the index does not list, an index, an image, and a
-    // missing digest.
+    // These identifiers have no entry: the tag of an index, the tag of a target that the index does not list, the
+    // digests of an index and an image, and a missing digest.
     let other = tag(&format!("1.2.3__{MAC}"));
     memory.tag(&gnu, &other).await.unwrap();
     let index = memory.resolve(&tag("1.2.3").into()).await.unwrap();
@@ -142,7 +142,7 @@ async fn find_entry_accepts_tag_of_target_and_digest() {
 async fn remove_last_target_deletes_index() {
     let memory = Memory::new();
     let gnu = push(&memory, GNU, "gnu").await;
-    let wanted = members(&[gnu.digest().as_str()]);
+    let wanted = selectors(&[gnu.digest().as_str()]);
     let index = memory.resolve(&tag("1.2.3").into()).await.unwrap().digest;
     let removed = remove(&memory, &tag("1.2.3"), &wanted, &|_| {}).await;
     let removed = removed.unwrap();
@@ -155,8 +155,8 @@ async fn remove_last_target_deletes_index() {
 async fn remove_missing_entry_lists_available_entries() {
     let memory = Memory::new();
     let gnu = push(&memory, GNU, "gnu").await;
-    let outcome = async |name: &str, member: &str| {
-        let removed = remove(&memory, &tag(name), &members(&[member]), &|_| {}).await;
+    let outcome = async |name: &str, selector: &str| {
+        let removed = remove(&memory, &tag(name), &selectors(&[selector]), &|_| {}).await;
         let error = removed.unwrap_err();
         (error.kind(), error.hints())
     };
@@ -164,7 +164,7 @@ async fn remove_missing_entry_lists_available_entries() {
         outcome("1.2.3", MAC).await,
         (
             ErrorKind::NotFound,
-            vec![format!("available: `{GNU}`").into()]
+            vec![format!("choose an existing entry: `{GNU}`").into()]
         )
     );
     assert_eq!(outcome("9.9.9", GNU).await.0, ErrorKind::NotFound);
@@ -173,7 +173,7 @@ async fn remove_missing_entry_lists_available_entries() {
     assert_eq!(tags(&memory).await.len(), 3);
 }
 
-/// A repository in memory that does not support deletion.
+/// Repository in memory that does not support deletion.
 #[derive(Debug)]
 struct UndeletableMemory(Memory);
 
@@ -311,14 +311,14 @@ async fn remove_without_tag_deletion_changes_nothing() {
     push(&repository, GNU, "gnu").await;
     push(&repository, MAC, "mac").await;
     let before = repository.manifest(&tag("1.2.3").into()).await.unwrap();
-    let removed = remove(&repository, &tag("1.2.3"), &members(&[MAC]), &|_| {}).await;
+    let removed = remove(&repository, &tag("1.2.3"), &selectors(&[MAC]), &|_| {}).await;
     assert_eq!(removed.unwrap_err().kind(), ErrorKind::Unsupported);
     let after = repository.manifest(&tag("1.2.3").into()).await.unwrap();
     assert_eq!(before, after);
 }
 
 #[tokio::test(start_paused = true)]
-async fn add_to_package_sets_tag_and_protects_release() {
+async fn add_to_package_sets_tag_and_rejects_other_files() {
     let (memory, elsewhere) = (Memory::new(), Memory::new());
     push(&memory, GNU, "gnu").await;
     let mac = push(&elsewhere, MAC, "mac").await;
@@ -338,12 +338,20 @@ async fn add_to_package_sets_tag_and_protects_release() {
     };
     let rejected = added(&[&mac, &other], false).await.unwrap_err();
     assert_eq!(rejected.kind(), ErrorKind::Conflict);
-    assert_eq!(tags(&memory).await.len(), 2, "nothing was written");
+    assert_eq!(
+        tags(&memory).await.len(),
+        2,
+        "a rejected addition changes no tags"
+    );
 
     let third = push(&Memory::new(), MAC, "another").await;
     let rejected = added(&[&mac, &third], false).await.unwrap_err();
     assert_eq!(rejected.kind(), ErrorKind::InvalidInput);
-    assert_eq!(tags(&memory).await.len(), 2, "nothing was written");
+    assert_eq!(
+        tags(&memory).await.len(),
+        2,
+        "a rejected addition changes no tags"
+    );
 
     added(&[&mac], false).await.unwrap();
     assert_eq!(targets(&memory, "1.2.3").await.unwrap(), [MAC, GNU]);
@@ -388,9 +396,9 @@ async fn concurrent_add_with_delayed_tag_list_keeps_entries() {
         for added in futures_util::future::join_all(adding).await {
             added.unwrap();
         }
-        let mut held = targets(&repository, index).await.unwrap();
-        held.sort();
-        assert_eq!(held, [MAC, triples[2], GNU], "{index}");
+        let mut stored = targets(&repository, index).await.unwrap();
+        stored.sort();
+        assert_eq!(stored, [MAC, triples[2], GNU], "{index}");
     }
 }
 
@@ -405,25 +413,28 @@ async fn image_index_is_created_extended_and_deleted() {
             .await
             .unwrap();
     }
-    let held = memory.manifest(&tag("images").into()).await.unwrap();
-    let platforms = held.as_index().unwrap().manifests.iter();
+    let stored = memory.manifest(&tag("images").into()).await.unwrap();
+    let platforms = stored.as_index().unwrap().manifests.iter();
     let platforms: Vec<_> = platforms
         .map(|entry| entry.platform.as_ref().unwrap().to_string())
         .collect();
     assert_eq!(platforms, ["linux/arm64", "linux/amd64"]);
-    let take = async |member: &str| {
-        remove(&memory, &tag("images"), &members(&[member]), &|_| {})
+    let remove_entry = async |selector: &str| {
+        remove(&memory, &tag("images"), &selectors(&[selector]), &|_| {})
             .await
             .unwrap()
             .index
     };
-    let left = take("linux/arm64").await.unwrap();
-    assert_eq!(left.as_index().unwrap().manifests[0].digest, *amd.digest());
-    assert!(take(amd.digest().as_str()).await.is_none());
+    let remaining = remove_entry("linux/arm64").await.unwrap();
+    assert_eq!(
+        remaining.as_index().unwrap().manifests[0].digest,
+        *amd.digest()
+    );
+    assert!(remove_entry(amd.digest().as_str()).await.is_none());
     assert!(tags(&memory).await.is_empty());
 }
 
-/// Stores a Linux image with a label that distinguishes it from others.
+/// Stores a Linux image with a label, so that images with different labels have different digests.
 async fn labelled(to: &dyn Target, architecture: &str, label: &str) -> Manifest {
     let config = format!(
         r#"{{"os":"linux","architecture":"{architecture}","config":{{"Labels":{{"a":"{label}"}}}}}}"#
@@ -450,7 +461,7 @@ async fn add_image_replaces_entry_of_same_platform_only() {
         os_features: Vec::new(),
         variant: variant.map(str::to_owned),
     };
-    // Entries as image builders write them: with an implied variant, and with an attestation.
+    // Image builders write entries with an implied variant, and entries for attestations.
     let listed = |manifest: &Manifest, platform: Platform, said: &str| {
         let mut entry = manifest.descriptor();
         entry.platform = Some(platform);
@@ -498,12 +509,12 @@ async fn add_image_replaces_entry_of_same_platform_only() {
     let both = [old, third];
     let rejected = add(&memory, &tag("images"), &both, &options, &observer).await;
     assert_eq!(rejected.unwrap_err().kind(), ErrorKind::InvalidInput);
-    let held = memory.manifest(&tag("images").into()).await.unwrap();
-    assert_eq!(held.as_index().unwrap(), edited);
+    let stored = memory.manifest(&tag("images").into()).await.unwrap();
+    assert_eq!(stored.as_index().unwrap(), edited);
 }
 
 #[tokio::test(start_paused = true)]
-async fn add_is_conflict_if_other_writer_replaces_entry_later() {
+async fn add_fails_if_other_writer_replaces_entry_later() {
     let repository = FakeRepository::new();
     let memory = repository.memory();
     let [first, ours, theirs] = [

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 const GNU: &str = "x86_64-unknown-linux-gnu";
 const MAC: &str = "aarch64-apple-darwin";
 
-/// Properties in which the artifacts of these tests differ.
+/// Properties that differ between the artifacts of these tests.
 #[derive(Clone, Copy)]
 struct ArtifactSpec {
     target: &'static str,
@@ -39,7 +39,7 @@ const SPEC: ArtifactSpec = ArtifactSpec {
     version: "1.2.3",
 };
 
-/// An artifact and the directory of its file, which must exist until the artifact is sent.
+/// Artifact and the temporary directory of its file. The directory must exist until the artifact is published.
 #[derive(Clone)]
 struct TestArtifact {
     artifact: Artifact,
@@ -54,16 +54,16 @@ impl Deref for TestArtifact {
     }
 }
 
-async fn artifact(made: ArtifactSpec) -> TestArtifact {
+async fn artifact(spec: ArtifactSpec) -> TestArtifact {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("widgets");
-    std::fs::write(&path, made.content).unwrap();
-    let mut build = Build::new(made.target, "release");
+    std::fs::write(&path, spec.content).unwrap();
+    let mut build = Build::new(spec.target, "release");
     build.revision = Some(Revision {
-        commit: made.commit.into(),
+        commit: spec.commit.into(),
         dirty: Some(false),
     });
-    let package = Package::new("widgets", made.version.parse().unwrap());
+    let package = Package::new("widgets", spec.version.parse().unwrap());
     let files = [InputFile::new(
         "widgets".parse().unwrap(),
         FileKind::Bin,
@@ -104,7 +104,7 @@ async fn push(artifact: &TestArtifact, to: &dyn Target) -> Published {
         .unwrap()
 }
 
-async fn at(to: &dyn Source, tag: &str) -> Manifest {
+async fn read_tag(to: &dyn Source, tag: &str) -> Manifest {
     to.manifest(&tag.parse::<Tag>().unwrap().into())
         .await
         .unwrap()
@@ -119,7 +119,7 @@ fn entries(index: &Manifest) -> Vec<(String, Digest)> {
         .collect()
 }
 
-fn overwriting() -> PublishOptions {
+fn overwrite_options() -> PublishOptions {
     PublishOptions {
         overwrite: true,
         ..PublishOptions::default()
@@ -162,7 +162,7 @@ async fn second_publish_sends_two_read_requests_only() {
             .all(|(_, delivery)| *delivery == Delivery::Uploaded)
     );
     assert_eq!(published.tags[0].action, TagAction::Create);
-    let index = at(&repository, "1.2.3").await;
+    let index = read_tag(&repository, "1.2.3").await;
     assert_eq!(published.tags[0].index.as_ref(), Some(&index));
     assert_eq!(
         entries(&index),
@@ -187,7 +187,7 @@ async fn publish_of_same_files_keeps_stored_manifest() {
     let repository = FakeRepository::new();
     let stored = artifact(SPEC).await;
     push(&stored, &repository).await;
-    let index = at(&repository, "1.2.3").await;
+    let index = read_tag(&repository, "1.2.3").await;
     repository.clear_calls();
     let newer = artifact(ArtifactSpec {
         commit: "c2",
@@ -229,21 +229,21 @@ async fn publish_of_other_files_is_rejected_before_upload() {
     );
     assert_eq!(repository.writes(), Vec::<String>::new());
 
-    let (published, _) = push_with(&other, &repository, "1.2.3", &overwriting()).await;
+    let (published, _) = push_with(&other, &repository, "1.2.3", &overwrite_options()).await;
     let published = published.unwrap();
     assert_eq!(published.tags[0].action, TagAction::Replace);
     assert_eq!(
-        entries(&at(&repository, "1.2.3").await),
+        entries(&read_tag(&repository, "1.2.3").await),
         [(GNU.to_owned(), other.manifest().digest().clone())]
     );
     assert_eq!(
-        at(&repository, "1.2.3__x86_64-unknown-linux-gnu").await,
+        read_tag(&repository, "1.2.3__x86_64-unknown-linux-gnu").await,
         *other.manifest()
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn publish_with_lost_tag_protects_entry_of_index() {
+async fn publish_after_tag_deletion_protects_release_in_index() {
     let stored = artifact(SPEC).await;
     for (new, expected) in [
         (SPEC, Ok(())),
@@ -283,7 +283,7 @@ async fn publish_with_lost_tag_protects_entry_of_index() {
             assert_eq!(published.tags[0].action, TagAction::Create);
             assert_eq!(published.manifest, *stored.manifest());
             assert_eq!(
-                at(&repository, "1.2.3__x86_64-unknown-linux-gnu").await,
+                read_tag(&repository, "1.2.3__x86_64-unknown-linux-gnu").await,
                 *stored.manifest()
             );
         }
@@ -306,7 +306,7 @@ async fn index_is_independent_of_publication_order() {
         for artifact in order {
             push(artifact, &repository).await;
         }
-        written.push(at(&repository, "1.2.3").await);
+        written.push(read_tag(&repository, "1.2.3").await);
     }
     assert_eq!(written[0], written[1]);
     assert_eq!(entries(&written[0]).len(), 2);
@@ -324,7 +324,7 @@ async fn publish_does_not_change_other_artifact_at_index_tag() {
     repository.store(&foreign, "1.2.3").await;
     let artifact = artifact(SPEC).await;
     repository.clear_calls();
-    let error = push_with(&artifact, &repository, "1.2.3", &overwriting())
+    let error = push_with(&artifact, &repository, "1.2.3", &overwrite_options())
         .await
         .0
         .unwrap_err();
@@ -344,7 +344,7 @@ async fn publish_does_not_change_other_artifact_at_index_tag() {
         .0
         .unwrap();
     assert_eq!(published.tags[0].index, None);
-    assert_eq!(at(&repository, "1.2.3").await, *foreign.manifest());
+    assert_eq!(read_tag(&repository, "1.2.3").await, *foreign.manifest());
     repository.clear_calls();
     push_with(&artifact, &repository, "1.2.3", &options)
         .await
@@ -357,7 +357,7 @@ async fn publish_does_not_change_other_artifact_at_index_tag() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_artifact_at_target_tag_needs_overwrite() {
+async fn publish_over_other_artifact_requires_overwrite() {
     let repository = FakeRepository::new();
     let foreign =
         Packed::new("application/x".into(), Blob::empty(), Vec::new(), [].into()).unwrap();
@@ -375,14 +375,14 @@ async fn other_artifact_at_target_tag_needs_overwrite() {
             .to_string()
             .contains("it is not a package for `x86_64-unknown-linux-gnu`")
     );
-    push_with(&artifact, &repository, "1.2.3", &overwriting())
+    push_with(&artifact, &repository, "1.2.3", &overwrite_options())
         .await
         .0
         .unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn moving_tag_contains_one_release_only() {
+async fn index_of_moving_tag_contains_one_release_only() {
     let repository = FakeRepository::new();
     let nightly = async |made| {
         let artifact = artifact(made).await;
@@ -402,7 +402,7 @@ async fn moving_tag_contains_one_release_only() {
         ..SPEC
     })
     .await;
-    assert_eq!(entries(&at(&repository, "nightly").await).len(), 2);
+    assert_eq!(entries(&read_tag(&repository, "nightly").await).len(), 2);
 
     let next = ArtifactSpec {
         commit: "c2",
@@ -411,7 +411,7 @@ async fn moving_tag_contains_one_release_only() {
     };
     let published = nightly(next).await;
     assert_eq!(published.tags[0].action, TagAction::Replace);
-    let index = at(&repository, "nightly").await;
+    let index = read_tag(&repository, "nightly").await;
     assert_eq!(
         entries(&index),
         [(GNU.to_owned(), published.manifest.digest().clone())]
@@ -421,14 +421,14 @@ async fn moving_tag_contains_one_release_only() {
         ..next
     })
     .await;
-    assert_eq!(entries(&at(&repository, "nightly").await).len(), 2);
+    assert_eq!(entries(&read_tag(&repository, "nightly").await).len(), 2);
     repository.clear_calls();
     nightly(next).await;
     assert_eq!(repository.calls().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn several_tags_share_manifest_and_blobs() {
+async fn publish_with_several_tags_uploads_blobs_once() {
     let repository = FakeRepository::new();
     let first = artifact(SPEC).await;
     push(&first, &repository).await;
@@ -457,7 +457,7 @@ async fn several_tags_share_manifest_and_blobs() {
         [TagAction::Create, TagAction::Keep]
     );
     assert_eq!(
-        at(&repository, "nightly__x86_64-unknown-linux-gnu").await,
+        read_tag(&repository, "nightly__x86_64-unknown-linux-gnu").await,
         *first.manifest()
     );
 
@@ -491,9 +491,15 @@ const TRIPLES: [&str; 8] = [
     "x86_64-unknown-linux-musl",
 ];
 
-/// Runs concurrent publications of several targets with latency. All succeed, and the index lists all targets.
-async fn race(tag: &'static str, writers: usize, seed: u64, options: PublishOptions) {
-    race_at(
+/// Runs concurrent publications of several targets with latency, and asserts that all succeed and the index lists all
+/// targets.
+async fn publish_concurrently(
+    tag: &'static str,
+    writers: usize,
+    seed: u64,
+    options: PublishOptions,
+) {
+    publish_concurrently_to(
         FakeRepository::with_latency(seed),
         tag,
         writers,
@@ -503,7 +509,7 @@ async fn race(tag: &'static str, writers: usize, seed: u64, options: PublishOpti
     .await;
 }
 
-async fn race_at(
+async fn publish_concurrently_to(
     repository: FakeRepository,
     tag: &'static str,
     writers: usize,
@@ -541,7 +547,7 @@ async fn race_at(
         .collect();
     expected.sort();
     assert_eq!(
-        entries(&at(&repository, tag).await),
+        entries(&read_tag(&repository, tag).await),
         expected,
         "seed {seed}"
     );
@@ -550,12 +556,12 @@ async fn race_at(
 #[tokio::test(start_paused = true)]
 async fn concurrent_publications_keep_all_entries() {
     for seed in 0..40 {
-        race("1.2.3", 2, seed, PublishOptions::default()).await;
-        race("nightly", 2, seed, PublishOptions::default()).await;
+        publish_concurrently("1.2.3", 2, seed, PublishOptions::default()).await;
+        publish_concurrently("nightly", 2, seed, PublishOptions::default()).await;
     }
     for seed in 0..25 {
-        race("1.2.3", 8, seed, PublishOptions::default()).await;
-        race("nightly", 8, seed, PublishOptions::default()).await;
+        publish_concurrently("1.2.3", 8, seed, PublishOptions::default()).await;
+        publish_concurrently("nightly", 8, seed, PublishOptions::default()).await;
     }
 }
 
@@ -564,7 +570,7 @@ async fn concurrent_publications_with_delayed_tag_list_keep_entries() {
     for seed in 0..25 {
         let repository = FakeRepository::with_latency(seed);
         repository.delay_tag_list(Duration::from_secs(3));
-        race_at(repository, "1.2.3", 8, seed, PublishOptions::default()).await;
+        publish_concurrently_to(repository, "1.2.3", 8, seed, PublishOptions::default()).await;
     }
 }
 
@@ -572,7 +578,7 @@ async fn concurrent_publications_with_delayed_tag_list_keep_entries() {
 async fn concurrent_publications_of_declared_targets_keep_entries() {
     for seed in 0..10 {
         let declared = Some(TRIPLES.map(str::to_owned).into());
-        race(
+        publish_concurrently(
             "1.2.3",
             8,
             seed,
@@ -629,7 +635,7 @@ async fn last_declared_target_writes_index_once() {
     assert_eq!(
         calls.last().unwrap(),
         "tag 1.2.3",
-        "no verification follows"
+        "the index is not verified"
     );
 
     repository.clear_calls();
@@ -666,7 +672,7 @@ async fn simultaneous_declared_targets_write_index_once() {
         .filter_map(|published| published.tags[0].index.as_ref());
     assert!(
         complete.clone().count() > 1,
-        "several writers saw all targets"
+        "several writers detect that all targets exist"
     );
     for index in complete {
         assert_eq!(entries(index).len(), TRIPLES.len());
@@ -677,7 +683,7 @@ async fn simultaneous_declared_targets_write_index_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn publish_without_tag_list_keeps_entries_of_index() {
+async fn publish_after_failed_tag_list_keeps_index_entries() {
     let repository = FakeRepository::new();
     push(
         &artifact(ArtifactSpec {
@@ -710,7 +716,10 @@ async fn publish_without_tag_list_keeps_entries_of_index() {
         .iter()
         .filter(|note| matches!(note, Note::TagListFailed { .. }))
         .count();
-    assert_eq!(listed, 1, "reported once for several attempts");
+    assert_eq!(
+        listed, 1,
+        "the failure is reported once for several attempts"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -822,7 +831,7 @@ async fn publish_to_unreachable_registry_is_network_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn immutable_index_is_conflict_with_hint() {
+async fn publish_with_immutable_index_is_conflict_with_hint() {
     let repository = FakeRepository::new();
     push(
         &artifact(ArtifactSpec {
@@ -854,7 +863,7 @@ async fn immutable_index_is_conflict_with_hint() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn contested_index_is_conflict_after_ten_rounds() {
+async fn index_changed_in_ten_attempts_is_conflict() {
     let repository = FakeRepository::new();
     let memory = repository.memory();
     let other = artifact(ArtifactSpec {
@@ -863,7 +872,7 @@ async fn contested_index_is_conflict_after_ten_rounds() {
     })
     .await;
     push(&other, &repository).await;
-    let without_us = at(&repository, "1.2.3").await;
+    let without_us = read_tag(&repository, "1.2.3").await;
     repository.after(move |call| {
         if call == "tag 1.2.3" {
             let (memory, index) = (memory.clone(), without_us.clone());
@@ -881,14 +890,14 @@ async fn contested_index_is_conflict_after_ten_rounds() {
     let tag = "1.2.3".to_owned();
     assert_eq!(error.hints(), [Hint::AssembleIndex { tag }]);
     assert_eq!(
-        at(&repository, "1.2.3__x86_64-unknown-linux-gnu").await,
+        read_tag(&repository, "1.2.3__x86_64-unknown-linux-gnu").await,
         *own.manifest()
     );
     assert_eq!(notes.len(), 9);
 }
 
 /// Publishes an artifact while another writer sets the tag of the target directly afterwards.
-async fn overtaken(
+async fn publish_before_other_writer(
     tag: &'static str,
     own: ArtifactSpec,
     other: ArtifactSpec,
@@ -912,7 +921,7 @@ async fn overtaken(
 
 #[tokio::test(start_paused = true)]
 async fn concurrent_writer_of_same_files_is_accepted() {
-    let (published, notes, other) = overtaken(
+    let (published, notes, other) = publish_before_other_writer(
         "1.2.3",
         SPEC,
         ArtifactSpec {
@@ -934,8 +943,8 @@ async fn concurrent_writer_of_same_files_is_accepted() {
 
 #[tokio::test(start_paused = true)]
 async fn concurrent_writer_of_other_files_is_conflict() {
-    for options in [PublishOptions::default(), overwriting()] {
-        let (published, ..) = overtaken(
+    for options in [PublishOptions::default(), overwrite_options()] {
+        let (published, ..) = publish_before_other_writer(
             "1.2.3",
             SPEC,
             ArtifactSpec {
@@ -947,19 +956,23 @@ async fn concurrent_writer_of_other_files_is_conflict() {
         .await;
         let error = published.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict);
-        let said = error.to_string();
-        assert!(said.ends_with("`widgets` has different content"), "{said}");
+        let message = error.to_string();
+        assert!(
+            message.ends_with("`widgets` has different content"),
+            "{message}"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn later_writer_of_moving_tag_wins() {
+async fn moving_tag_of_later_writer_is_kept() {
     let other = ArtifactSpec {
         content: "two",
         commit: "c2",
         ..SPEC
     };
-    let (published, notes, _) = overtaken("nightly", SPEC, other, PublishOptions::default()).await;
+    let (published, notes, _) =
+        publish_before_other_writer("nightly", SPEC, other, PublishOptions::default()).await;
     let published = published.unwrap();
     assert_eq!(
         (published.tags[0].action, published.tags[0].index.as_ref()),
@@ -1006,11 +1019,11 @@ async fn index_of_later_release_on_moving_tag_is_kept() {
             .iter()
             .any(|note| matches!(note, Note::TagOverwritten { .. }))
     );
-    assert_eq!(at(&repository, "nightly").await, expected);
+    assert_eq!(read_tag(&repository, "nightly").await, expected);
 }
 
 #[tokio::test(start_paused = true)]
-async fn concurrent_writers_of_same_files_converge() {
+async fn concurrent_writers_of_same_files_write_same_index() {
     for seed in 0..30 {
         let repository = FakeRepository::with_latency(seed);
         let mut writers = Vec::new();
@@ -1029,9 +1042,9 @@ async fn concurrent_writers_of_same_files_converge() {
         for writer in writers {
             writer.await.unwrap();
         }
-        let stored = at(&repository, "1.2.3__x86_64-unknown-linux-gnu").await;
+        let stored = read_tag(&repository, "1.2.3__x86_64-unknown-linux-gnu").await;
         assert_eq!(
-            entries(&at(&repository, "1.2.3").await),
+            entries(&read_tag(&repository, "1.2.3").await),
             [(GNU.to_owned(), stored.digest().clone())],
             "seed {seed}"
         );
@@ -1058,7 +1071,7 @@ async fn plan_sends_no_writes_and_matches_publish() {
         .await
         .unwrap();
     assert_eq!(repository.writes(), Vec::<String>::new());
-    // The file is the same for both targets and already stored. The config is not.
+    // The file is the same for both targets and already stored. The config differs, so it is not stored yet.
     assert_eq!(
         planned
             .blobs
@@ -1105,7 +1118,7 @@ async fn plan_sends_no_writes_and_matches_publish() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
-    let planned = plan(&other, &repository, &tags, &overwriting(), &|_| {})
+    let planned = plan(&other, &repository, &tags, &overwrite_options(), &|_| {})
         .await
         .unwrap();
     assert!(
@@ -1117,7 +1130,7 @@ async fn plan_sends_no_writes_and_matches_publish() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn assemble_writes_index_of_targets_pushed_without_it() {
+async fn assemble_writes_index_of_separately_pushed_targets() {
     let repository = FakeRepository::new();
     let options = PublishOptions {
         index: false,
@@ -1141,7 +1154,7 @@ async fn assemble_writes_index_of_targets_pushed_without_it() {
     let index = assemble(&repository, &release("1.2.3"), &|_| {})
         .await
         .unwrap();
-    assert_eq!(at(&repository, "1.2.3").await, index);
+    assert_eq!(read_tag(&repository, "1.2.3").await, index);
     assert_eq!(entries(&index).len(), 2);
 
     let repository = FakeRepository::new();
@@ -1153,7 +1166,7 @@ async fn assemble_writes_index_of_targets_pushed_without_it() {
         .await;
     }
     assert_eq!(
-        at(&repository, "1.2.3").await,
+        read_tag(&repository, "1.2.3").await,
         index,
         "same index as from publications with an index"
     );
@@ -1193,13 +1206,13 @@ async fn floating_tags_never_move_to_lower_version() {
             FloatingTagUpdate::Moved(tag("latest"))
         ]
     );
-    let ahead = "1.10.0".parse().unwrap();
+    let higher = "1.10.0".parse().unwrap();
     assert_eq!(
         publish_version("1.2.4").await,
         [
             FloatingTagUpdate::Moved(tag("1.2")),
-            FloatingTagUpdate::Ahead(tag("1"), Clone::clone(&ahead)),
-            FloatingTagUpdate::Ahead(tag("latest"), ahead)
+            FloatingTagUpdate::Skipped(tag("1"), Clone::clone(&higher)),
+            FloatingTagUpdate::Skipped(tag("latest"), higher)
         ]
     );
     let foreign =
@@ -1207,10 +1220,13 @@ async fn floating_tags_never_move_to_lower_version() {
     repository.store(&foreign, "2").await;
     assert_eq!(publish_version("2.0.0-rc.1").await, []);
     assert_eq!(
-        at(&repository, "latest").await,
-        at(&repository, "1.10.0").await
+        read_tag(&repository, "latest").await,
+        read_tag(&repository, "1.10.0").await
     );
-    assert_eq!(at(&repository, "1.2").await, at(&repository, "1.2.4").await);
+    assert_eq!(
+        read_tag(&repository, "1.2").await,
+        read_tag(&repository, "1.2.4").await
+    );
 
     let artifact = artifact(ArtifactSpec {
         version: "2.0.0",
@@ -1234,8 +1250,8 @@ async fn floating_tags_never_move_to_lower_version() {
         "refusing to move `memory:2`: it does not point to the index of a package"
     );
     assert_eq!(
-        at(&repository, "latest").await,
-        at(&repository, "1.10.0").await,
+        read_tag(&repository, "latest").await,
+        read_tag(&repository, "1.10.0").await,
         "no tag is moved"
     );
 }

@@ -19,7 +19,7 @@ use oci_registry::{
     copy, unpack,
 };
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+type ExampleResult<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Number of files that are uploaded at the same time.
 const CONCURRENCY: usize = 4;
@@ -27,21 +27,21 @@ const CONCURRENCY: usize = 4;
 const TITLE: &str = "org.opencontainers.image.title";
 
 #[tokio::main]
-async fn main() -> Outcome<()> {
+async fn main() -> ExampleResult<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let client = Client::new(ClientOptions::new(Environment::default()));
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match words.as_slice() {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
         ["push", to, files @ ..] => push(&client, to, files).await?,
         ["pull", from, directory] => pull(&client, from, directory).await?,
         ["copy", from, to] => mirror(&client, from, to).await?,
-        ["tags", of] => tags(&client, of).await?,
+        ["tags", repository] => tags(&client, repository).await?,
         _ => return Err("usage: transfer push REFERENCE FILE… | pull REFERENCE DIRECTORY | copy FROM TO | tags REPOSITORY".into()),
     }
     let stats = client.transfer_stats();
     #[expect(
         clippy::print_stderr,
-        reason = "statistics are printed beside the data"
+        reason = "statistics are printed in addition to the data"
     )]
     {
         eprintln!(
@@ -53,7 +53,7 @@ async fn main() -> Outcome<()> {
     Ok(())
 }
 
-async fn push(client: &Client, to: &str, files: &[&str]) -> Outcome<()> {
+async fn push(client: &Client, to: &str, files: &[&str]) -> ExampleResult<()> {
     let (target, tag) = open(client, to).await?;
     let sending = files.iter().map(|file| {
         let target = Arc::clone(&target);
@@ -89,7 +89,7 @@ async fn push(client: &Client, to: &str, files: &[&str]) -> Outcome<()> {
     Ok(())
 }
 
-async fn pull(client: &Client, from: &str, directory: &str) -> Outcome<()> {
+async fn pull(client: &Client, from: &str, directory: &str) -> ExampleResult<()> {
     let (source, tag) = open(client, from).await?;
     let manifest = source.manifest(&tag.into()).await?;
     let layers = manifest
@@ -100,7 +100,7 @@ async fn pull(client: &Client, from: &str, directory: &str) -> Outcome<()> {
     for layer in layers {
         let name: FileName = layer
             .annotation(TITLE)
-            .ok_or("a layer without a title")?
+            .ok_or("missing title of a layer")?
             .parse()?;
         files.push(FileEntry {
             descriptor: layer,
@@ -118,7 +118,7 @@ async fn pull(client: &Client, from: &str, directory: &str) -> Outcome<()> {
     Ok(())
 }
 
-async fn mirror(client: &Client, from: &str, to: &str) -> Outcome<()> {
+async fn mirror(client: &Client, from: &str, to: &str) -> ExampleResult<()> {
     let ((source, root), (target, tag)) = (open(client, from).await?, open(client, to).await?);
     let source: Arc<dyn Source> = source;
     let options = CopyOptions {
@@ -129,8 +129,8 @@ async fn mirror(client: &Client, from: &str, to: &str) -> Outcome<()> {
     Ok(())
 }
 
-async fn tags(client: &Client, of: &str) -> Outcome<()> {
-    let repository = client.repository(&of.parse()?, Access::Pull)?;
+async fn tags(client: &Client, repository: &str) -> ExampleResult<()> {
+    let repository = client.repository(&repository.parse()?, Access::Pull)?;
     let count = AtomicUsize::new(0);
     repository
         .tags()
@@ -146,11 +146,11 @@ async fn tags(client: &Client, of: &str) -> Outcome<()> {
     Ok(())
 }
 
-async fn open(client: &Client, text: &str) -> Outcome<(Arc<dyn Target>, Tag)> {
+async fn open(client: &Client, text: &str) -> ExampleResult<(Arc<dyn Target>, Tag)> {
     let here = Path::new("");
     let location = text.parse::<LocationText>()?.locate_target(here)?;
     let Some(tag) = location.tag().cloned() else {
-        return Err("name a tag".into());
+        return Err("missing tag".into());
     };
     let target = client.open_target(&location, here, Mode::Write).await?;
     Ok((target, tag))

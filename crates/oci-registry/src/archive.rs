@@ -32,19 +32,19 @@ use self::error::{
     NameNotFoundSnafu, NotAnImageSnafu, ReadSnafu, WriteSnafu,
 };
 pub(crate) use self::index::{Section, Span};
-use self::state::State;
+use self::state::ArchiveState;
 use self::stored_content::{BUFFER_SIZE, StoredContent};
 use crate::blob::{Blob, BlobStream};
 use crate::digest::Digest;
 use crate::error::Optional;
 use crate::event::{Observer, OmittedNames};
-use crate::layout::{self, Named};
+use crate::layout::{self, NamedEntry};
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{ArchiveFormat, Identifier, Location, Tag};
-use crate::referrers::{self, DescriptorStream, walk::Listed as _};
+use crate::referrers::{self, DescriptorStream, walk::ManifestStore as _};
 use crate::storage::{Delivery, OtherName, Source, TagStream, Target};
 
-/// Repository in one file. Clones share it.
+/// Repository in one file. Clones share its state.
 #[derive(Debug, Clone)]
 pub struct Archive {
     inner: Arc<Inner>,
@@ -55,11 +55,11 @@ pub struct Archive {
 struct Inner {
     path: PathBuf,
     format: ArchiveFormat,
-    state: Mutex<State>,
-    /// Whether tags are written only by [`Archive::finish`], too.
-    is_written_once: bool,
+    state: Mutex<ArchiveState>,
+    /// Whether only [`Archive::finish`] writes the file. Otherwise setting a tag writes it, too.
+    has_single_write: bool,
     /// Lock for writing the file.
-    writing: tokio::sync::Mutex<()>,
+    write_lock: tokio::sync::Mutex<()>,
 }
 
 impl Archive {
@@ -74,72 +74,77 @@ impl Archive {
         let path = path.into();
         let state = {
             let (path, format) = (path.clone(), format.clone());
-            blocking(move || State::read(&path, &format)).await?
+            run_blocking(move || ArchiveState::read(&path, &format)).await?
         };
         let path_of = path.clone();
         let state = state.context(ArchiveNotFoundSnafu { path: path_of })?;
-        Ok(Self::of(path, format, state))
+        Ok(Self::from_state(path, format, state))
     }
 
     /// Opens an archive, or creates one. The file of a new archive does not exist before a tag is set.
     ///
     /// # Errors
     ///
-    /// As [`Archive::open`] for an existing file.
+    /// The errors of [`Archive::open`] for an existing file.
     pub async fn create(path: impl Into<PathBuf>, format: ArchiveFormat) -> crate::Result<Self> {
         let path = path.into();
         let state = {
             let (path, format) = (path.clone(), format.clone());
-            blocking(move || State::read(&path, &format)).await?
+            run_blocking(move || ArchiveState::read(&path, &format)).await?
         };
-        Ok(Self::of(path, format, state.unwrap_or_else(State::empty)))
+        Ok(Self::from_state(
+            path,
+            format,
+            state.unwrap_or_else(ArchiveState::empty),
+        ))
     }
 
-    /// Returns an archive whose file is written only by [`Archive::finish`] and not for each tag. Until then the file
-    /// is not changed, and without that call nothing is pushed.
+    /// Returns an archive whose file is written only by [`Archive::finish`], and not for each tag. Without that call,
+    /// the file is not changed and pushed content is lost.
     #[must_use]
-    pub fn written_once(self) -> Self {
+    pub fn with_single_write(self) -> Self {
         let state = self.state().clone();
         let Inner { path, format, .. } = &*self.inner;
         let inner = Arc::new(Inner {
             path: path.clone(),
             format: format.clone(),
             state: Mutex::new(state),
-            is_written_once: true,
-            writing: tokio::sync::Mutex::new(()),
+            has_single_write: true,
+            write_lock: tokio::sync::Mutex::new(()),
         });
         let observer = self.observer;
         Self { inner, observer }
     }
 
-    /// The same archive, which reports the names that no tag stands for ([`ClientEvent::OmittedNames`](crate::ClientEvent::OmittedNames))
-    /// to this observer.
+    /// Sets the observer that receives the names that are not available as tags
+    /// ([`ClientEvent::OmittedNames`](crate::ClientEvent::OmittedNames)).
     #[must_use]
-    pub fn observed_by(mut self, observer: Observer) -> Self {
+    pub fn with_observer(mut self, observer: Observer) -> Self {
         self.observer = observer;
         self
     }
 
-    /// Finds the manifest with exactly this name, which may be a full one such as `localhost/acme/widgets:1.0.0`.
+    /// Finds the manifest whose entry has exactly this name, for example a tag or the full name
+    /// `localhost/acme/widgets:1.0.0`.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if no entry of the archive has this name.
-    pub(crate) fn find_name(&self, name: &str) -> crate::Result<Named> {
-        let named = Named::find(&self.state().listing, name);
+    pub(crate) fn find_name(&self, name: &str) -> crate::Result<NamedEntry> {
+        let named = NamedEntry::find(&self.state().listing, name);
         Ok(named.with_context(|| NameNotFoundSnafu {
             path: self.path(),
             name,
         })?)
     }
 
-    fn of(path: PathBuf, format: ArchiveFormat, state: State) -> Self {
+    fn from_state(path: PathBuf, format: ArchiveFormat, state: ArchiveState) -> Self {
         let inner = Arc::new(Inner {
             path,
             format,
             state: Mutex::new(state),
-            is_written_once: false,
-            writing: tokio::sync::Mutex::new(()),
+            has_single_write: false,
+            write_lock: tokio::sync::Mutex::new(()),
         });
         let observer = Observer::default();
         Self { inner, observer }
@@ -158,7 +163,7 @@ impl Archive {
     /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if another process has changed the file;
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) if it cannot be written. In both cases the file is not changed.
     pub async fn finish(&self) -> crate::Result<()> {
-        let _writing = self.inner.writing.lock().await;
+        let _guard = self.inner.write_lock.lock().await;
         let state = self.state().clone();
         self.write(state).await
     }
@@ -169,25 +174,25 @@ impl Archive {
         state.has_unwritten_entries |= is_new;
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ArchiveState> {
         self.inner
             .state
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stored(&self, digest: &Digest) -> Option<StoredContent> {
+    fn stored_content(&self, digest: &Digest) -> Option<StoredContent> {
         self.state().stored.get(digest).cloned()
     }
 
-    fn has(&self, descriptor: &Descriptor) -> bool {
-        let stored = self.stored(&descriptor.digest);
+    fn contains(&self, descriptor: &Descriptor) -> bool {
+        let stored = self.stored_content(&descriptor.digest);
         stored.is_some_and(|stored| stored.size() == descriptor.size)
     }
 
-    /// Writes this state to the file, unless the file has it. Content that is pushed meanwhile is included in the next
-    /// write.
-    async fn write(&self, state: State) -> crate::Result<()> {
+    /// Writes this state to the file, unless the file already contains it. Content that is pushed during the write is
+    /// included in the next write.
+    async fn write(&self, state: ArchiveState) -> crate::Result<()> {
         let is_in_archive = |stored: &StoredContent| matches!(stored, StoredContent::Archive(..));
         let is_written = {
             let now = self.state();
@@ -202,7 +207,7 @@ impl Archive {
             return Ok(());
         }
         let inner = Arc::clone(&self.inner);
-        let written = blocking(move || state.write(&inner.path, &inner.format)).await?;
+        let written = run_blocking(move || state.write(&inner.path, &inner.format)).await?;
         let mut now = self.state();
         let since = std::mem::replace(&mut *now, written);
         for (digest, stored) in since.stored {
@@ -268,13 +273,13 @@ impl Inner {
     /// Sets a tag on a manifest. `is_whole` states whether all its successors are in the archive.
     fn set_tag(
         &self,
-        state: &mut State,
+        state: &mut ArchiveState,
         manifest: &Manifest,
         tag: &Tag,
         is_whole: bool,
     ) -> Result<(), Error> {
         let ArchiveFormat::Docker(name) = &self.format else {
-            state.listing.put(manifest.descriptor(), tag);
+            state.listing.set_tag(manifest.descriptor(), tag);
             return Ok(());
         };
         let path = &self.path;
@@ -282,7 +287,7 @@ impl Inner {
             path,
             tag: tag.clone(),
         })?;
-        let is_image = is_whole && state.images.put(manifest, name, tag);
+        let is_image = is_whole && state.images.set_name(manifest, name, tag);
         let digest = manifest.digest();
         ensure!(
             is_image,
@@ -291,13 +296,13 @@ impl Inner {
                 digest: digest.clone()
             }
         );
-        state.images.list_in(&mut state.listing, manifest);
+        state.images.update_listing(&mut state.listing, manifest);
         Ok(())
     }
 }
 
 /// Runs blocking work on the thread pool for blocking tasks.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let done = tokio::task::spawn_blocking(work).await;
     done.expect("work on an archive does not panic")
 }
@@ -307,7 +312,7 @@ impl Source for Archive {
     async fn manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
         let (digest, media_type) = self.find(identifier)?;
         let stored = self
-            .stored(&digest)
+            .stored_content(&digest)
             .with_context(|| self.manifest_not_found(identifier))?;
         let path = self.path().to_owned();
         let limit = manifest::MAX_READ as u64;
@@ -319,7 +324,7 @@ impl Source for Archive {
                 problem
             }
         );
-        let bytes = blocking(move || {
+        let bytes = run_blocking(move || {
             let mut bytes = Vec::new();
             stored.open()?.read_to_end(&mut bytes)?;
             Ok(bytes)
@@ -336,12 +341,12 @@ impl Source for Archive {
                 actual
             }
         );
-        Ok(Manifest::parse(bytes.into(), media_type.as_deref())?.known_as(digest))
+        Ok(Manifest::parse(bytes.into(), media_type.as_deref())?.with_digest(digest))
     }
 
     async fn blob(&self, descriptor: &Descriptor) -> crate::Result<BlobStream> {
         let (path, digest) = (self.path().to_owned(), descriptor.digest.clone());
-        let stored = self.stored(&digest).context(BlobNotFoundSnafu {
+        let stored = self.stored_content(&digest).context(BlobNotFoundSnafu {
             path: path.clone(),
             digest,
         })?;
@@ -356,8 +361,9 @@ impl Source for Archive {
                     let path = path.clone();
                     async move {
                         let (file, span) = rest.filter(|(_, span)| span.size > 0)?;
-                        let read =
-                            blocking(move || read_chunk(&file, span).map(|chunk| (chunk, file)));
+                        let read = run_blocking(move || {
+                            read_chunk(&file, span).map(|chunk| (chunk, file))
+                        });
                         match read.await.context(ReadSnafu { path }) {
                             Ok((chunk, file)) => {
                                 let rest = span.after(chunk.len() as u64);
@@ -381,7 +387,7 @@ impl Source for Archive {
                 names.tags().to_vec()
             }
             ArchiveFormat::Docker(name) => {
-                let mut omitted = OmittedNames::of(self.name());
+                let mut omitted = OmittedNames::new(self.name());
                 for (name, digest) in state.images.invalid_names() {
                     omitted.add(name, Some(digest));
                 }
@@ -409,7 +415,7 @@ impl Source for Archive {
 
     async fn find_blob(&self, digest: &Digest) -> crate::Result<Descriptor> {
         let (path, missing) = (self.path().to_owned(), digest.clone());
-        let stored = self.stored(digest).context(BlobNotFoundSnafu {
+        let stored = self.stored_content(digest).context(BlobNotFoundSnafu {
             path,
             digest: missing,
         })?;
@@ -440,11 +446,11 @@ fn read_chunk(file: &File, span: Span) -> std::io::Result<Bytes> {
 #[async_trait]
 impl Target for Archive {
     async fn exists(&self, descriptor: &Descriptor) -> crate::Result<bool> {
-        Ok(self.has(descriptor))
+        Ok(self.contains(descriptor))
     }
 
     async fn push_blob(&self, blob: &Blob) -> crate::Result<Delivery> {
-        if self.has(blob.descriptor()) {
+        if self.contains(blob.descriptor()) {
             return Ok(Delivery::Existed);
         }
         let path = self.path();
@@ -467,32 +473,32 @@ impl Target for Archive {
     }
 
     async fn push_manifest(&self, manifest: &Manifest) -> crate::Result<()> {
-        if !self.has(&manifest.descriptor()) {
+        if !self.contains(&manifest.descriptor()) {
             let stored = StoredContent::Memory(manifest.bytes().clone());
             self.state()
                 .stored
                 .insert(manifest.digest().clone(), stored);
         }
         if manifest.subject().is_some() {
-            // A program that reads the file finds this manifest only if it is listed.
+            // Other programs find a referrer only if the index of the archive lists it.
             self.add_to_listing(manifest);
         }
         Ok(())
     }
 
     async fn tag(&self, manifest: &Manifest, tag: &Tag) -> crate::Result<()> {
-        let _writing = self.inner.writing.lock().await;
+        let _guard = self.inner.write_lock.lock().await;
         let descriptor = manifest.descriptor();
         let digest = manifest.digest();
         ensure!(
-            self.has(&descriptor),
+            self.contains(&descriptor),
             self.manifest_not_found(&digest.clone().into())
         );
         let is_whole = manifest
             .successors()
             .into_iter()
-            .all(|successor| self.has(successor));
-        if self.inner.is_written_once {
+            .all(|successor| self.contains(successor));
+        if self.inner.has_single_write {
             // Changes the state in place, so that content pushed meanwhile is not lost.
             let mut state = self.state();
             self.inner.set_tag(&mut state, manifest, tag, is_whole)?;
@@ -512,10 +518,10 @@ impl Target for Archive {
     }
 }
 
-impl referrers::walk::Listed for Archive {
+impl referrers::walk::ManifestStore for Archive {
     async fn roots(&self) -> crate::Result<Vec<Descriptor>> {
         let entries = self.state().listing.entries().to_vec().into_iter();
-        Ok(entries.map(layout::Listed::into_descriptor).collect())
+        Ok(entries.map(layout::ListingEntry::into_descriptor).collect())
     }
 
     async fn read(&self, listed: &Descriptor) -> crate::Result<Option<Manifest>> {

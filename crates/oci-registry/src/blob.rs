@@ -1,8 +1,8 @@
-//! Blobs: content of any size, named by its digest (image-spec, `descriptor.md`, "Verification").
+//! Blobs: content of any size, identified by its digest (image-spec, `descriptor.md`, "Verification").
 //!
-//! [`Blob`] can be opened more than once, so a retry sends the same content again. [`BlobStream`] yields at most as
-//! many bytes as its descriptor states and verifies the digest while they are read. [`OutputFile`] is a file that a
-//! user names as the destination.
+//! [`Blob`] can be opened more than once, so a retry sends the same content again. [`BlobStream`] yields at most the
+//! number of bytes that its descriptor states, and verifies the digest while the bytes are read. [`OutputFile`] is a
+//! destination file that the user names.
 
 mod content;
 pub(crate) mod file;

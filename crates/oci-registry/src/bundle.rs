@@ -1,9 +1,9 @@
-//! Bundles: several files as one tar stream, for consumers that need a directory with its modes.
+//! Bundles: several files as one tar stream, for consumers that need a directory with file modes.
 //!
-//! The stream of the same files is the same on every machine: names are sorted, directories come before their content,
-//! times and owners are fixed, and of the modes only the executable bit is kept. The stream is not stored on disk for a
-//! push; opening the blob reads the files again. A fetched stream, which other clients may have compressed, is verified
-//! as a whole before it is read. Each file in it is then a blob for [`unpack`](crate::unpack).
+//! The stream of the same files is identical on every machine: names are sorted, directories precede their content,
+//! times and owners are fixed, and only the executable bit of a mode is kept. The stream is not stored on disk for a
+//! push, because opening the blob reads the files again. A fetched stream, which other clients may have compressed, is
+//! verified as a whole before it is read. Each file in it is then a blob for [`unpack`](crate::unpack).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader, Read, Write};
@@ -26,8 +26,8 @@ use crate::file::open_regular;
 use crate::manifest::{Descriptor, Manifest, MediaType};
 use crate::reference::Identifier;
 use crate::storage::{Source, TagStream};
-use crate::tarball::compression::{Compression, decompressed, max_decompressed};
-use crate::tarball::{self, Entry, Kind, Reader, Seekable, Writer};
+use crate::tarball::compression::{Compression, max_decompressed_size, open_decompressed};
+use crate::tarball::{self, Entry, Kind, Reader, SkipBySeeking, Writer};
 use crate::unpack::{FileEntry, FileName};
 
 /// Size of a chunk in bytes.
@@ -97,7 +97,7 @@ impl Failure for Error {
 
 /// File to add to a bundle.
 #[derive(Debug, Clone)]
-pub struct Bundled {
+pub struct BundleFile {
     /// Name in the bundle.
     pub name: FileName,
     /// Path on this machine.
@@ -106,44 +106,44 @@ pub struct Bundled {
     pub executable: bool,
 }
 
-/// Creates a blob that is a tar stream of these files. They are read now to compute the digest, and again whenever the
-/// blob is opened.
+/// Creates a blob that is a tar stream of these files. The files are read now to compute the digest, and again whenever
+/// the blob is opened.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::Io`] if a file cannot be read.
-pub async fn bundle(media_type: MediaType, mut files: Vec<Bundled>) -> crate::Result<Blob> {
+pub async fn bundle(media_type: MediaType, mut files: Vec<BundleFile>) -> crate::Result<Blob> {
     files.sort_by(|a, b| a.name.cmp(&b.name));
-    let files: Arc<[Bundled]> = files.into();
+    let files: Arc<[BundleFile]> = files.into();
     let read = Arc::clone(&files);
-    let (digest, size) = blocking(move || {
+    let (digest, size) = run_blocking(move || {
         let mut hashing = HashingWriter {
             hasher: Algorithm::Sha256.hasher(),
             size: 0,
         };
-        write(&read, &mut hashing)?;
+        write_tar(&read, &mut hashing)?;
         Ok::<_, Error>((hashing.hasher.finish(), hashing.size))
     })
     .await?;
     let descriptor = Descriptor::new(media_type, digest, size);
-    let content = Tar {
+    let content = TarContent {
         descriptor: descriptor.clone(),
         files,
     };
     Ok(Blob::from_content(descriptor, Arc::new(content)))
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work)
         .await
         .expect("work on a bundle does not panic")
 }
 
 /// Writes the files as a tar stream, in the given order.
-fn write(files: &[Bundled], out: &mut dyn Write) -> Result<(), Error> {
+fn write_tar(files: &[BundleFile], out: &mut dyn Write) -> Result<(), Error> {
     let mut tar = Writer::new(out);
-    let mut made = BTreeSet::new();
-    for Bundled {
+    let mut created = BTreeSet::new();
+    for BundleFile {
         name,
         path,
         executable,
@@ -151,13 +151,13 @@ fn write(files: &[Bundled], out: &mut dyn Write) -> Result<(), Error> {
     {
         for (at, _) in name.as_str().match_indices('/') {
             let directory = &name.as_str()[..=at];
-            if made.insert(directory) {
+            if created.insert(directory) {
                 let entry = Entry {
                     kind: Kind::Directory,
                     mode: 0o755,
                     ..Entry::file(directory, 0)
                 };
-                tar.entry(&entry, &mut io::empty())
+                tar.write_entry(&entry, &mut io::empty())
                     .context(BundleSnafu { name: name.clone() })?;
             }
         }
@@ -167,7 +167,7 @@ fn write(files: &[Bundled], out: &mut dyn Write) -> Result<(), Error> {
             mode: if *executable { 0o755 } else { 0o644 },
             ..Entry::file(name.as_str(), size)
         };
-        tar.entry(&entry, &mut file)
+        tar.write_entry(&entry, &mut file)
             .context(BundleSnafu { name: name.clone() })?;
     }
     tar.finish().context(EndSnafu)?;
@@ -191,11 +191,11 @@ impl Write for HashingWriter {
     }
 }
 
-type Pieces = mpsc::Sender<Result<Bytes, Error>>;
+type PieceSender = mpsc::Sender<Result<Bytes, Error>>;
 
 /// Writer that sends chunks through a channel.
 struct ChunkSender<'a> {
-    pieces: &'a Pieces,
+    pieces: &'a PieceSender,
     held: Vec<u8>,
 }
 
@@ -220,13 +220,13 @@ impl Write for ChunkSender<'_> {
 }
 
 /// Runs blocking work that sends chunks, and returns them as a stream.
-fn pieces(
-    work: impl FnOnce(&Pieces) -> Result<(), Error> + Send + 'static,
+fn stream_pieces(
+    work: impl FnOnce(&PieceSender) -> Result<(), Error> + Send + 'static,
 ) -> stream::BoxStream<'static, crate::Result<Bytes>> {
     let (pieces, received) = mpsc::channel(CHANNEL_CAPACITY);
     tokio::task::spawn_blocking(move || {
         if let Err(error) = work(&pieces) {
-            // If the receiver is gone, the error is not needed.
+            // If the receiver was dropped, the error is not needed.
             let _ = pieces.blocking_send(Err(error));
         }
     });
@@ -238,18 +238,18 @@ fn pieces(
 }
 
 #[derive(Debug)]
-struct Tar {
+struct TarContent {
     descriptor: Descriptor,
-    files: Arc<[Bundled]>,
+    files: Arc<[BundleFile]>,
 }
 
-impl Content for Tar {
+impl Content for TarContent {
     fn open(&self) -> BoxFuture<'_, crate::Result<BlobStream>> {
         let files = Arc::clone(&self.files);
         async move {
-            let pieces = pieces(move |pieces| {
+            let pieces = stream_pieces(move |pieces| {
                 let held = Vec::new();
-                write(&files, &mut ChunkSender { pieces, held })
+                write_tar(&files, &mut ChunkSender { pieces, held })
             });
             BlobStream::new(&self.descriptor, pieces)
         }
@@ -268,14 +268,15 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Fetches a bundle into a temporary file in this directory, which is created if it is missing, and reads its file
-    /// names. The temporary file is deleted when this value is dropped. A compressed bundle (gzip, zstd, xz or bzip2,
-    /// regardless of its media type) is decompressed, to at most 512 MiB or 20 times its size, whichever is larger.
+    /// Fetches a bundle into a temporary file in `directory` and reads its file names. The directory is created if it
+    /// does not exist. The temporary file is deleted when this value is dropped. A compressed bundle (gzip, zstd, xz or
+    /// bzip2, regardless of its media type) is decompressed. Its decompressed size may be at most 512 MiB or 20 times
+    /// its compressed size, whichever is larger.
     ///
     /// # Errors
     ///
     /// Any error of the source; [`ErrorKind::Mismatch`] if the bundle is not a tar stream, is too large when
-    /// decompressed, or contains anything but files and directories with safe names.
+    /// decompressed, or has entries other than files and directories with safe names.
     pub async fn fetch(
         source: &dyn Source,
         descriptor: &Descriptor,
@@ -285,7 +286,7 @@ impl Bundle {
         let digest = descriptor.digest.clone();
         let written = || WriteFileSnafu { path: directory };
         std::fs::create_dir_all(directory).with_context(|_| written())?;
-        let file = temporary(directory).with_context(|_| written())?;
+        let file = new_temporary(directory).with_context(|_| written())?;
         let target = file.reopen().with_context(|_| written())?;
         let fetched = async {
             let bytes = source.blob(descriptor).await?;
@@ -295,9 +296,9 @@ impl Bundle {
             digest: digest.clone(),
         })?;
         let directory = directory.to_owned();
-        let limit = max_decompressed(descriptor.size);
-        let read = move || Self::read(plain(file, &directory, &digest, limit)?, digest);
-        Ok(blocking(read).await?)
+        let limit = max_decompressed_size(descriptor.size);
+        let read = move || Self::read(decompress(file, &directory, &digest, limit)?, digest);
+        Ok(run_blocking(read).await?)
     }
 
     /// Returns the files in the order of the stream.
@@ -308,7 +309,7 @@ impl Bundle {
     fn read(file: NamedTempFile, digest: Digest) -> Result<Self, Error> {
         let path = file.path().to_owned();
         let opened = file.reopen().context(ReadFileSnafu { path })?;
-        let mut reader = Reader::new(Seekable(BufReader::new(opened)));
+        let mut reader = Reader::new(SkipBySeeking(BufReader::new(opened)));
         let mut bundle = Self {
             file: Arc::new(file),
             digest,
@@ -352,14 +353,14 @@ impl Bundle {
     }
 }
 
-fn temporary(directory: &Path) -> io::Result<NamedTempFile> {
+fn new_temporary(directory: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".partial-").tempfile_in(directory)
 }
 
-/// Returns the file, decompressed into another file of the directory if necessary. The result has at most `limit`
-/// bytes.
-fn plain(
+/// Returns the file, or if it is compressed, a temporary file in `directory` with the decompressed content. The result
+/// has at most `limit` bytes.
+fn decompress(
     file: NamedTempFile,
     directory: &Path,
     digest: &Digest,
@@ -367,12 +368,12 @@ fn plain(
 ) -> Result<NamedTempFile, Error> {
     let path = file.path();
     let compressed = file.reopen().context(ReadFileSnafu { path })?;
-    let compression = Compression::of(&compressed).context(ReadFileSnafu { path })?;
+    let compression = Compression::detect(&compressed).context(ReadFileSnafu { path })?;
     if compression.is_none() {
         return Ok(file);
     }
-    let mut content = decompressed(&compressed).context(ReadFileSnafu { path })?;
-    let mut target = temporary(directory).context(WriteFileSnafu { path: directory })?;
+    let mut content = open_decompressed(&compressed).context(ReadFileSnafu { path })?;
+    let mut target = new_temporary(directory).context(WriteFileSnafu { path: directory })?;
     let (mut buffer, mut written) = (vec![0; CHUNK_SIZE], 0);
     loop {
         let count = match content.read(&mut buffer) {
@@ -419,7 +420,7 @@ impl Source for Bundle {
                 size: descriptor.size,
             },
         );
-        let pieces = pieces(move |pieces| {
+        let pieces = stream_pieces(move |pieces| {
             let held = Vec::new();
             let mut sender = ChunkSender { pieces, held };
             let copied = io::copy(&mut Section::new(file.as_file(), span), &mut sender);
@@ -443,14 +444,14 @@ mod tests {
     use super::*;
     use crate::memory::Memory;
     use crate::storage::Target as _;
-    use crate::tarball::compression::tests::compressed;
+    use crate::tarball::compression::tests::compress_all;
     use crate::unpack::{UnpackOptions, unpack};
 
-    fn file(home: &Path, name: &str, content: &[u8], executable: bool) -> Bundled {
+    fn file(home: &Path, name: &str, content: &[u8], executable: bool) -> BundleFile {
         let path = home.join(name.replace('/', "-"));
         std::fs::write(&path, content).unwrap();
         let name = name.parse().unwrap();
-        Bundled {
+        BundleFile {
             name,
             path,
             executable,
@@ -487,7 +488,7 @@ mod tests {
         let meter = Meter::default();
         let fetched = Bundle::fetch(&memory, blob.descriptor(), &out, &meter);
         let fetched = fetched.await.unwrap();
-        assert_eq!(meter.passed(), blob.size());
+        assert_eq!(meter.transferred_bytes(), blob.size());
         unpack(&fetched, fetched.files(), &out, UnpackOptions::default())
             .await
             .unwrap();
@@ -512,9 +513,9 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let mut bytes = Vec::new();
         let files = [file(home.path(), "docs/use.md", b"use", false)];
-        write(&files, &mut bytes).unwrap();
+        write_tar(&files, &mut bytes).unwrap();
         let out = home.path().join("out");
-        for (compression, bytes) in compressed(&bytes) {
+        for (compression, bytes) in compress_all(&bytes) {
             let blob = Blob::from_bytes(tar(), bytes);
             let memory = Memory::new();
             memory.push_blob(&blob).await.unwrap();
@@ -532,14 +533,14 @@ mod tests {
     }
 
     #[test]
-    fn bundle_above_the_decompressed_limit_is_refused() {
+    fn bundle_above_the_decompressed_limit_is_rejected() {
         let home = tempfile::tempdir().unwrap();
         let digest = Digest::sha256(b"");
-        for (_, bytes) in compressed(&vec![0; 100_000]) {
+        for (_, bytes) in compress_all(&vec![0; 100_000]) {
             let read = |limit| {
-                let mut file = temporary(home.path()).unwrap();
+                let mut file = new_temporary(home.path()).unwrap();
                 file.write_all(&bytes).unwrap();
-                plain(file, home.path(), &digest, limit)
+                decompress(file, home.path(), &digest, limit)
             };
             let size = read(100_000).unwrap().as_file().metadata().unwrap().len();
             assert_eq!(size, 100_000);
@@ -551,7 +552,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bundle_with_unsafe_name_or_link_is_refused() {
+    async fn bundle_with_unsafe_name_or_link_is_rejected() {
         let home = tempfile::tempdir().unwrap();
         for (kind, name) in [
             (Kind::Symlink, "a"),
@@ -565,16 +566,16 @@ mod tests {
                 link: b"b".to_vec(),
                 ..Entry::file(name, 0)
             };
-            writer.entry(&entry, &mut io::empty()).unwrap();
+            writer.write_entry(&entry, &mut io::empty()).unwrap();
             writer.finish().unwrap();
             let blob = Blob::from_bytes(tar(), bytes);
             let memory = Memory::new();
             memory.push_blob(&blob).await.unwrap();
             let out = home.path().join("out");
             let meter = Meter::default();
-            let refused = Bundle::fetch(&memory, blob.descriptor(), &out, &meter);
+            let rejected = Bundle::fetch(&memory, blob.descriptor(), &out, &meter);
             assert_eq!(
-                refused.await.unwrap_err().kind(),
+                rejected.await.unwrap_err().kind(),
                 ErrorKind::Mismatch,
                 "{name}"
             );

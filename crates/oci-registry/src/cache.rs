@@ -1,8 +1,8 @@
 //! Cache of manifests and image configs by digest, on the local disk.
 //!
 //! A [`Cache`] wraps a [`Source`]. Content with a digest never changes, so an entry is never out of date. Its bytes are
-//! verified on each read, so the cache need not be trusted. A failure of the cache is never an error: an entry that
-//! cannot be read is fetched, and one that cannot be written is fetched again next time.
+//! verified on each read, so the cache need not be trusted. A failure of the cache is never an error: if an entry
+//! cannot be read or written, the document is fetched from the source.
 //!
 //! A tag is always resolved at the source. A manifest or config whose digest is cached is returned without a request.
 //!
@@ -32,8 +32,8 @@ use crate::storage::{OtherName, Source, TagStream};
 /// Maximum size of the cache in bytes.
 const MAX_SIZE: u64 = 64 << 20;
 
-/// Largest image config that is cached, in bytes.
-const MAX_CONFIG: u64 = 1 << 20;
+/// Maximum size of a cached image config, in bytes.
+const MAX_CONFIG_SIZE: u64 = 1 << 20;
 
 /// Prefix of the names of files that are being written.
 const TEMPORARY_PREFIX: &str = ".unfinished-";
@@ -45,32 +45,32 @@ const TEMPORARY_PREFIX: &str = ".unfinished-";
 /// # use oci_registry::{Cache, Environment, Memory, Source};
 /// # let environment = Environment::default();
 /// let mut source: Arc<dyn Source> = Arc::new(Memory::new());
-/// if let Some(cache) = Cache::of_user(&environment) {
-///     source = cache.over(source);
+/// if let Some(cache) = Cache::for_user(&environment) {
+///     source = cache.wrap(source);
 /// }
 /// ```
 #[derive(Debug, Clone)]
-pub struct Cache(Arc<Directory>);
+pub struct Cache(Arc<CacheDirectory>);
 
 #[derive(Debug)]
-struct Directory {
+struct CacheDirectory {
     path: PathBuf,
     /// Parent directory, if it belongs to the cache too.
     parent: Option<PathBuf>,
     limit: u64,
-    /// Bytes that may be written before the size of the cache is computed again.
+    /// Number of bytes that may be written before the size of the cache is computed again.
     room: AtomicU64,
 }
 
 impl Cache {
-    /// Creates a cache in this directory, which is created with the first entry.
-    pub fn at(directory: impl Into<PathBuf>) -> Self {
+    /// Creates a cache in this directory. The directory is created with the first entry.
+    pub fn in_directory(directory: impl Into<PathBuf>) -> Self {
         Self::with_limit(directory, None, MAX_SIZE)
     }
 
     /// Returns the cache of the user in the directory that the operating system's conventions specify; `None` without a
     /// home directory.
-    pub fn of_user(environment: &Environment) -> Option<Self> {
+    pub fn for_user(environment: &Environment) -> Option<Self> {
         let absolute = |name| {
             let path = environment.var(name).map(PathBuf::from);
             path.filter(|path| path.is_absolute())
@@ -92,7 +92,7 @@ impl Cache {
     }
 
     /// Wraps a source, so that its documents are read from this cache and written to it.
-    pub fn over(&self, source: Arc<dyn Source>) -> Arc<dyn Source> {
+    pub fn wrap(&self, source: Arc<dyn Source>) -> Arc<dyn Source> {
         Arc::new(CachedSource {
             source,
             cache: self.clone(),
@@ -101,7 +101,7 @@ impl Cache {
     }
 
     fn with_limit(directory: impl Into<PathBuf>, parent: Option<PathBuf>, limit: u64) -> Self {
-        Self(Arc::new(Directory {
+        Self(Arc::new(CacheDirectory {
             path: directory.into(),
             parent,
             limit,
@@ -119,19 +119,20 @@ impl Cache {
     async fn write(&self, digest: &Digest, bytes: Bytes) {
         let (directory, digest) = (Arc::clone(&self.0), digest.clone());
         let written = tokio::task::spawn_blocking(move || directory.write(&digest, &bytes));
-        // A write that failed means that the document is fetched again next time.
+        // After a failed write, the document is fetched again next time.
         let _ = written.await;
     }
 
     async fn manifest(&self, digest: &Digest) -> Option<Manifest> {
         let bytes = self.read(digest, manifest::MAX_READ as u64).await?;
         let manifest = Manifest::parse(bytes, None).ok()?;
-        Some(manifest.known_as(digest.clone()))
+        Some(manifest.with_digest(digest.clone()))
     }
 
     async fn write_manifest(&self, manifest: &Manifest) {
         let bytes = manifest.bytes().clone();
-        // The media type of some manifests is known only from their `Content-Type`, which the cache does not store.
+        // Some manifests state their media type only in the `Content-Type` of the response, which the cache does not
+        // store.
         let is_self_describing = Manifest::parse(bytes.clone(), None)
             .is_ok_and(|read| read.media_type() == manifest.media_type());
         if is_self_describing {
@@ -140,7 +141,7 @@ impl Cache {
     }
 }
 
-impl Directory {
+impl CacheDirectory {
     fn path(&self, digest: &Digest) -> PathBuf {
         self.path
             .join(digest.algorithm_name())
@@ -176,12 +177,13 @@ impl Directory {
             return None;
         }
         let directory = path.parent()?;
-        make_private(directory)?;
+        create_private_directory(directory)?;
         if !is_real_directory(directory) {
             return None;
         }
         self.make_room(bytes.len() as u64);
-        // Renamed when complete, because several processes may write the same entry. Temporary files have mode 0600.
+        // The file is renamed when it is complete, because several processes may write the same entry. Temporary files
+        // have mode 0600.
         let temporary = tempfile::Builder::new()
             .prefix(TEMPORARY_PREFIX)
             .tempfile_in(directory);
@@ -200,17 +202,17 @@ impl Directory {
     /// Removes the oldest entries if the cache would exceed its limit. The size of the cache is computed only when the
     /// remaining room is used up.
     fn make_room(&self, wanted: u64) {
-        let took = |room: u64| room.checked_sub(wanted);
+        let take = |room: u64| room.checked_sub(wanted);
         let taken = self
             .room
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, took);
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
         if taken.is_ok() {
             return;
         }
-        let entries = entries(&self.path);
+        let entries = list_files(&self.path);
         let mut total: u64 = entries.iter().map(|entry| entry.size).sum();
         if total.saturating_add(wanted) > self.limit {
-            // Down to half of the limit, so that the next eviction is not needed soon.
+            // Entries are removed until half of the limit is free, so that the next eviction is not needed soon.
             total = evict(entries, self.limit / 2);
         }
         let room = self.limit.saturating_sub(total).saturating_sub(wanted);
@@ -219,24 +221,24 @@ impl Directory {
 }
 
 /// File that the cache wrote: an entry, or a temporary file that a killed process left.
-struct Entry {
+struct CacheFile {
     path: PathBuf,
     size: u64,
     written: std::time::SystemTime,
 }
 
 /// Lists the files that the cache wrote. Links and files with other names are skipped.
-fn entries(path: &Path) -> Vec<Entry> {
+fn list_files(path: &Path) -> Vec<CacheFile> {
     let files = Algorithm::ALL.into_iter().flat_map(|algorithm| {
         let directory = Some(path.join(algorithm.as_str())).filter(|path| is_real_directory(path));
         let files = directory.and_then(|directory| fs::read_dir(directory).ok());
         let files = files.into_iter().flatten().flatten();
-        files.filter(move |file| is_own_name(algorithm, &file.file_name()))
+        files.filter(move |file| is_cache_file_name(algorithm, &file.file_name()))
     });
     let entries = files.filter_map(|file| {
-        // The metadata of a link, not of its target.
+        // For a link, this is the metadata of the link and not of its target.
         let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
-        Some(Entry {
+        Some(CacheFile {
             path: file.path(),
             size: metadata.len(),
             written: metadata.modified().ok()?,
@@ -246,7 +248,7 @@ fn entries(path: &Path) -> Vec<Entry> {
 }
 
 /// Removes the oldest entries until the rest has at most `limit` bytes. Returns the size of the rest.
-fn evict(mut entries: Vec<Entry>, limit: u64) -> u64 {
+fn evict(mut entries: Vec<CacheFile>, limit: u64) -> u64 {
     entries.sort_by_key(|entry| entry.written);
     let mut total = entries.iter().map(|entry| entry.size).sum();
     for entry in entries {
@@ -263,7 +265,7 @@ fn evict(mut entries: Vec<Entry>, limit: u64) -> u64 {
 }
 
 /// Whether the cache uses this file name in the directory of this algorithm.
-fn is_own_name(algorithm: Algorithm, file: &OsStr) -> bool {
+fn is_cache_file_name(algorithm: Algorithm, file: &OsStr) -> bool {
     let is_digest = |name: &str| {
         let digest = format!("{}:{name}", algorithm.as_str());
         digest.parse::<Digest>().is_ok()
@@ -272,12 +274,12 @@ fn is_own_name(algorithm: Algorithm, file: &OsStr) -> bool {
         .is_some_and(|name| name.starts_with(TEMPORARY_PREFIX) || is_digest(name))
 }
 
-/// Whether a path is a directory, and not a link to one.
+/// Whether a path is a directory, and not a link to a directory.
 fn is_real_directory(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
 }
 
-fn make_private(directory: &Path) -> Option<()> {
+fn create_private_directory(directory: &Path) -> Option<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -332,15 +334,15 @@ impl Source for CachedSource {
     }
 
     async fn blob(&self, descriptor: &Descriptor) -> crate::Result<BlobStream> {
-        if !descriptor.media_type.is_image_config() || descriptor.size > MAX_CONFIG {
+        if !descriptor.media_type.is_image_config() || descriptor.size > MAX_CONFIG_SIZE {
             return self.source.blob(descriptor).await;
         }
-        let cached = self.cache.read(&descriptor.digest, MAX_CONFIG).await;
+        let cached = self.cache.read(&descriptor.digest, MAX_CONFIG_SIZE).await;
         let bytes = if let Some(bytes) = cached {
             bytes
         } else {
             let stream = self.source.blob(descriptor).await?;
-            let limit = usize::try_from(MAX_CONFIG).unwrap_or(usize::MAX);
+            let limit = usize::try_from(MAX_CONFIG_SIZE).unwrap_or(usize::MAX);
             let bytes = stream.read_to_end(limit).await?;
             self.cache.write(&descriptor.digest, bytes.clone()).await;
             bytes
@@ -394,7 +396,7 @@ mod tests {
     #[tokio::test]
     async fn damaged_entry_is_not_returned_and_is_removed() {
         let home = tempfile::tempdir().unwrap();
-        let cache = Cache::at(home.path().join("deep/down"));
+        let cache = Cache::in_directory(home.path().join("deep/down"));
         let (digest, bytes) = content(1);
         assert_eq!(cache.read(&digest, 1000).await, None);
         cache.write(&digest, bytes.clone()).await;
@@ -410,23 +412,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn cache_size_stays_near_the_limit() {
+    async fn cache_over_limit_removes_old_entries() {
         let home = tempfile::tempdir().unwrap();
         for at in 0..50 {
-            // A new value each time, as if each iteration were a process of its own.
+            // Each iteration creates a new value, as a separate process does.
             let cache = Cache::with_limit(home.path(), None, 1000);
             let (digest, bytes) = content(at);
             cache.write(&digest, bytes.clone()).await;
             assert_eq!(cache.read(&digest, 1000).await, Some(bytes));
             let (digest, bytes) = content(at + 100);
             cache.write(&digest, bytes).await;
-            let total: u64 = entries(home.path()).iter().map(|entry| entry.size).sum();
+            let total: u64 = list_files(home.path()).iter().map(|entry| entry.size).sum();
             assert!(total <= 1100, "{total}");
             assert!(cache.read(&digest, 1000).await.is_some());
         }
     }
 
-    /// Fills a cache whose limit holds only a few entries.
+    /// Writes more entries to a cache than its limit allows.
     async fn overfill(cache: &Path) {
         for at in 0..20 {
             let cache = Cache::with_limit(cache, None, 300);
@@ -465,7 +467,7 @@ mod tests {
         let listed = paths.iter().zip(1..).map(|(path, age)| {
             fs::write(path, [0; 100]).unwrap();
             let written = std::time::UNIX_EPOCH + std::time::Duration::from_secs(age);
-            Entry {
+            CacheFile {
                 path: path.clone(),
                 size: 100,
                 written,
@@ -520,7 +522,7 @@ mod tests {
         let (damaged, _) = content(202);
         fs::write(elsewhere.join(damaged.encoded()), [0; 500]).unwrap();
         std::os::unix::fs::symlink(&elsewhere, cache.join("sha256")).unwrap();
-        let opened = Cache::at(&cache);
+        let opened = Cache::in_directory(&cache);
         assert_eq!(opened.read(&kept, 1000).await, None);
         assert_eq!(opened.read(&damaged, 1000).await, None);
         overfill(&cache).await;
@@ -531,7 +533,7 @@ mod tests {
     #[tokio::test]
     async fn entry_that_is_a_fifo_is_not_read() {
         let home = tempfile::tempdir().unwrap();
-        let cache = Cache::at(home.path());
+        let cache = Cache::in_directory(home.path());
         let (digest, bytes) = content(1);
         cache.write(&digest, bytes).await;
         let path = cache.0.path(&digest);
@@ -542,11 +544,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn cache_in_an_impossible_directory_returns_nothing() {
+    async fn cache_in_directory_below_a_file_returns_nothing() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("file");
         fs::write(&file, "in the way").unwrap();
-        let cache = Cache::at(file.join("cache"));
+        let cache = Cache::in_directory(file.join("cache"));
         let (digest, bytes) = content(1);
         cache.write(&digest, bytes).await;
         assert_eq!(cache.read(&digest, 1000).await, None);
@@ -555,11 +557,11 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn cache_of_user_follows_xdg_cache_home() {
+    fn cache_for_user_follows_xdg_cache_home() {
         let user = |cache: &str, home: Option<&str>| {
             let variables = [("XDG_CACHE_HOME".to_owned(), cache.to_owned())];
             let environment = Environment::new(variables, home.map(Into::into), "/".into());
-            Cache::of_user(&environment).map(|cache| cache.0.path.clone())
+            Cache::for_user(&environment).map(|cache| cache.0.path.clone())
         };
         let documents = |base: &str| Some(Path::new(base).join("oci-registry/documents"));
         assert_eq!(user("/cache", Some("/home/me")), documents("/cache"));

@@ -1,9 +1,10 @@
 //! Conformance tests for implementations of [`Target`] and [`Delete`](crate::Delete) (feature `conformance`).
 //!
-//! A new kind of target implements [`Target`] and passes [`run`]; one that deletes content passes [`run_deletions`] as
-//! well. All kinds, such as a registry, a directory, an archive and plain memory, are checked against the same
+//! A new kind of target implements [`Target`] and passes [`run`]. If it can delete content, it also passes
+//! [`run_deletions`]. All kinds, such as a registry, a directory, an archive and memory, are checked against the same
 //! requirements. Where targets may differ, a target declares its behavior in [`Capabilities`] and is checked against
-//! that. Behavior that is specific to one kind, such as concurrent writers of a directory, is tested in its own module.
+//! the declaration. Behavior that is specific to one kind, such as concurrent writers of a directory, is tested in the
+//! module of that kind.
 //!
 //! ```
 //! # async fn check() -> oci_registry::Result<()> {
@@ -17,7 +18,7 @@
 //! # }
 //! ```
 
-/// Defines the requirements on a kind of target, each with a sentence that names it.
+/// Defines the requirements that a fixture checks, each with a sentence that describes it.
 macro_rules! requirements {
     ($fixture:ident: $($sentence:literal => $requirement:path,)+) => {
         type Requirement = for<'a> fn(&'a $fixture) -> BoxFuture<'a, CheckResult>;
@@ -49,12 +50,12 @@ use self::outcome::{CheckResult, MakeSnafu, ViolatedSnafu};
 use crate::storage::Target;
 
 /// Checks all requirements, each with a fresh and empty target from `make`. Repositories of one registry may share
-/// content, so a blob that one requirement expects to be refused is never pushed by another.
+/// content, so a blob that one requirement expects to be refused is never pushed by another requirement.
 ///
 /// # Errors
 ///
 /// The first violated requirement and the reason. The kind is [`ErrorKind::Protocol`](crate::ErrorKind::Protocol), or
-/// that of an error of `make`.
+/// the kind of the error that `make` returned.
 pub async fn run(
     capabilities: Capabilities,
     make: impl AsyncFn() -> crate::Result<Arc<dyn Target>>,
@@ -76,44 +77,44 @@ pub async fn run(
 
 requirements! {
     Fixture:
-    "an empty target has no content" => blob::empty_target,
-    "a pushed blob reads back exactly" => blob::blob_reads_back,
-    "an empty blob is stored like any other" => blob::empty_blob,
-    "a large blob is streamed in both directions" => blob::large_blob,
-    "a blob with a sha512 digest is stored under it, or refused" => blob::sha512_blob,
-    "a pushed file becomes the returned blob" => blob::pushed_file,
-    "pushing an existing blob does not read it" => blob::blob_again,
-    "concurrent pushes of one blob succeed" => blob::blob_race,
-    "content with a wrong digest is refused and not stored" => blob::wrong_digest,
-    "content that is too short is refused and not stored" => blob::too_short,
-    "content that is too long is refused and not stored" => blob::too_long,
-    "content that fails midway fails with the kind of its error and is not stored" => blob::failing_content,
-    "content that cannot be verified is neither stored nor returned" => blob::unverifiable,
-    "reading a blob with a wrong size fails" => blob::other_size,
-    "a manifest is found by its digest" => manifest::manifest_by_digest,
-    "a manifest is found by its tag" => manifest::manifest_by_tag,
-    "the bytes of a manifest are not changed" => manifest::exact_bytes,
-    "a manifest without a media type is not changed" => manifest::manifest_without_media_type,
-    "Docker manifests are not changed" => manifest::docker_manifest,
-    "pushing a manifest again changes nothing" => manifest::manifest_again,
-    "manifests can share blobs" => manifest::shared_content,
-    "a manifest with a missing subject is accepted" => manifest::absent_subject,
-    "an artifact is stored, and can be tagged unless excluded" => manifest::artifact,
-    "a manifest with missing content is refused or accepted, as declared" => manifest::incomplete,
-    "a moved tag keeps the old manifest" => tag::tag_moves,
-    "setting a tag again changes nothing" => tag::tag_again,
-    "a tag can be set with a single attempt" => tag::tag_once,
-    "a manifest can have several tags" => tag::many_tags,
-    "a tag never refers to a missing manifest" => tag::tag_on_absent,
-    "tags are listed, each once" => tag::tags_listed,
-    "concurrent writers of different tags lose no tag" => tag::tag_race,
-    "an index is stored, and can be tagged unless excluded" => manifest::index,
-    "an index can contain an index" => manifest::nested_index,
-    "an index with a missing manifest is refused or accepted, as declared" => manifest::incomplete_index,
-    "a copy to the target equals the original" => graph::copy_to,
-    "a second copy to the target sends nothing" => graph::copy_again,
-    "a copy from the target equals the original" => graph::copy_from,
-    "descriptions contain the identifier" => graph::described,
+    "an empty target has no content" => blob::check_empty_target,
+    "a pushed blob reads back exactly" => blob::check_blob_reads_back,
+    "an empty blob is stored" => blob::check_empty_blob,
+    "a large blob is streamed in both directions" => blob::check_large_blob,
+    "a blob with a sha512 digest is stored under this digest, or refused" => blob::check_sha512_blob,
+    "a pushed file becomes the returned blob" => blob::check_pushed_file,
+    "pushing an existing blob does not read it" => blob::check_repeated_blob_push,
+    "concurrent pushes of one blob succeed" => blob::check_concurrent_blob_pushes,
+    "content with a wrong digest is refused and not stored" => blob::check_wrong_digest,
+    "content that is too short is refused and not stored" => blob::check_too_short_content,
+    "content that is too long is refused and not stored" => blob::check_too_long_content,
+    "a push of content that fails midway fails with the same error kind and stores nothing" => blob::check_failing_content,
+    "content that cannot be verified is neither stored nor returned" => blob::check_unverifiable_content,
+    "reading a blob with a wrong size fails" => blob::check_wrong_size,
+    "a manifest is found by its digest" => manifest::check_manifest_by_digest,
+    "a manifest is found by its tag" => manifest::check_manifest_by_tag,
+    "the bytes of a manifest are not changed" => manifest::check_exact_bytes,
+    "a manifest without a media type is not changed" => manifest::check_manifest_without_media_type,
+    "Docker manifests are not changed" => manifest::check_docker_manifest,
+    "pushing a manifest again changes nothing" => manifest::check_repeated_manifest_push,
+    "manifests can share blobs" => manifest::check_shared_content,
+    "a manifest with a missing subject is accepted" => manifest::check_absent_subject,
+    "an artifact is stored, and can be tagged unless excluded" => manifest::check_artifact,
+    "a manifest with missing content is refused or accepted, as declared" => manifest::check_incomplete_manifest,
+    "a moved tag keeps the old manifest" => tag::check_tag_moves,
+    "setting a tag again changes nothing" => tag::check_repeated_tag,
+    "a tag can be set with a single attempt" => tag::check_tag_with_single_attempt,
+    "a manifest can have several tags" => tag::check_many_tags,
+    "a tag never refers to a missing manifest" => tag::check_tag_on_missing_manifest,
+    "tags are listed without duplicates" => tag::check_tag_list,
+    "concurrent writers of different tags lose no tag" => tag::check_concurrent_tags,
+    "an index is stored, and can be tagged unless excluded" => manifest::check_index,
+    "an index can contain an index" => manifest::check_nested_index,
+    "an index with a missing manifest is refused or accepted, as declared" => manifest::check_incomplete_index,
+    "a copy to the target equals the original" => graph::check_copy_to,
+    "a second copy to the target sends nothing" => graph::check_repeated_copy,
+    "a copy from the target equals the original" => graph::check_copy_from,
+    "descriptions contain the identifier" => graph::check_descriptions,
 }
 
 #[cfg(test)]
@@ -159,7 +160,7 @@ mod tests {
         assert_eq!(report.requirements.len(), REQUIREMENTS.len());
     }
 
-    async fn archive(format: ArchiveFormat, capabilities: Capabilities) -> Report {
+    async fn check_archive(format: ArchiveFormat, capabilities: Capabilities) -> Report {
         let home = tempfile::tempdir().unwrap();
         let count = std::sync::atomic::AtomicUsize::new(0);
         let make = async || {
@@ -180,7 +181,7 @@ mod tests {
         };
         println!(
             "oci archive: {}",
-            archive(ArchiveFormat::Oci, capabilities).await
+            check_archive(ArchiveFormat::Oci, capabilities).await
         );
     }
 
@@ -193,7 +194,10 @@ mod tests {
             ..Capabilities::default()
         };
         let format = ArchiveFormat::Docker(Some("acme/widgets".parse().unwrap()));
-        println!("docker archive: {}", archive(format, capabilities).await);
+        println!(
+            "docker archive: {}",
+            check_archive(format, capabilities).await
+        );
     }
 
     #[tokio::test]
@@ -209,11 +213,11 @@ mod tests {
     #[derive(Debug, Default)]
     struct FaultyTarget {
         memory: Memory,
-        flaw: Flaw,
+        flaw: TargetFlaw,
     }
 
     #[derive(Debug, Default, Clone, Copy, PartialEq)]
-    enum Flaw {
+    enum TargetFlaw {
         #[default]
         TagsDoNotMove,
         BlobsReadReversed,
@@ -226,7 +230,7 @@ mod tests {
     impl Source for FaultyTarget {
         async fn manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
             let found = self.memory.manifest(identifier).await;
-            if self.flaw == Flaw::AbsentFailsAsNetwork {
+            if self.flaw == TargetFlaw::AbsentFailsAsNetwork {
                 return found.map_err(|error| crate::Error::new(ErrorKind::Network, error));
             }
             found
@@ -234,7 +238,7 @@ mod tests {
 
         async fn blob(&self, descriptor: &Descriptor) -> crate::Result<BlobStream> {
             let stream = self.memory.blob(descriptor).await?;
-            if self.flaw == Flaw::BlobsReadReversed {
+            if self.flaw == TargetFlaw::BlobsReadReversed {
                 let mut bytes = stream.read_to_end(LIMIT).await?.to_vec();
                 bytes.reverse();
                 let pieces = futures_util::stream::once(async { Ok(bytes.into()) });
@@ -292,7 +296,7 @@ mod tests {
         }
 
         async fn push_blob(&self, blob: &Blob) -> crate::Result<Delivery> {
-            if self.flaw == Flaw::PushReadsExisting {
+            if self.flaw == TargetFlaw::PushReadsExisting {
                 blob.open().await?.read_to_end(LIMIT).await?;
             }
             self.memory.push_blob(blob).await
@@ -303,12 +307,12 @@ mod tests {
         }
 
         async fn tag(&self, manifest: &Manifest, tag: &Tag) -> crate::Result<()> {
-            let is_there = self
+            let exists = self
                 .memory
                 .tags()
-                .any(async |held| held.is_ok_and(|held| held == *tag))
+                .any(async |existing| existing.is_ok_and(|existing| existing == *tag))
                 .await;
-            if self.flaw == Flaw::TagsDoNotMove && is_there {
+            if self.flaw == TargetFlaw::TagsDoNotMove && exists {
                 return Ok(());
             }
             self.memory.tag(manifest, tag).await
@@ -335,11 +339,20 @@ mod tests {
     #[tokio::test]
     async fn target_with_a_defect_violates_its_requirement() {
         for (flaw, requirement) in [
-            (Flaw::TagsDoNotMove, "a moved tag keeps the old manifest"),
-            (Flaw::BlobsReadReversed, "a pushed blob reads back exactly"),
-            (Flaw::AbsentFailsAsNetwork, "an empty target has no content"),
             (
-                Flaw::PushReadsExisting,
+                TargetFlaw::TagsDoNotMove,
+                "a moved tag keeps the old manifest",
+            ),
+            (
+                TargetFlaw::BlobsReadReversed,
+                "a pushed blob reads back exactly",
+            ),
+            (
+                TargetFlaw::AbsentFailsAsNetwork,
+                "an empty target has no content",
+            ),
+            (
+                TargetFlaw::PushReadsExisting,
                 "pushing an existing blob does not read it",
             ),
         ] {

@@ -31,25 +31,34 @@ use source_blob::SourceBlob;
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to read `{place}`"))]
-    Read { place: String, source: crate::Error },
+    #[snafu(display("failed to read `{location}`"))]
+    Read {
+        location: String,
+        source: crate::Error,
+    },
     #[snafu(display("failed to list the tags to copy"))]
     ListTags { source: crate::Error },
-    #[snafu(display("failed to list the referrers of `{place}`"))]
-    ListReferrers { place: String, source: crate::Error },
-    #[snafu(display("failed to write `{place}`"))]
-    Write { place: String, source: crate::Error },
+    #[snafu(display("failed to list the referrers of `{location}`"))]
+    ListReferrers {
+        location: String,
+        source: crate::Error,
+    },
+    #[snafu(display("failed to write `{location}`"))]
+    Write {
+        location: String,
+        source: crate::Error,
+    },
     #[snafu(display(
-        "failed to copy `{place}`: its indexes are nested more than {MAX_DEPTH} levels deep"
+        "failed to copy `{location}`: its indexes are nested more than {MAX_DEPTH} levels deep"
     ))]
-    TooDeep { place: String },
-    #[snafu(display("failed to copy `{place}`: it has {excess}"))]
-    TooMany { place: String, excess: Excess },
+    TooDeep { location: String },
+    #[snafu(display("failed to copy `{location}`: it has {excess}"))]
+    TooMany { location: String, excess: Excess },
     #[snafu(display(
-        "failed to copy `{place}`: its size is {actual} bytes, its descriptor states {expected}"
+        "failed to copy `{location}`: its size is {actual} bytes, but its descriptor states {expected} bytes"
     ))]
     WrongSize {
-        place: String,
+        location: String,
         expected: u64,
         actual: u64,
     },
@@ -88,20 +97,20 @@ impl Failure for Error {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum CopyEvent {
-    /// The transfer of a blob starts; the meter counts its bytes. It stays at zero if the blob exists at the target or
-    /// is mounted.
+    /// The transfer of a blob has started. The meter counts its bytes, and stays at zero if the blob exists at the
+    /// target or is mounted.
     BlobStarted(Descriptor, Meter),
     /// The target has the blob.
     Blob(Descriptor, Delivery),
     /// A blob that may not be distributed is missing at the source and was skipped
     /// ([`MediaType::is_nondistributable`](crate::MediaType::is_nondistributable)).
     Skipped(Descriptor),
-    /// The target has the manifest, under its digest.
+    /// The target has the manifest under its digest.
     Manifest(Descriptor),
-    /// The tag of the target refers to the manifest. The last field is the digest of its previous manifest, if it had
-    /// one.
+    /// The tag at the target refers to the manifest. The last field is the digest of the manifest to which the tag
+    /// referred before, if it existed.
     Tag(Tag, Descriptor, Option<Digest>),
-    /// A tag of the source was skipped: it holds a list of referrers, which the target maintains itself.
+    /// A tag of the source was skipped. It refers to a list of referrers, and the target maintains such a list itself.
     SkippedTag(Tag),
 }
 
@@ -110,7 +119,7 @@ pub struct CopyOptions<'a> {
     /// For [`copy`], the tags to set on the root after everything is copied. For [`copy_all`], the tags to copy; if
     /// empty, all tags.
     pub tags: Vec<Tag>,
-    /// Whether to copy referrers: manifests whose subject belongs to the artifact, and the referrers of those.
+    /// Whether to copy referrers: manifests whose subject belongs to the artifact, and their referrers.
     pub referrers: bool,
     /// Maximum number of blobs that are transferred at the same time, at least 1.
     pub concurrency: usize,
@@ -139,13 +148,13 @@ impl fmt::Debug for CopyOptions<'_> {
     }
 }
 
-/// Copies the artifact that `root` refers to, with everything that it needs, and returns its manifest. Layers that may
-/// not be distributed are copied if the source has them and skipped otherwise; the URLs of their descriptors are not
-/// used.
+/// Copies the artifact that `root` refers to, with all content that it refers to, and returns its manifest. Layers that
+/// may not be distributed are copied if the source has them and skipped otherwise; the URLs of their descriptors are
+/// not used.
 ///
 /// # Errors
 ///
-/// Any error of the source or the target; [`crate::Error::side`] returns which of them failed.
+/// Any error of the source or the target. [`crate::Error::side`] returns the side that failed.
 /// [`ErrorKind::Unsupported`] if referrers are requested and the source cannot list them.
 pub async fn copy(
     source: &Arc<dyn Source>,
@@ -154,21 +163,21 @@ pub async fn copy(
     options: CopyOptions<'_>,
 ) -> crate::Result<Manifest> {
     let copy = Copy::new(source, target, &options);
-    let manifest = copy.read(root).await?;
-    copy.root(&manifest, &options.tags).await?;
+    let manifest = copy.read_manifest(root).await?;
+    copy.copy_root(&manifest, &options.tags).await?;
     let untagged = options.tags.is_empty().then_some(&manifest);
     copy.complete(root, untagged).await?;
     Ok(manifest)
 }
 
-/// Copies the tags of a repository with everything they refer to, and returns the tags with their manifests.
+/// Copies the tags of a repository with all content that they refer to, and returns the tags with their manifests.
 ///
-/// Skips a tag that was deleted after it was listed, and a tag that holds a list of referrers, because the target
-/// maintains its own list.
+/// Skips a tag that was deleted after it was listed. Also skips a tag that refers to a list of referrers, because the
+/// target maintains such a list itself.
 ///
 /// # Errors
 ///
-/// As [`copy`]. After an error the copied content stays at the target, and another copy continues from there.
+/// The errors of [`copy`]. After an error the copied content stays at the target, and the next copy skips it.
 pub async fn copy_all(
     source: &Arc<dyn Source>,
     target: &dyn Target,
@@ -186,8 +195,8 @@ pub async fn copy_all(
             }
         }
     }
-    // A list, because a lazy iterator over borrowed values would make the future not `Send`.
-    let work: Vec<_> = tags.iter().map(|tag| copy.tag(tag)).collect();
+    // The iterator is collected, because with a lazy iterator over borrowed values the future would not be `Send`.
+    let work: Vec<_> = tags.iter().map(|tag| copy.copy_tag(tag)).collect();
     let copied = stream::iter(work).buffered(options.concurrency.max(1));
     let copied: Vec<_> = copied.try_collect().await?;
     if let Some(first) = tags.first() {
@@ -199,40 +208,42 @@ pub async fn copy_all(
         .collect())
 }
 
-/// Work that is done once, with the digests of the manifests that it found.
-type Once = Arc<OnceCell<Vec<Digest>>>;
+/// Task that runs once. Its result is the digests of the manifests that it found.
+type SharedTask = Arc<OnceCell<Vec<Digest>>>;
 
 /// State that all tasks of one copy share.
 struct Copy<'a> {
     source: &'a Arc<dyn Source>,
     target: &'a dyn Target,
     options: &'a CopyOptions<'a>,
-    /// Permits for transfers of blobs.
-    moving: Semaphore,
-    /// Lock that keeps the push of an index apart from pushes of other manifests, because some registries do not find a
-    /// manifest while it is pushed again.
-    writing: RwLock<()>,
-    /// Transfers that were started, by digest and whether it is a manifest. A second request for the same content waits
-    /// for the first.
-    begun: Mutex<HashMap<(Digest, bool), Once>>,
-    /// Whether the source has a blob that may be absent. Another descriptor of the same blob may require it.
-    present: Mutex<HashMap<Digest, Arc<OnceCell<bool>>>>,
-    /// Subjects whose referrers were requested. A second request for the same subject waits for the first.
-    asked: Mutex<HashMap<Digest, Once>>,
+    /// Permits for concurrent transfers of blobs.
+    transfer_permits: Semaphore,
+    /// Lock for pushes of manifests. While an index is pushed, no other manifest is pushed, because some registries do
+    /// not find a manifest while it is pushed again.
+    push_lock: RwLock<()>,
+    /// Transfers that were started. The key is the digest, and whether the content is a manifest. A second request for
+    /// the same content waits for the first transfer.
+    transfers: Mutex<HashMap<(Digest, bool), SharedTask>>,
+    /// Whether the source has a blob that may not be distributed, by digest. The blob may be missing, unless another
+    /// descriptor of the same blob requires it.
+    in_source: Mutex<HashMap<Digest, Arc<OnceCell<bool>>>>,
+    /// Copies of referrers that were started, by subject. A second request for the same subject waits for the first
+    /// copy.
+    referrer_copies: Mutex<HashMap<Digest, SharedTask>>,
 }
 
 /// State of the copy of one artifact or of a part of it.
 #[derive(Default)]
-struct Graph {
+struct GraphState {
     /// Manifests that were found so far.
     manifests: Mutex<Vec<Digest>>,
     /// Remaining budget of the whole artifact.
     budget: Arc<Budget>,
 }
 
-impl Graph {
-    /// Creates the state of a part, which has its own list of manifests and shares the budget.
-    fn part(&self) -> Self {
+impl GraphState {
+    /// Creates the state of a part of the artifact. The part has a separate list of manifests and shares the budget.
+    fn new_part(&self) -> Self {
         Self {
             manifests: Mutex::default(),
             budget: Arc::clone(&self.budget),
@@ -260,18 +271,18 @@ impl<'a> Copy<'a> {
             source,
             target,
             options,
-            moving: Semaphore::new(options.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
-            writing: RwLock::default(),
-            begun: Mutex::default(),
-            present: Mutex::default(),
-            asked: Mutex::default(),
+            transfer_permits: Semaphore::new(options.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
+            push_lock: RwLock::default(),
+            transfers: Mutex::default(),
+            in_source: Mutex::default(),
+            referrer_copies: Mutex::default(),
         }
     }
 
-    async fn read(&self, identifier: &Identifier) -> Result<Manifest, Error> {
+    async fn read_manifest(&self, identifier: &Identifier) -> Result<Manifest, Error> {
         let read = self.source.manifest(identifier).await;
         read.with_context(|_| ReadSnafu {
-            place: self.source.describe(identifier),
+            location: self.source.describe(identifier),
         })
     }
 
@@ -280,38 +291,38 @@ impl<'a> Copy<'a> {
         let named = Identifier::Tag(tag.clone());
         let read = self.source.manifest(&named).await.optional();
         let read = read.with_context(|_| ReadSnafu {
-            place: self.source.describe(&named),
+            location: self.source.describe(&named),
         })?;
         Ok(read.is_some_and(|manifest| referrers::is_list_under(&manifest, tag)))
     }
 
-    fn written(&self, identifier: &Identifier) -> WriteSnafu<String> {
+    fn write_error(&self, identifier: &Identifier) -> WriteSnafu<String> {
         WriteSnafu {
-            place: self.target.describe(identifier),
+            location: self.target.describe(identifier),
         }
     }
 
-    /// Waits until the manifest may be pushed, and returns the guard to hold meanwhile.
-    async fn turn(
+    /// Acquires the lock for the push of a manifest: exclusive for an index, shared for other manifests.
+    async fn lock_push(
         &self,
         manifest: &Manifest,
     ) -> Either<RwLockWriteGuard<'_, ()>, RwLockReadGuard<'_, ()>> {
         match manifest.as_index() {
-            Some(_) => Either::Left(self.writing.write().await),
-            None => Either::Right(self.writing.read().await),
+            Some(_) => Either::Left(self.push_lock.write().await),
+            None => Either::Right(self.push_lock.read().await),
         }
     }
 
     async fn complete(&self, root: &Identifier, untagged: Option<&Manifest>) -> Result<(), Error> {
         let completed = self.target.complete(untagged).await;
         completed.with_context(|_| match untagged {
-            Some(manifest) => self.written(&manifest.digest().clone().into()),
-            None => self.written(root),
+            Some(manifest) => self.write_error(&manifest.digest().clone().into()),
+            None => self.write_error(root),
         })
     }
 
     /// Copies the manifest of a listed tag. Returns `None` if the tag no longer exists.
-    async fn tag(&self, tag: &Tag) -> Result<Option<Manifest>, Error> {
+    async fn copy_tag(&self, tag: &Tag) -> Result<Option<Manifest>, Error> {
         let named = Identifier::Tag(tag.clone());
         let read = self.source.manifest(&named).await;
         let read = if self.options.tags.is_empty() {
@@ -320,61 +331,68 @@ impl<'a> Copy<'a> {
             read.map(Some)
         };
         let read = read.with_context(|_| ReadSnafu {
-            place: self.source.describe(&named),
+            location: self.source.describe(&named),
         })?;
         if let Some(manifest) = &read {
-            self.root(manifest, std::slice::from_ref(tag)).await?;
+            self.copy_root(manifest, std::slice::from_ref(tag)).await?;
         }
         Ok(read)
     }
 
-    /// Copies an artifact, its referrers if requested, and sets the tags.
-    async fn root(&self, manifest: &Manifest, tags: &[Tag]) -> Result<(), Error> {
+    /// Copies an artifact, and its referrers if requested. Then sets the tags.
+    async fn copy_root(&self, manifest: &Manifest, tags: &[Tag]) -> Result<(), Error> {
         // A tag is set last, so an artifact with this tag is complete at the target and needs no further check.
-        let mut wanting = Vec::new();
+        let mut tags_to_set = Vec::new();
         for tag in tags {
             let named = Identifier::Tag(tag.clone());
-            let held = self.target.resolve(&named).await.optional();
-            let held = held.with_context(|_| self.written(&named))?;
-            let held = held.map(|held| held.digest);
-            if held.as_ref() != Some(manifest.digest()) {
-                wanting.push((tag, held));
+            let previous = self.target.resolve(&named).await.optional();
+            let previous = previous.with_context(|_| self.write_error(&named))?;
+            let previous = previous.map(|previous| previous.digest);
+            if previous.as_ref() != Some(manifest.digest()) {
+                tags_to_set.push((tag, previous));
             }
         }
-        let is_whole = wanting.is_empty() && !tags.is_empty();
-        if is_whole && !self.options.referrers {
+        let is_complete = tags_to_set.is_empty() && !tags.is_empty();
+        if is_complete && !self.options.referrers {
             return Ok(());
         }
-        let graph = Graph::default();
-        self.manifest(manifest.clone(), 0, is_whole, &graph).await?;
+        let graph = GraphState::default();
+        self.copy_manifest(manifest.clone(), 0, is_complete, &graph)
+            .await?;
         if self.options.referrers {
-            self.referrers(&graph).await?;
+            self.copy_referrers(&graph).await?;
         }
-        for (tag, held) in wanting {
-            let turn = self.turn(manifest).await;
+        for (tag, previous) in tags_to_set {
+            let guard = self.lock_push(manifest).await;
             let tagged = self.target.tag(manifest, tag).await;
-            drop(turn);
-            tagged.with_context(|_| self.written(&tag.clone().into()))?;
-            (self.options.observer)(CopyEvent::Tag(tag.clone(), manifest.descriptor(), held));
+            drop(guard);
+            tagged.with_context(|_| self.write_error(&tag.clone().into()))?;
+            (self.options.observer)(CopyEvent::Tag(tag.clone(), manifest.descriptor(), previous));
         }
         Ok(())
     }
 
-    /// Copies the referrers of all manifests of a graph, and the referrers of those.
-    async fn referrers(&self, graph: &Graph) -> Result<(), Error> {
+    /// Copies the referrers of all manifests of a graph, and their referrers.
+    async fn copy_referrers(&self, graph: &GraphState) -> Result<(), Error> {
         let mut subjects: VecDeque<Digest> = lock(&graph.manifests).drain(..).collect();
         let (mut count, mut seen) = (subjects.len(), HashSet::new());
         while let Some(subject) = subjects.pop_front() {
             if !seen.insert(subject.clone()) {
                 continue;
             }
-            let once = Arc::clone(lock(&self.asked).entry(subject.clone()).or_default());
-            let found = once.get_or_try_init(|| self.about(&subject, graph)).await?;
+            let task = Arc::clone(
+                lock(&self.referrer_copies)
+                    .entry(subject.clone())
+                    .or_default(),
+            );
+            let found = task
+                .get_or_try_init(|| self.copy_direct_referrers(&subject, graph))
+                .await?;
             count += found.len();
             ensure!(
                 count <= MAX_MANIFESTS,
                 TooManySnafu {
-                    place: self.source.describe(&subject.into()),
+                    location: self.source.describe(&subject.into()),
                     excess: Excess::Manifests
                 }
             );
@@ -383,47 +401,60 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// Copies the referrers of one manifest, and returns the digests of all manifests in them.
-    async fn about(&self, subject: &Digest, graph: &Graph) -> Result<Vec<Digest>, Error> {
-        let place = || self.source.describe(&subject.clone().into());
+    /// Copies the direct referrers of one manifest, and returns the digests of all manifests that they contain.
+    async fn copy_direct_referrers(
+        &self,
+        subject: &Digest,
+        graph: &GraphState,
+    ) -> Result<Vec<Digest>, Error> {
+        let location = || self.source.describe(&subject.clone().into());
         let listed = self.source.referrers(subject, None);
         let listed: Vec<_> = listed
             .try_collect()
             .await
-            .with_context(|_| ListReferrersSnafu { place: place() })?;
-        let graph = graph.part();
+            .with_context(|_| ListReferrersSnafu {
+                location: location(),
+            })?;
+        let graph = graph.new_part();
         for entry in listed {
-            let about = Identifier::Digest(entry.digest);
-            let read = self.source.manifest(&about).await.optional();
+            let referrer = Identifier::Digest(entry.digest);
+            let read = self.source.manifest(&referrer).await.optional();
             // The list may contain manifests that were deleted.
-            if let Some(manifest) = read.with_context(|_| ReadSnafu { place: place() })? {
-                self.manifest(manifest, 0, false, &graph).await?;
+            if let Some(manifest) = read.with_context(|_| ReadSnafu {
+                location: location(),
+            })? {
+                self.copy_manifest(manifest, 0, false, &graph).await?;
             }
         }
         Ok(graph.into_manifests())
     }
 
-    /// Returns the shared state of the transfer of this content.
-    fn once(&self, digest: &Digest, is_manifest: bool) -> Once {
-        let mut begun = lock(&self.begun);
-        Arc::clone(begun.entry((digest.clone(), is_manifest)).or_default())
+    /// Returns the task that transfers this content, which is shared by all requests for it.
+    fn shared_task(&self, digest: &Digest, is_manifest: bool) -> SharedTask {
+        let mut transfers = lock(&self.transfers);
+        Arc::clone(transfers.entry((digest.clone(), is_manifest)).or_default())
     }
 
-    /// Copies a manifest and its successors unless they exist. If the target has all of it, the graph is only traversed
-    /// to find its manifests.
-    fn manifest<'b>(
+    /// Copies a manifest and its successors unless they exist at the target. If all of them exist, the graph is
+    /// traversed only to find its manifests.
+    fn copy_manifest<'b>(
         &'b self,
         manifest: Manifest,
         depth: usize,
-        is_whole: bool,
-        graph: &'b Graph,
+        is_complete: bool,
+        graph: &'b GraphState,
     ) -> BoxFuture<'b, Result<(), Error>> {
         async move {
-            let place = || self.source.describe(&manifest.digest().clone().into());
-            ensure!(depth <= MAX_DEPTH, TooDeepSnafu { place: place() });
-            let once = self.once(manifest.digest(), true);
-            let below = once
-                .get_or_try_init(|| self.bring(&manifest, depth, is_whole, graph))
+            let location = || self.source.describe(&manifest.digest().clone().into());
+            ensure!(
+                depth <= MAX_DEPTH,
+                TooDeepSnafu {
+                    location: location()
+                }
+            );
+            let task = self.shared_task(manifest.digest(), true);
+            let below = task
+                .get_or_try_init(|| self.push_with_successors(&manifest, depth, is_complete, graph))
                 .await?;
             let count = {
                 let mut manifests = lock(&graph.manifests);
@@ -434,7 +465,7 @@ impl<'a> Copy<'a> {
             ensure!(
                 count <= MAX_MANIFESTS,
                 TooManySnafu {
-                    place: place(),
+                    location: location(),
                     excess: Excess::Manifests
                 }
             );
@@ -444,124 +475,126 @@ impl<'a> Copy<'a> {
     }
 
     /// Pushes the successors of a manifest and then the manifest, and returns the digests of the manifests below it.
-    async fn bring(
+    async fn push_with_successors(
         &self,
         manifest: &Manifest,
         depth: usize,
-        is_whole: bool,
-        graph: &Graph,
+        is_complete: bool,
+        graph: &GraphState,
     ) -> Result<Vec<Digest>, Error> {
-        let graph = graph.part();
+        let graph = graph.new_part();
         let identifier = Identifier::Digest(manifest.digest().clone());
         let descriptor = manifest.descriptor();
-        let written = || self.written(&identifier);
-        let is_whole = is_whole || {
+        let write_error = || self.write_error(&identifier);
+        let is_complete = is_complete || {
             let exists = self.target.exists(&descriptor).await;
-            exists.with_context(|_| written())?
+            exists.with_context(|_| write_error())?
         };
-        if is_whole {
+        if is_complete {
             if manifest.subject().is_some() {
-                // An earlier copy may have ended before it updated the list of referrers of the subject.
-                let _turn = self.turn(manifest).await;
+                // An earlier copy may have failed before it updated the list of referrers of the subject.
+                let _guard = self.lock_push(manifest).await;
                 let pushed = self.target.push_manifest(manifest).await;
-                pushed.with_context(|_| written())?;
+                pushed.with_context(|_| write_error())?;
             }
             if !self.options.referrers {
                 return Ok(Vec::new());
             }
         }
-        if let Err(excess) = graph.budget.announce(manifest) {
-            let place = self.source.describe(&identifier);
-            return TooManySnafu { place, excess }.fail();
+        if let Err(excess) = graph.budget.count_successors(manifest) {
+            let location = self.source.describe(&identifier);
+            return TooManySnafu { location, excess }.fail();
         }
-        // Entries of an index are manifests and those of a manifest are blobs, regardless of their media types.
+        // The successors of an index are manifests, and the successors of a manifest are blobs, regardless of their
+        // media types.
         let (children, blobs) = match manifest.as_index() {
             Some(_) => (manifest.successors(), Vec::new()),
             None => (Vec::new(), manifest.successors()),
         };
         let children: Vec<_> = children
             .into_iter()
-            .map(|child| self.child(child, depth, is_whole, &graph))
+            .map(|child| self.copy_index_entry(child, depth, is_complete, &graph))
             .collect();
         let concurrency = self.options.concurrency.max(1);
         let children = stream::iter(children).buffer_unordered(concurrency);
         children.try_collect::<()>().await?;
-        if is_whole {
+        if is_complete {
             return Ok(graph.into_manifests());
         }
         let blobs: Vec<_> = blobs
             .into_iter()
-            .map(|blob| self.blob(blob, &identifier))
+            .map(|blob| self.copy_blob(blob, &identifier))
             .collect();
         let blobs = stream::iter(blobs).buffer_unordered(concurrency);
         blobs.try_collect::<()>().await?;
-        let turn = self.turn(manifest).await;
+        let guard = self.lock_push(manifest).await;
         let pushed = self.target.push_manifest(manifest).await;
-        drop(turn);
-        pushed.with_context(|_| written())?;
+        drop(guard);
+        pushed.with_context(|_| write_error())?;
         (self.options.observer)(CopyEvent::Manifest(descriptor));
         Ok(graph.into_manifests())
     }
 
     /// Copies an entry of an index.
-    async fn child(
+    async fn copy_index_entry(
         &self,
         child: &Descriptor,
         depth: usize,
-        is_whole: bool,
-        graph: &Graph,
+        is_complete: bool,
+        graph: &GraphState,
     ) -> Result<(), Error> {
         let identifier = Identifier::Digest(child.digest.clone());
-        let manifest = self.read(&identifier).await?;
+        let manifest = self.read_manifest(&identifier).await?;
         let (expected, actual) = (child.size, manifest.bytes().len() as u64);
         ensure!(
             expected == actual,
             WrongSizeSnafu {
-                place: self.source.describe(&identifier),
+                location: self.source.describe(&identifier),
                 expected,
                 actual
             }
         );
-        self.manifest(manifest, depth + 1, is_whole, graph).await
+        self.copy_manifest(manifest, depth + 1, is_complete, graph)
+            .await
     }
 
-    async fn blob(&self, descriptor: &Descriptor, owner: &Identifier) -> Result<(), Error> {
-        if descriptor.media_type.is_nondistributable() && !self.is_present(descriptor).await? {
+    async fn copy_blob(&self, descriptor: &Descriptor, owner: &Identifier) -> Result<(), Error> {
+        if descriptor.media_type.is_nondistributable() && !self.is_in_source(descriptor).await? {
             return Ok(());
         }
-        let once = self.once(&descriptor.digest, false);
-        once.get_or_try_init(|| self.bring_blob(descriptor, owner))
+        let task = self.shared_task(&descriptor.digest, false);
+        task.get_or_try_init(|| self.transfer_blob(descriptor, owner))
             .await?;
         Ok(())
     }
 
-    /// Whether the source has a blob that may be absent. Reports a missing one once.
-    async fn is_present(&self, descriptor: &Descriptor) -> Result<bool, Error> {
-        let once = Arc::clone(
-            lock(&self.present)
+    /// Whether the source has a blob that may be missing. Reports a missing blob once.
+    async fn is_in_source(&self, descriptor: &Descriptor) -> Result<bool, Error> {
+        let task = Arc::clone(
+            lock(&self.in_source)
                 .entry(descriptor.digest.clone())
                 .or_default(),
         );
-        let look = || async {
-            let _leave = self.moving.acquire().await;
+        let check = || async {
+            let _permit = self.transfer_permits.acquire().await;
             let found = self.source.blob(descriptor).await.optional();
             let found = found.with_context(|_| ReadSnafu {
-                place: self.source.describe(&descriptor.digest.clone().into()),
+                location: self.source.describe(&descriptor.digest.clone().into()),
             })?;
             if found.is_none() {
                 (self.options.observer)(CopyEvent::Skipped(descriptor.clone()));
             }
             Ok(found.is_some())
         };
-        once.get_or_try_init(look).await.copied()
+        task.get_or_try_init(check).await.copied()
     }
 
-    async fn bring_blob(
+    async fn transfer_blob(
         &self,
         descriptor: &Descriptor,
         owner: &Identifier,
     ) -> Result<Vec<Digest>, Error> {
-        let _leave = self.moving.acquire().await;
+        let _permit = self.transfer_permits.acquire().await;
         let content = Arc::new(SourceBlob::new(self.source, descriptor));
         let blob = Blob::from_content(descriptor.clone(), Arc::clone(&content) as _)
             .with_origin(self.source.origin().cloned());
@@ -571,10 +604,13 @@ impl<'a> Copy<'a> {
         let delivery = match self.target.push_blob(&blob).await {
             Ok(delivery) => delivery,
             Err(error) => {
-                let place = || self.source.describe(&descriptor.digest.clone().into());
-                return Err(match content.failure_behind(&error) {
-                    Some(source) => ReadSnafu { place: place() }.into_error(source),
-                    None => self.written(owner).into_error(error),
+                let location = || self.source.describe(&descriptor.digest.clone().into());
+                return Err(match content.take_source_error(&error) {
+                    Some(source) => ReadSnafu {
+                        location: location(),
+                    }
+                    .into_error(source),
+                    None => self.write_error(owner).into_error(error),
                 });
             }
         };

@@ -1,4 +1,4 @@
-//! Digests, which identify content (image-spec, `descriptor.md`, "Digests").
+//! Digests, which identify content by its hash (image-spec, `descriptor.md`, "Digests").
 //!
 //! Provides the parsed [`Digest`], the [`Algorithm`]s and the [`Hasher`] that computes digests. Only a parsed digest
 //! can become a part of a URL or of a path.
@@ -12,7 +12,7 @@ use snafu::{Snafu, ensure};
 
 use crate::error::{ErrorKind, Failure};
 
-/// Largest length of a digest in bytes. A sha512 digest has 135.
+/// Maximum length of a digest, in bytes. A sha512 digest has 135 bytes.
 const MAX_LENGTH: usize = 256;
 
 #[derive(Debug, Snafu)]
@@ -22,7 +22,7 @@ enum Error {
     ))]
     ParseDigest { text: String },
     #[snafu(display(
-        "failed to parse the digest `{text}`: {algorithm} takes {expected} lower-case hexadecimal digits"
+        "failed to parse the digest `{text}`: a {algorithm} digest has {expected} lower-case hexadecimal digits"
     ))]
     ParseEncoded {
         text: String,
@@ -75,8 +75,8 @@ impl Algorithm {
     /// Creates a hasher.
     pub fn hasher(self) -> Hasher {
         Hasher(match self {
-            Self::Sha256 => State::Sha256(sha2::Sha256::new()),
-            Self::Sha512 => State::Sha512(sha2::Sha512::new()),
+            Self::Sha256 => HasherState::Sha256(sha2::Sha256::new()),
+            Self::Sha512 => HasherState::Sha512(sha2::Sha512::new()),
         })
     }
 
@@ -96,10 +96,10 @@ impl fmt::Display for Algorithm {
 
 /// Incremental computation of a digest.
 #[derive(Clone)]
-pub struct Hasher(State);
+pub struct Hasher(HasherState);
 
 #[derive(Clone)]
-enum State {
+enum HasherState {
     Sha256(sha2::Sha256),
     Sha512(sha2::Sha512),
 }
@@ -108,16 +108,16 @@ impl Hasher {
     /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
-            State::Sha256(state) => state.update(bytes),
-            State::Sha512(state) => state.update(bytes),
+            HasherState::Sha256(state) => state.update(bytes),
+            HasherState::Sha512(state) => state.update(bytes),
         }
     }
 
     /// Returns the digest of all bytes.
     pub fn finish(self) -> Digest {
         match self.0 {
-            State::Sha256(state) => Digest::of(Algorithm::Sha256, &state.finalize()),
-            State::Sha512(state) => Digest::of(Algorithm::Sha512, &state.finalize()),
+            HasherState::Sha256(state) => Digest::from_hash(Algorithm::Sha256, &state.finalize()),
+            HasherState::Sha512(state) => Digest::from_hash(Algorithm::Sha512, &state.finalize()),
         }
     }
 }
@@ -125,8 +125,8 @@ impl Hasher {
 impl fmt::Debug for Hasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let algorithm = match self.0 {
-            State::Sha256(_) => Algorithm::Sha256,
-            State::Sha512(_) => Algorithm::Sha512,
+            HasherState::Sha256(_) => Algorithm::Sha256,
+            HasherState::Sha512(_) => Algorithm::Sha512,
         };
         f.debug_tuple("Hasher").field(&algorithm).finish()
     }
@@ -143,7 +143,7 @@ pub struct Digest {
 }
 
 impl Digest {
-    fn of(algorithm: Algorithm, output: &[u8]) -> Self {
+    fn from_hash(algorithm: Algorithm, output: &[u8]) -> Self {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         let name = algorithm.as_str();
         let mut text = String::with_capacity(name.len() + 1 + output.len() * 2);
@@ -169,7 +169,7 @@ impl Digest {
         &self.text
     }
 
-    /// Returns the name of the algorithm, even of an unknown one.
+    /// Returns the name of the algorithm, which may be unknown to this crate.
     pub fn algorithm_name(&self) -> &str {
         &self.text[..self.colon]
     }

@@ -1,4 +1,4 @@
-//! Process environment as an argument: variables, home, working directory, and the name of the application.
+//! Process environment as an argument: variables, home directory, working directory, and the name of the application.
 //!
 //! A front end may run as long as a shell, while its variables and its working directory change. So no operation of this
 //! crate reads the environment of the process.
@@ -31,8 +31,8 @@ impl Environment {
         }
     }
 
-    /// Sets the name of the application: the service of its keyring entries, and its session name at AWS. The default is
-    /// the name of this crate.
+    /// Sets the name of the application. It is the service name of keyring entries and the session name of AWS
+    /// requests. The default is the name of this crate.
     #[must_use]
     pub fn with_application(mut self, name: impl Into<String>) -> Self {
         self.application = Some(name.into());
@@ -46,7 +46,7 @@ impl Environment {
             .unwrap_or(env!("CARGO_PKG_NAME"))
     }
 
-    /// Returns the value of a variable that is set and not empty.
+    /// Returns the value of a variable. Returns `None` if it is unset or empty.
     pub fn var(&self, name: &str) -> Option<&str> {
         self.variables
             .get(name)
@@ -54,12 +54,12 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
-    /// Returns all variables, for programs that are run for the caller.
+    /// Returns all variables, for child processes.
     pub(crate) fn variables(&self) -> impl Iterator<Item = (&String, &String)> {
         self.variables.iter()
     }
 
-    /// Returns the home directory, if there is one.
+    /// Returns the home directory; `None` if it is unknown.
     pub fn home(&self) -> Option<&Path> {
         self.home.as_deref()
     }

@@ -1,6 +1,6 @@
 //! Error type of the libraries: opaque, with a kind for programs and hints for front ends.
 //!
-//! The error enum of each module holds its messages. It implements [`Failure`], and thereby converts into [`Error`].
+//! Each module defines an error enum with its messages. The enum implements [`Failure`], so it converts into [`Error`].
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -12,8 +12,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Category of an error, from which a program can decide what to do next.
 ///
-/// The enum is exhaustive on purpose: each front end maps every kind to an exit code or a label, and a new kind must not
-/// compile until both have done so.
+/// The enum is exhaustive on purpose: each front end maps every kind to an exit code or a label, and must not compile
+/// until it handles a new kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// An argument, setting or file of the user is invalid, for example a malformed reference.
@@ -41,7 +41,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Every kind, in the order of declaration.
+    /// All kinds, in the order of declaration.
     pub const ALL: [Self; 11] = [
         Self::InvalidInput,
         Self::Unauthenticated,
@@ -74,7 +74,7 @@ impl ErrorKind {
     }
 }
 
-/// Advice about an error, as facts that a front end words for its users.
+/// Advice about an error, as data. Each front end writes the text for its users.
 ///
 /// Exhaustive for the same reason as [`ErrorKind`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,9 +90,9 @@ pub enum Hint {
     },
     /// The registry rejected the credential that was found.
     RejectedCredential {
-        /// Registry that rejected it.
+        /// Registry that rejected the credential.
         registry: String,
-        /// Source that it was read from.
+        /// Source of the credential.
         source: String,
     },
     /// A login to the registry may help.
@@ -104,32 +104,34 @@ pub enum Hint {
     TrustCertificate,
     /// The registry requires a client certificate.
     ClientCertificate,
-    /// The server answered a TLS handshake with something else.
+    /// The response of the server to a TLS handshake was not TLS, so the server probably expects plain HTTP.
     UsePlainHttp,
     /// The server reported that it expects TLS and received plain HTTP.
     UseTls,
     /// The first request over plain HTTP got no HTTP response, so the server may expect TLS.
     TryTls,
-    /// A released version has other files, or the tag refers to something else: a new version, or an explicit overwrite.
+    /// The tag of a version refers to other content. The user can release a new version, or overwrite the tag
+    /// explicitly.
     OverwriteVersion,
-    /// A tag refers to a manifest that is not a package for the same target: an explicit overwrite replaces it.
+    /// A tag refers to a manifest that is not a package for the same target. The user can overwrite the tag explicitly.
     OverwriteTag,
-    /// A tag refers to something other than the index of a package: another tag, or a push without an index.
+    /// A tag refers to a manifest that is not the index of a package. The user can choose another tag, or push without
+    /// an index.
     SkipIndex,
     /// The registry does not allow changes of a tag, so the index of a release must be complete when it is written.
     DeclareTargets,
-    /// The manifest of the target is stored, and an index has to be assembled.
+    /// The manifest of a target was pushed, but the index does not list it. The user must assemble the index.
     AssembleIndex {
         /// Tag of the index.
         tag: String,
     },
-    /// The archives of a package can be downloaded as they are, without unpacking them.
+    /// The archives of a package can be downloaded without being unpacked.
     KeepArchives,
-    /// The package needs a repository.
+    /// The repository of the package must be set.
     SetRepository,
     /// The repository does not exist: its name may be misspelled, or a login may be necessary.
     CheckRepository {
-        /// Registry that reported it missing.
+        /// Registry that reported the repository as missing.
         registry: String,
         /// Name of the repository.
         repository: String,
@@ -139,9 +141,9 @@ pub enum Hint {
         /// Repository, layout or archive without tag and digest.
         location: String,
     },
-    /// The template for file names has to be changed.
+    /// The template for file names must be changed.
     SetNameTemplate {
-        /// Template that solves the problem, if one is known.
+        /// Template that solves the problem, if it is known.
         example: Option<&'static str>,
     },
 }
@@ -158,18 +160,19 @@ impl From<String> for Hint {
     }
 }
 
-/// End of a copy that failed.
+/// Side of a copy, for an error of one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// Source, which is read.
+    /// The source of the copy.
     Source,
-    /// Target, which is written.
+    /// The target of the copy.
     Target,
 }
 
 /// Entry of a registry's error response (distribution-spec, "Error Codes").
 ///
-/// Registries send codes that no specification lists. The texts are untrusted: escape them before they reach a terminal.
+/// Registries also send codes that the specification does not list. The texts are untrusted, so escape them before
+/// printing them to a terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryError {
     /// Code, such as `MANIFEST_UNKNOWN`.
@@ -182,8 +185,8 @@ pub struct RegistryError {
 
 /// Error of the libraries.
 ///
-/// `{}` prints what failed, and [`std::error::Error::source`] leads to the causes. [`Error::hints`] has the advice, which
-/// is never part of a message.
+/// `{}` prints the message without its causes, which [`std::error::Error::source`] returns. Advice is never part of a
+/// message: [`Error::hints`] returns it.
 pub struct Error(Box<dyn Failure>);
 
 impl Error {
@@ -202,8 +205,8 @@ impl Error {
         self.0.kind()
     }
 
-    /// Returns the message and those of all causes as one line, for places with little room. It may contain text of the
-    /// registry.
+    /// Returns the messages of the error and of all its causes in one line, for example for a cell of a table. The line
+    /// may contain text of the registry.
     pub fn in_one_line(&self) -> String {
         let causes = std::iter::successors(Some(self as &dyn StdError), |error| (*error).source());
         causes
@@ -212,7 +215,7 @@ impl Error {
             .join(": ")
     }
 
-    /// Returns advice about this error and about its cause, if that is of the same kind.
+    /// Returns the advice about this error, and about its cause if the cause has the same kind.
     pub fn hints(&self) -> Vec<Hint> {
         let mut hints = self.0.hints();
         if let Some(cause) = self.cause().filter(|cause| cause.kind() == self.kind()) {
@@ -221,7 +224,7 @@ impl Error {
         hints
     }
 
-    /// Returns the entries of the registry's error response that caused this error, as sent.
+    /// Returns the entries of the registry's error response that caused this error. Their texts are not escaped.
     pub fn registry_errors(&self) -> &[RegistryError] {
         match (self.0.registry_errors(), self.cause()) {
             ([], Some(cause)) => cause.registry_errors(),
@@ -229,24 +232,24 @@ impl Error {
         }
     }
 
-    /// Returns the end of a copy that failed, if the error was in a copy.
+    /// Returns the side of the copy that failed, source or target; `None` for other errors.
     pub fn side(&self) -> Option<Side> {
         self.0.side().or_else(|| self.cause()?.side())
     }
 
-    /// Returns the range of the offending bytes in the parsed text, if parsing a text failed.
+    /// Returns the byte range of the invalid part of a parsed text; `None` for other errors.
     pub fn span(&self) -> Option<Range<usize>> {
         self.0.span()
     }
 
-    /// Returns the same error with further advice.
+    /// Adds advice to the error.
     #[must_use]
     pub fn with_hints(self, hints: impl IntoIterator<Item = Hint>) -> Self {
         let hints = hints.into_iter().collect();
         AdvisedError { error: self, hints }.into()
     }
 
-    /// Returns the nearest cause that is an error of the libraries.
+    /// Returns the nearest cause that is an [`Error`].
     fn cause(&self) -> Option<&Self> {
         let mut causes = std::iter::successors(self.0.source(), |error| (*error).source());
         causes.find_map(|cause| cause.downcast_ref())
@@ -327,9 +330,9 @@ impl Failure for AdvisedError {
     }
 
     fn hints(&self) -> Vec<Hint> {
-        // Without the hints of the cause, which is also the cause of this error.
-        let own = self.error.0.hints().into_iter();
-        own.chain(self.hints.iter().cloned()).collect()
+        // The hints of the cause are omitted here, because [`Error::hints`] adds them.
+        let hints = self.error.0.hints().into_iter();
+        hints.chain(self.hints.iter().cloned()).collect()
     }
 
     fn registry_errors(&self) -> &[RegistryError] {
@@ -347,27 +350,27 @@ impl Failure for AdvisedError {
 
 /// Error enum of a module, which converts into [`Error`].
 ///
-/// [`Error`] takes hints, registry errors and side of a variant's cause by itself, if the cause is an [`Error`].
+/// If the cause of a variant is an [`Error`], the methods of [`Error`] include its hints, registry errors and side.
 pub trait Failure: StdError + Send + Sync + 'static {
-    /// Returns the category; for a variant that only adds context, that of its cause.
+    /// Returns the category. A variant that only adds context returns the category of its cause.
     fn kind(&self) -> ErrorKind;
 
-    /// Returns the advice that the cause does not give.
+    /// Returns the advice about this error, without the advice of its cause.
     fn hints(&self) -> Vec<Hint> {
         Vec::new()
     }
 
-    /// Returns the entries of the error response that this error was made from.
+    /// Returns the entries of the error response that caused this error.
     fn registry_errors(&self) -> &[RegistryError] {
         &[]
     }
 
-    /// Returns the end of a copy that failed.
+    /// Returns the side of the copy that failed; `None` for other errors.
     fn side(&self) -> Option<Side> {
         None
     }
 
-    /// Returns the range of the offending bytes in a parsed text.
+    /// Returns the byte range of the invalid part of a parsed text; `None` for other errors.
     fn span(&self) -> Option<Range<usize>> {
         None
     }
@@ -375,11 +378,11 @@ pub trait Failure: StdError + Send + Sync + 'static {
 
 /// Conversion of "not found" into an absent value.
 pub trait Optional<T> {
-    /// Returns `Ok(None)` for [`ErrorKind::NotFound`], and every other result as it is.
+    /// Converts [`ErrorKind::NotFound`] into `Ok(None)`. Other results are not changed.
     ///
     /// # Errors
     ///
-    /// Every error of another kind.
+    /// All errors of other kinds.
     fn optional(self) -> Result<Option<T>>;
 }
 

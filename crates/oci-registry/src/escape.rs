@@ -4,7 +4,7 @@
 //! before it becomes a part of an error message, and front ends escape it before they print it.
 
 /// Returns untrusted text as one trimmed line. Control characters and characters that change the text direction are
-/// escaped, and the text is cut after `limit` characters.
+/// escaped, and the text is truncated to `limit` characters.
 pub fn escape(text: &str, limit: usize) -> String {
     let mut shown = String::new();
     let mut characters = text.trim().chars();
@@ -12,7 +12,7 @@ pub fn escape(text: &str, limit: usize) -> String {
         match character {
             '\n' | '\t' => shown.push(' '),
             '\r' => {}
-            _ if is_active(character) => shown.extend(character.escape_unicode()),
+            _ if needs_escape(character) => shown.extend(character.escape_unicode()),
             _ => shown.push(character),
         }
     }
@@ -23,7 +23,7 @@ pub fn escape(text: &str, limit: usize) -> String {
 }
 
 /// Whether a terminal could interpret the character instead of printing it.
-pub fn is_active(character: char) -> bool {
+pub fn needs_escape(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{61c}')
 }
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escape_replaces_control_characters_and_cuts() {
+    fn escape_replaces_control_characters_and_truncates() {
         assert_eq!(
             escape("a\x1b[31mb\u{202e}c\r\nd", 100),
             "a\\u{1b}[31mb\\u{202e}c d"

@@ -13,17 +13,17 @@ use crate::error::Result;
 use crate::escape::escape;
 use crate::reference::Reference;
 
-/// Maximum number of names that [`OmittedNames`] holds.
+/// Maximum number of names that [`OmittedNames`] stores.
 const MAX_OMITTED: usize = 10;
 
-/// Longest name in [`OmittedNames`] in characters.
+/// Maximum length of a name in [`OmittedNames`], in characters.
 const MAX_OMITTED_LENGTH: usize = 300;
 
 /// Event of a [`Client`](crate::Client).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientEvent {
-    /// A request was sent and has a result. Each retry and each hop of a redirect counts.
+    /// A request was sent, and a response was received or the request failed. Each retry and each redirect is reported.
     Request {
         /// HTTP method: `GET`, `PUT`, …
         method: String,
@@ -39,29 +39,29 @@ pub enum ClientEvent {
         /// Text of the warning, without characters that a terminal would interpret.
         text: String,
     },
-    /// The client ignored an unreasonable value that a server requested. Sent once.
+    /// The client ignored an unreasonable value that a server requested. Reported once.
     Ignored {
-        /// Host that requested it.
+        /// Host that requested the value.
         from: String,
         /// Description of the value, without characters that a terminal would interpret.
         what: String,
     },
-    /// A list of tags or repositories has ended, and some of its names cannot be used. Sent once per list.
+    /// A list of tags or repositories has ended, and some of its names cannot be used. Reported once per list.
     OmittedNames(OmittedNames),
-    /// A registry accepted a manifest with a subject (`OCI-Subject`), and does not list it as a referrer of the subject.
-    /// Sent once per [`Repository`](crate::Repository).
+    /// A registry accepted a manifest with a subject (`OCI-Subject`), and does not list it as a referrer of the
+    /// subject. Reported once per [`Repository`](crate::Repository).
     UnlistedReferrer {
         /// Full name of the pushed manifest.
         referrer: Reference,
         /// Digest of its subject.
         subject: Digest,
     },
-    /// A credential was found but cannot be used or was rejected, and the client continues without it. Sent once.
+    /// A credential was found but cannot be used or was rejected, and the client continues without it. Reported once.
     Credential {
-        /// Source of the credential and its defect. It contains no secrets.
+        /// Description of the problem, with the source of the credential. It contains no secrets.
         problem: String,
     },
-    /// An operation has failed, and another attempt follows. Sent once per retry, before its delay.
+    /// An operation has failed, and another attempt follows. Reported once per retry, before its delay.
     Retry(Retry),
 }
 
@@ -72,9 +72,10 @@ pub enum ClientEvent {
 pub struct Retry {
     /// Operation: method and URL of a request, or the transfer of a blob.
     pub operation: String,
-    /// Number of the next attempt; that of the first one is 1. It starts again after a transfer has made progress.
+    /// Number of the next attempt. The first attempt has the number 1. The count restarts after a transfer has made
+    /// progress.
     pub attempt: u32,
-    /// Limit of the attempts.
+    /// Maximum number of attempts.
     pub attempts: u32,
     /// Time until the next attempt.
     pub delay: Duration,
@@ -109,29 +110,30 @@ impl fmt::Display for Retry {
     }
 }
 
-/// Names of one list that cannot be used: they are invalid, or no tag identifies their entry of a layout or archive.
+/// Names of one list that cannot be used: invalid names, and names in a layout or archive that are not available as a
+/// tag ([`OtherName`](crate::OtherName)).
 ///
-/// Its text contains the first names, without characters that a terminal would interpret.
+/// The display text contains the first names, without characters that a terminal would interpret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OmittedNames {
-    place: String,
+    location: String,
     count: usize,
     first: Vec<(String, Option<Digest>)>,
 }
 
 impl OmittedNames {
     /// Creates an empty list for this registry, repository, layout or archive.
-    pub(crate) fn of(place: String) -> Self {
+    pub(crate) fn new(location: String) -> Self {
         Self {
-            place,
+            location,
             count: 0,
             first: Vec::new(),
         }
     }
 
     /// Returns the registry, repository, layout or archive that contains the names.
-    pub fn place(&self) -> &str {
-        &self.place
+    pub fn location(&self) -> &str {
+        &self.location
     }
 
     /// Returns the number of names.
@@ -158,7 +160,7 @@ impl OmittedNames {
 impl fmt::Display for OmittedNames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            place,
+            location,
             count,
             first,
         } = self;
@@ -167,12 +169,13 @@ impl fmt::Display for OmittedNames {
         } else {
             ("names", "are")
         };
-        // Names of layouts and archives have digests and can be used in full.
+        // Names of layouts and archives are reported with their digest, because the user can refer to the entry by its
+        // full name or digest.
         let what = match first.first() {
-            Some((_, Some(_))) => "no tag of a single manifest",
-            _ => "not valid and left out",
+            Some((_, Some(_))) => "not available as a tag",
+            _ => "invalid and omitted",
         };
-        write!(f, "{count} {names} listed by `{place}` {are} {what}: ")?;
+        write!(f, "{count} {names} listed by `{location}` {are} {what}: ")?;
         for (at, (name, digest)) in first.iter().enumerate() {
             let separator = if at == 0 { "" } else { ", " };
             write!(f, "{separator}`{name}`")?;
@@ -188,9 +191,9 @@ impl fmt::Display for OmittedNames {
 }
 
 /// Parses the names of a list. Invalid names are skipped and reported at the end of the list.
-pub(crate) fn valid_names<T: Send + 'static>(
+pub(crate) fn parse_names<T: Send + 'static>(
     names: impl Stream<Item = Result<String>> + Send + 'static,
-    place: String,
+    location: String,
     observer: Observer,
     parse: impl Fn(&str) -> Option<T> + Send + Sync + 'static,
 ) -> BoxStream<'static, Result<T>> {
@@ -202,7 +205,7 @@ pub(crate) fn valid_names<T: Send + 'static>(
     }
     let list = List {
         names: names.boxed(),
-        omitted: OmittedNames::of(place),
+        omitted: OmittedNames::new(location),
         observer,
         parse,
     };
@@ -284,8 +287,8 @@ mod tests {
     }
 
     #[test]
-    fn omitted_names_are_counted_and_the_first_ten_shown() {
-        let mut omitted = OmittedNames::of("a.b/c".into());
+    fn omitted_names_display_count_and_first_ten() {
+        let mut omitted = OmittedNames::new("a.b/c".into());
         for name in std::iter::once("<none>\u{1b}[2J").chain(std::iter::repeat_n("x y", 11)) {
             omitted.add(name, None);
         }
@@ -293,16 +296,16 @@ mod tests {
         assert_eq!(
             omitted.to_string(),
             format!(
-                "12 names listed by `a.b/c` are not valid and left out: `<none>\\u{{1b}}[2J`{nine} and 2 more"
+                "12 names listed by `a.b/c` are invalid and omitted: `<none>\\u{{1b}}[2J`{nine} and 2 more"
             )
         );
-        let mut omitted = OmittedNames::of("oci:d".into());
+        let mut omitted = OmittedNames::new("oci:d".into());
         let digest = Digest::sha256(b"");
         omitted.add("acme/widgets", Some(&digest));
         assert_eq!(
             omitted.to_string(),
             format!(
-                "1 name listed by `oci:d` is no tag of a single manifest: `acme/widgets` ({digest})"
+                "1 name listed by `oci:d` is not available as a tag: `acme/widgets` ({digest})"
             )
         );
     }

@@ -1,8 +1,8 @@
 //! Export of the root filesystem of an image as one tar stream (image-spec, `layer.md`).
 //!
-//! All layers are fetched to the disk and verified before they are read. They are read once to build the merged tree
-//! and a second time to write the content that remains in it. Only the tree is held in memory. Images that exceed a
-//! limit on entries, names, links or decompressed size are refused before the first byte is written.
+//! All layers are first downloaded to temporary files and verified. They are then read twice: once to build the merged
+//! tree, and once to write the content that remains in the tree. Only the tree is kept in memory. Images that exceed a
+//! limit on entries, names, links or decompressed size are rejected before the first byte is written.
 //!
 //! The stream starts with the directories, sorted by path. All other entries follow in the order of the layers. Owners,
 //! modes, times and extended attributes are those of the image. The same image always results in the same bytes.
@@ -25,8 +25,8 @@ use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Hint};
 use crate::manifest::{Descriptor, Manifest, MediaType};
 use crate::storage::Source;
-use crate::tarball::compression::{decompressed, max_decompressed};
-use crate::tarball::{self, Entry, Kind, Reader, Streamed, Writer};
+use crate::tarball::compression::{max_decompressed_size, open_decompressed};
+use crate::tarball::{self, Entry, Kind, Reader, SkipByReading, Writer};
 
 /// Size of a chunk that is passed to the writer, in bytes.
 const CHUNK_SIZE: usize = 256 << 10;
@@ -34,7 +34,7 @@ const CHUNK_SIZE: usize = 256 << 10;
 /// Capacity of the channel to the writer, in chunks.
 const CHANNEL_CAPACITY: usize = 4;
 
-/// Number of layers that are fetched at the same time.
+/// Maximum number of layers that are fetched at the same time.
 const CONCURRENCY: usize = 4;
 
 #[derive(Debug, Snafu)]
@@ -54,7 +54,7 @@ enum Error {
         source: crate::Error,
     },
     #[snafu(display("failed to store a layer in a temporary file"))]
-    Keep { source: io::Error },
+    StoreLayer { source: io::Error },
     #[snafu(display("failed to read the layer {digest}"))]
     ReadLayer {
         digest: Digest,
@@ -68,7 +68,7 @@ enum Error {
     TooLarge { digest: Digest, limit: u64 },
     #[snafu(display("failed to write the root filesystem"))]
     WriteStream { source: io::Error },
-    #[snafu(display("the reader of the root filesystem closed the stream"))]
+    #[snafu(display("failed to write the root filesystem: the reader closed the stream"))]
     Abandoned,
 }
 
@@ -78,18 +78,18 @@ impl Failure for Error {
             Self::NotAnImage { .. } => ErrorKind::InvalidInput,
             Self::NotALayer { .. } => ErrorKind::Unsupported,
             Self::Fetch { source, .. } => source.kind(),
-            // The temporary file was verified, so an error is in the content of the layer.
+            // The digest of the temporary file was verified, so the layer itself is invalid.
             Self::ReadLayer { .. } | Self::Apply { .. } | Self::TooLarge { .. } => {
                 ErrorKind::Protocol
             }
-            Self::Keep { .. } | Self::WriteStream { .. } | Self::Abandoned => ErrorKind::Io,
+            Self::StoreLayer { .. } | Self::WriteStream { .. } | Self::Abandoned => ErrorKind::Io,
         }
     }
 
     fn hints(&self) -> Vec<Hint> {
         match self {
             Self::NotAnImage { .. } => {
-                vec!["choose the image of one platform from an index".into()]
+                vec!["choose the image of one platform from the index".into()]
             }
             _ => Vec::new(),
         }
@@ -121,9 +121,9 @@ impl Default for ExportOptions {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidInput`] if the manifest is not that of an image, [`ErrorKind::Unsupported`] if its layers are
-/// not filesystem layers, [`ErrorKind::Protocol`] for layers that are malformed, leave their root or exceed a limit.
-/// Nothing is written before all layers are checked.
+/// [`ErrorKind::InvalidInput`] if the manifest is not an image manifest, [`ErrorKind::Unsupported`] if its layers are
+/// not filesystem layers, [`ErrorKind::Protocol`] for layers that are malformed, contain paths outside the root or
+/// exceed a limit. Nothing is written before all layers are checked.
 pub async fn export(
     source: &dyn Source,
     manifest: &Manifest,
@@ -144,24 +144,24 @@ pub async fn export(
         .map(|layer| fetch(source, layer, &options))
         .buffered(CONCURRENCY);
     let layers: Vec<_> = layers.try_collect().await?;
-    let (pieces, mut received) = mpsc::channel(CHANNEL_CAPACITY);
-    let work = tokio::task::spawn_blocking(move || flatten(&layers, &options, pieces));
+    let (chunks, mut received) = mpsc::channel(CHANNEL_CAPACITY);
+    let work = tokio::task::spawn_blocking(move || flatten(&layers, &options, chunks));
     let mut written = Ok(());
-    while let Some(piece) = received.recv().await {
-        let piece: Bytes = piece;
-        written = writer.write_all(&piece).await;
+    while let Some(chunk) = received.recv().await {
+        let chunk: Bytes = chunk;
+        written = writer.write_all(&chunk).await;
         if written.is_err() {
             break;
         }
     }
     drop(received);
-    let flattened = finished(work).await;
+    let flattened = join_blocking(work).await;
     written.context(WriteStreamSnafu)?;
     flattened?;
     Ok(writer.flush().await.context(WriteStreamSnafu)?)
 }
 
-async fn finished<T>(work: tokio::task::JoinHandle<T>) -> T {
+async fn join_blocking<T>(work: tokio::task::JoinHandle<T>) -> T {
     work.await.expect("flattening layers does not panic")
 }
 
@@ -177,23 +177,23 @@ async fn fetch(
     layer: Descriptor,
     options: &ExportOptions,
 ) -> Result<Layer, Error> {
-    let made = match &options.scratch {
+    let created = match &options.scratch {
         Some(directory) => tempfile::NamedTempFile::new_in(directory),
         None => tempfile::NamedTempFile::new(),
     };
-    let kept = made.context(KeepSnafu)?;
-    let file = kept.as_file().try_clone().context(KeepSnafu)?;
+    let temporary = created.context(StoreLayerSnafu)?;
+    let file = temporary.as_file().try_clone().context(StoreLayerSnafu)?;
     let digest = layer.digest.clone();
     let context = || FetchSnafu {
         digest: digest.clone(),
     };
     let stream = source.blob(&layer).await.with_context(|_| context())?;
-    let fetched = stream.write_to(file, kept.path()).await;
+    let fetched = stream.write_to(file, temporary.path()).await;
     fetched.with_context(|_| context())?;
     Ok(Layer {
         digest: layer.digest,
         size: layer.size,
-        file: kept.into_file(),
+        file: temporary.into_file(),
     })
 }
 
@@ -201,48 +201,48 @@ async fn fetch(
 fn flatten(
     layers: &[Layer],
     options: &ExportOptions,
-    pieces: mpsc::Sender<Bytes>,
+    chunks: mpsc::Sender<Bytes>,
 ) -> Result<(), Error> {
     let compressed: u64 = layers
         .iter()
         .map(|layer| layer.size)
         .fold(0, u64::saturating_add);
     let limit = options.max_decompressed;
-    let limit = limit.unwrap_or_else(|| max_decompressed(compressed));
-    let rest = Cell::new(limit);
+    let limit = limit.unwrap_or_else(|| max_decompressed_size(compressed));
+    let remaining = Cell::new(limit);
     let mut tree = Tree::new(Limits::new(options.max_entries));
     for (number, layer) in layers.iter().enumerate() {
         tree.next_layer();
-        layer.walk(number, &rest, limit, |place, entry, _| {
-            ensure!(!pieces.is_closed(), AbandonedSnafu);
+        layer.visit_entries(number, &remaining, limit, |position, entry, _| {
+            ensure!(!chunks.is_closed(), AbandonedSnafu);
             let digest = &layer.digest;
-            tree.apply(place, entry).with_context(|_| ApplySnafu {
+            tree.apply(position, entry).with_context(|_| ApplySnafu {
                 digest: digest.clone(),
             })
         })?;
     }
     let (directories, others) = tree.into_parts();
-    let mut writer = Writer::new(Pieces {
+    let mut writer = Writer::new(ChunkSender {
         buffer: BytesMut::new(),
-        pieces,
+        sender: chunks,
     });
-    // The writer fails only if the receiver is gone, and the receiver reports the cause.
+    // The writer fails only after the receiver was dropped because of an error, which `export` returns.
     let write = |result: Result<(), tarball::Error>| result.ok().context(AbandonedSnafu);
     for entry in directories {
-        write(writer.entry(&entry, &mut io::empty()))?;
+        write(writer.write_entry(&entry, &mut io::empty()))?;
     }
     for (number, layer) in layers.iter().enumerate() {
-        let is_over = others.range((number, 0)..(number + 1, 0)).next().is_none();
-        if is_over {
+        let is_hidden = others.range((number, 0)..(number + 1, 0)).next().is_none();
+        if is_hidden {
             continue;
         }
-        let rest = Cell::new(limit);
-        layer.walk(number, &rest, limit, |place, mut entry, content| {
-            let Some(names) = others.get(&place) else {
+        let remaining = Cell::new(limit);
+        layer.visit_entries(number, &remaining, limit, |position, mut entry, content| {
+            let Some(names) = others.get(&position) else {
                 return Ok(());
             };
             entry.path.clear();
-            match put(&mut writer, &entry, names, content) {
+            match write_entries(&mut writer, &entry, names, content) {
                 Err(source @ tarball::Error::Read { .. }) => {
                     let digest = layer.digest.clone();
                     return Err(Error::ReadLayer { digest, source });
@@ -255,9 +255,9 @@ fn flatten(
     write(writer.finish().map(drop))
 }
 
-/// Writes a file, link or device under all of its paths.
-fn put(
-    writer: &mut Writer<Pieces>,
+/// Writes a file, link or device once for each of its paths.
+fn write_entries(
+    writer: &mut Writer<ChunkSender>,
     entry: &Entry,
     names: &[Vec<u8>],
     content: &mut dyn Read,
@@ -269,41 +269,42 @@ fn put(
         path: name.clone(),
         ..entry.clone()
     };
-    writer.entry(&under(first), content)?;
+    writer.write_entry(&under(first), content)?;
     for name in others {
         let mut again = under(name);
-        // Not every program understands hard links to anything but files; a second symbolic link or device is
-        // equivalent.
+        // Some programs support hard links to files only. A second symbolic link or device node is equivalent to a hard
+        // link.
         if entry.kind == Kind::File {
             again.kind = Kind::HardLink;
             again.link.clone_from(first);
             again.size = 0;
             again.attributes.clear();
         }
-        writer.entry(&again, &mut io::empty())?;
+        writer.write_entry(&again, &mut io::empty())?;
     }
     Ok(())
 }
 
 impl Layer {
-    /// Visits the entries of the layer with their positions: the number of the layer and of the entry in it.
-    fn walk(
+    /// Calls `visit` for each entry of the layer, with its position: the number of the layer, and of the entry within
+    /// the layer.
+    fn visit_entries(
         &self,
         number: usize,
-        rest: &Cell<u64>,
+        remaining: &Cell<u64>,
         limit: u64,
         mut visit: impl FnMut((usize, usize), Entry, &mut dyn Read) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let digest = || self.digest.clone();
-        let decoder = decompressed(&self.file).context(KeepSnafu)?;
-        let is_over = Cell::new(false);
-        let mut reader = Reader::new(Streamed(Bounded {
+        let decoder = open_decompressed(&self.file).context(StoreLayerSnafu)?;
+        let is_exceeded = Cell::new(false);
+        let mut reader = Reader::new(SkipByReading(LimitedReader {
             inner: decoder,
-            rest,
-            is_over: &is_over,
+            remaining,
+            is_exceeded: &is_exceeded,
         }));
         let fail = |source| {
-            if is_over.get() {
+            if is_exceeded.get() {
                 return Error::TooLarge {
                     digest: digest(),
                     limit,
@@ -324,34 +325,34 @@ impl Layer {
     }
 }
 
-/// Reader that fails when a shared limit is exceeded.
-struct Bounded<'a, R> {
+/// Reader with a limit that it shares with other readers. It fails if they exceed the limit together.
+struct LimitedReader<'a, R> {
     inner: R,
-    /// Remaining bytes for all readers that share the limit.
-    rest: &'a Cell<u64>,
+    /// Number of bytes that all readers together may still read.
+    remaining: &'a Cell<u64>,
     /// Whether the limit was exceeded.
-    is_over: &'a Cell<bool>,
+    is_exceeded: &'a Cell<bool>,
 }
 
-impl<R: Read> Read for Bounded<'_, R> {
+impl<R: Read> Read for LimitedReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
-        let Some(rest) = self.rest.get().checked_sub(count as u64) else {
-            self.is_over.set(true);
+        let Some(remaining) = self.remaining.get().checked_sub(count as u64) else {
+            self.is_exceeded.set(true);
             return Err(io::Error::other("the size limit was exceeded"));
         };
-        self.rest.set(rest);
+        self.remaining.set(remaining);
         Ok(count)
     }
 }
 
 /// Writer that sends chunks to another thread.
-struct Pieces {
+struct ChunkSender {
     buffer: BytesMut,
-    pieces: mpsc::Sender<Bytes>,
+    sender: mpsc::Sender<Bytes>,
 }
 
-impl Write for Pieces {
+impl Write for ChunkSender {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= CHUNK_SIZE {
@@ -364,8 +365,8 @@ impl Write for Pieces {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let piece = self.buffer.split().freeze();
-        let sent = self.pieces.blocking_send(piece);
+        let chunk = self.buffer.split().freeze();
+        let sent = self.sender.blocking_send(chunk);
         sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }

@@ -1,8 +1,8 @@
-//! Opening of files that are read, or that another program named for output.
+//! Functions that open files without blocking.
 //!
-//! Opening a FIFO waits until another process opens its other end, and a device may never reach an end. Every such file is
-//! therefore opened here: the type is checked after the file is open, so it cannot change between the check and the first
-//! access.
+//! Opening a FIFO blocks until another process opens its other end, and reading a device may never end. All files at
+//! paths that users or other programs choose are therefore opened by these functions. The type is checked after the
+//! file is open, so it cannot change between the check and the first access.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -12,8 +12,8 @@ use std::path::Path;
 ///
 /// # Errors
 ///
-/// Any error of opening the file; [`io::ErrorKind::IsADirectory`] for a directory and [`io::ErrorKind::InvalidInput`]
-/// for a FIFO, a socket or a device.
+/// The error of [`OpenOptions::open`]; [`io::ErrorKind::IsADirectory`] for a directory and
+/// [`io::ErrorKind::InvalidInput`] for a FIFO, a socket or a device.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     open_regular_with(OpenOptions::new().read(true), path)
 }
@@ -28,19 +28,19 @@ pub fn open_regular_with(options: &mut OpenOptions, path: &Path) -> io::Result<F
     if kind.is_file() {
         Ok(file)
     } else {
-        Err(refusal(kind))
+        Err(file_type_error(kind))
     }
 }
 
-/// Opens a file that the user names as input, such as a configuration file. Besides regular files it accepts character
-/// devices such as `/dev/null`, and descriptors that the process inherited, such as `/dev/stdin` or the `/dev/fd/63` of
-/// a process substitution in a shell. Reads from a device or an inherited pipe may block.
+/// Opens a file that the user names as input, such as a configuration file. It also accepts character devices such as
+/// `/dev/null`, and file descriptors that the process inherited, such as `/dev/stdin` or the `/dev/fd/63` of a process
+/// substitution in a shell. Reads from a device or an inherited pipe may block.
 ///
 /// # Errors
 ///
 /// As [`open_regular`], but not for character devices and inherited descriptors.
 pub fn open_input(path: &Path) -> io::Result<File> {
-    open_named(OpenOptions::new().read(true), path)
+    open_user_file(OpenOptions::new().read(true), path)
 }
 
 /// Opens a file to append output to it, and creates it if it does not exist. Accepts the same types of files as
@@ -50,7 +50,7 @@ pub fn open_input(path: &Path) -> io::Result<File> {
 ///
 /// As [`open_input`].
 pub fn open_output(path: &Path) -> io::Result<File> {
-    open_named(OpenOptions::new().append(true).create(true), path)
+    open_user_file(OpenOptions::new().append(true).create(true), path)
 }
 
 /// Reads the whole text of a regular file of at most `limit` bytes.
@@ -94,7 +94,7 @@ fn into_text(bytes: Vec<u8>) -> io::Result<String> {
     })
 }
 
-fn open_named(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+fn open_user_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let (file, kind) = open_nonblocking(options, path)?;
     if kind.is_file() {
         Ok(file)
@@ -102,12 +102,12 @@ fn open_named(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
         set_blocking(&file)?;
         Ok(file)
     } else {
-        Err(refusal(kind))
+        Err(file_type_error(kind))
     }
 }
 
-/// Whether one of the functions above refused a file because of its type.
-pub(crate) fn is_of_other_type(error: &io::Error) -> bool {
+/// Whether one of the functions above rejected a file because of its type.
+pub(crate) fn is_file_type_error(error: &io::Error) -> bool {
     let kind = error.kind();
     matches!(
         kind,
@@ -115,7 +115,7 @@ pub(crate) fn is_of_other_type(error: &io::Error) -> bool {
     )
 }
 
-fn refusal(kind: std::fs::FileType) -> io::Error {
+fn file_type_error(kind: std::fs::FileType) -> io::Error {
     if kind.is_dir() {
         io::ErrorKind::IsADirectory.into()
     } else {
@@ -139,7 +139,7 @@ fn open_nonblocking(
     Ok((file, kind))
 }
 
-/// Whether a path names a descriptor that the process inherited. Opening such a pipe does not block.
+/// Whether a path names a file descriptor of this process. Opening it does not block, even if it is a pipe.
 fn is_inherited(path: &Path) -> bool {
     cfg!(unix)
         && (path == Path::new("/dev/stdin")
@@ -155,7 +155,7 @@ fn is_character_device(kind: std::fs::FileType) -> bool {
 
 #[cfg(not(unix))]
 fn is_character_device(kind: std::fs::FileType) -> bool {
-    // Consoles and `NUL` are neither files nor directories.
+    // On Windows, consoles and `NUL` are neither files nor directories.
     !kind.is_file() && !kind.is_dir()
 }
 
@@ -184,13 +184,13 @@ mod tests {
     use crate::reference::ArchiveFormat;
 
     /// Creates a FIFO that no process has open.
-    fn fifo(path: &Path) {
-        let made = std::process::Command::new("mkfifo").arg(path).status();
-        assert!(made.unwrap().success());
+    fn create_fifo(path: &Path) {
+        let created = std::process::Command::new("mkfifo").arg(path).status();
+        assert!(created.unwrap().success());
     }
 
     #[test]
-    fn both_functions_open_a_regular_file() {
+    fn open_of_regular_file_succeeds() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("file");
         std::fs::write(&path, "content").unwrap();
@@ -201,10 +201,10 @@ mod tests {
     }
 
     #[test]
-    fn both_functions_refuse_a_fifo() {
+    fn open_of_fifo_is_rejected() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("fifo");
-        fifo(&path);
+        create_fifo(&path);
         for open in [open_regular, open_input] {
             let error = open(&path).unwrap_err();
             assert_eq!(error.to_string(), "not a regular file");
@@ -212,10 +212,10 @@ mod tests {
     }
 
     #[test]
-    fn output_to_a_fifo_without_reader_is_refused() {
+    fn open_output_of_fifo_without_reader_fails() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("fifo");
-        fifo(&path);
+        create_fifo(&path);
         let error = open_output(&path).unwrap_err();
         assert_eq!(
             error.raw_os_error(),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn output_file_is_created_and_appended_to() {
+    fn open_output_creates_and_appends_to_file() {
         use std::io::Write as _;
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("file");
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn both_functions_refuse_a_directory() {
+    fn open_of_directory_is_rejected() {
         for open in [open_regular, open_input] {
             let error = open(Path::new("/")).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
@@ -295,19 +295,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn archive_that_is_a_fifo_is_refused() {
+    async fn archive_that_is_a_fifo_is_rejected() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("archive.tar");
-        fifo(&path);
+        create_fifo(&path);
         let error = Archive::open(&path, ArchiveFormat::Oci).await;
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Protocol);
     }
 
     #[tokio::test]
-    async fn blob_from_a_fifo_is_refused() {
+    async fn blob_from_a_fifo_is_rejected() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("blob");
-        fifo(&path);
+        create_fifo(&path);
         let error = Blob::from_file(MediaType::OCTET_STREAM, &path).await;
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Io);
     }

@@ -1,8 +1,7 @@
 //! Limits on the size of the graph of one artifact.
 //!
-//! The size of a graph is chosen by its author, and a traversal holds all pending descriptors in memory.
-//! Therefore descriptors are counted when their manifest is read, before they are fetched: a few small documents cannot
-//! make the client fetch or hold a thousand times as much.
+//! A traversal keeps all pending descriptors in memory, and a small document can list thousands of them. The successors
+//! of a manifest are therefore counted as soon as the manifest is read, before any of them is fetched.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +20,7 @@ const MAX_BLOBS: u64 = 200_000;
 /// Maximum total size of the manifests in a graph, in bytes.
 const MAX_BYTES: u64 = 128 << 20;
 
-/// Size of the part of a graph that is known so far.
+/// Numbers of manifests, blobs and bytes in a graph, counted while its manifests are read.
 #[derive(Debug, Default)]
 pub(crate) struct Budget {
     manifests: AtomicU64,
@@ -48,8 +47,8 @@ impl fmt::Display for Excess {
 }
 
 impl Budget {
-    /// Counts the successors of a manifest.
-    pub(crate) fn announce(&self, manifest: &Manifest) -> Result<(), Excess> {
+    /// Counts the successors of a manifest. Fails if the graph exceeds a limit.
+    pub(crate) fn count_successors(&self, manifest: &Manifest) -> Result<(), Excess> {
         let successors = manifest.successors();
         let count = successors.len() as u64;
         let take = |counter: &AtomicU64, amount: u64, limit: u64| {
@@ -63,7 +62,7 @@ impl Budget {
         let bytes = successors
             .iter()
             .fold(0_u64, |sum, entry| sum.saturating_add(entry.size));
-        // The root is a manifest, too, and is not a successor.
+        // The root also counts as a manifest, but is not a successor.
         if !take(&self.manifests, count, MAX_MANIFESTS as u64 - 1) {
             return Err(Excess::Manifests);
         }

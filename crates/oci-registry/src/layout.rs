@@ -7,7 +7,7 @@
 //! Several processes may write to one layout: `index.json` is read and replaced under a lock on `oci-layout`. Files of
 //! other programs are not changed.
 //!
-//! A referrer is listed in `index.json` without a tag, so that a search that starts there finds it.
+//! A referrer is listed in `index.json` even without a tag, because the search for referrers starts there.
 
 mod delete;
 mod error;
@@ -35,20 +35,20 @@ use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{Identifier, Location, Tag};
 use crate::referrers::{self, DescriptorStream};
 use crate::storage::{Delivery, OtherName, Source, TagStream, Target};
-pub(crate) use error::full_names;
+pub(crate) use error::full_name_hint;
 use error::{
-    AmbiguousSnafu, Error, LockSnafu, MakeSnafu, NoBlobSnafu, NoLayoutSnafu, NoManifestSnafu,
-    NoNameSnafu, OccupiedSnafu, OtherVersionSnafu, ParseSnafu, ReadSnafu, WriteSnafu,
-    WrongDigestSnafu,
+    AmbiguousSnafu, CreateLayoutSnafu, Error, LockSnafu, NoBlobSnafu, NoLayoutSnafu,
+    NoManifestSnafu, NoNameSnafu, OccupiedSnafu, OtherVersionSnafu, ParseSnafu, ReadSnafu,
+    WriteSnafu, WrongDigestSnafu,
 };
-use file::{create_once, read, write_whole};
+use file::{create_if_missing, read, write_atomically};
 pub(crate) use file::{json, new_temporary, persist};
-pub(crate) use listing::{Listed, Listing};
+pub(crate) use listing::{Listing, ListingEntry};
 pub(crate) use marker::{Marker, VERSION};
-pub(crate) use named::Named;
-pub(crate) use names::{REF_NAME, tag_of};
+pub(crate) use named::NamedEntry;
+pub(crate) use names::{REF_NAME, tag_in_name};
 
-/// Largest `index.json` that is read, in bytes.
+/// Maximum size of an `index.json` that is read, in bytes.
 pub(crate) const MAX_INDEX: u64 = 64 << 20;
 
 /// Repository in a directory. Clones share the parsed index.
@@ -59,19 +59,19 @@ pub struct Layout {
     cached: Arc<tokio::sync::Mutex<Option<CachedListing>>>,
 }
 
-/// Parsed index, and the version of the file that it was read from.
+/// Parsed index, and the version of the file from which the index was read.
 #[derive(Debug)]
 struct CachedListing {
     version: FileVersion,
     listing: Arc<Listing>,
 }
 
-/// Identification of one version of a file: its length, its modification time and, on Unix, its inode number.
+/// Version of a file: its length, its modification time and, on Unix, its inode number.
 #[derive(Debug, PartialEq)]
 struct FileVersion(u64, Option<std::time::SystemTime>, Option<u64>);
 
 impl FileVersion {
-    fn of(file: &std::fs::Metadata) -> Self {
+    fn from_metadata(file: &std::fs::Metadata) -> Self {
         #[cfg(unix)]
         let number = Some(std::os::unix::fs::MetadataExt::ino(file));
         #[cfg(not(unix))]
@@ -87,8 +87,8 @@ impl Layout {
     ///
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the directory is not a layout.
     pub async fn open(directory: impl Into<PathBuf>) -> crate::Result<Self> {
-        let layout = Self::at(directory.into());
-        let path = layout.marker();
+        let layout = Self::new(directory.into());
+        let path = layout.marker_path();
         let bytes = read(&path, MAX_INDEX).await?;
         let bytes = bytes.with_context(|| NoLayoutSnafu {
             directory: layout.directory.clone(),
@@ -109,34 +109,37 @@ impl Layout {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the directory contains anything else;
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the directory contains other files;
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the layout cannot be created.
     pub async fn create(directory: impl Into<PathBuf>) -> crate::Result<Self> {
         let directory = directory.into();
-        let layout = Self::at(directory.clone());
-        let is_there = tokio::fs::try_exists(layout.marker())
-            .await
-            .context(MakeSnafu {
-                directory: directory.clone(),
-            })?;
-        if !is_there {
-            refuse_occupied(&directory).await?;
+        let layout = Self::new(directory.clone());
+        let exists =
+            tokio::fs::try_exists(layout.marker_path())
+                .await
+                .context(CreateLayoutSnafu {
+                    directory: directory.clone(),
+                })?;
+        if !exists {
+            ensure_no_other_files(&directory).await?;
             let blobs = directory.join("blobs").join("sha256");
-            tokio::fs::create_dir_all(&blobs).await.context(MakeSnafu {
-                directory: directory.clone(),
-            })?;
+            tokio::fs::create_dir_all(&blobs)
+                .await
+                .context(CreateLayoutSnafu {
+                    directory: directory.clone(),
+                })?;
             let marker = Marker {
                 version: VERSION.to_owned(),
             };
             // The marker is never replaced, because another process may hold a lock on it.
-            create_once(&layout.marker(), &json(&marker))?;
+            create_if_missing(&layout.marker_path(), &json(&marker))?;
         }
         let layout = Self::open(directory).await?;
-        layout.update(|_| false).await?;
+        layout.update_index(|_| false).await?;
         Ok(layout)
     }
 
-    fn at(directory: PathBuf) -> Self {
+    fn new(directory: PathBuf) -> Self {
         Self {
             directory,
             observer: Observer::default(),
@@ -144,22 +147,22 @@ impl Layout {
         }
     }
 
-    /// The same layout, which reports the names that no tag stands for ([`ClientEvent::OmittedNames`](crate::ClientEvent::OmittedNames))
-    /// to this observer.
+    /// Returns the same layout with an observer. It receives the names that are not available as tags
+    /// ([`ClientEvent::OmittedNames`](crate::ClientEvent::OmittedNames)).
     #[must_use]
-    pub fn observed_by(mut self, observer: Observer) -> Self {
+    pub fn with_observer(mut self, observer: Observer) -> Self {
         self.observer = observer;
         self
     }
 
-    /// Finds the manifest with exactly this name, which may be a full one such as `localhost/acme/widgets:1.0.0`.
+    /// Finds the entry with exactly this name: a tag, or a full name such as `localhost/acme/widgets:1.0.0`.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if no entry of the layout has this name.
-    pub(crate) async fn find_name(&self, name: &str) -> crate::Result<Named> {
+    pub(crate) async fn find_name(&self, name: &str) -> crate::Result<NamedEntry> {
         let listing = self.read_listing().await?;
-        let named = Named::find(&listing, name);
+        let named = NamedEntry::find(&listing, name);
         Ok(named.with_context(|| NoNameSnafu {
             directory: &self.directory,
             name,
@@ -171,11 +174,11 @@ impl Layout {
         &self.directory
     }
 
-    fn marker(&self) -> PathBuf {
+    fn marker_path(&self) -> PathBuf {
         self.directory.join("oci-layout")
     }
 
-    fn listing(&self) -> PathBuf {
+    fn index_path(&self) -> PathBuf {
         self.directory.join("index.json")
     }
 
@@ -186,13 +189,14 @@ impl Layout {
             .join(digest.encoded())
     }
 
-    /// Returns the index, which is parsed once for each version of its file.
+    /// Returns the index. Each version of its file is parsed only once.
     async fn read_listing(&self) -> Result<Arc<Listing>, Error> {
-        let path = self.listing();
+        let path = self.index_path();
         let mut cached = self.cached.lock().await;
-        // Read before the content: if the file is replaced in between, the older version is stored.
+        // The version is read before the content. If the file is replaced in between, the stored version is outdated,
+        // and the next call reads the file again.
         let version = tokio::fs::metadata(&path).await.ok();
-        let version = version.map(|file| FileVersion::of(&file));
+        let version = version.map(|file| FileVersion::from_metadata(&file));
         if let Some(cached) = &*cached
             && Some(&cached.version) == version.as_ref()
         {
@@ -207,16 +211,20 @@ impl Layout {
     }
 
     async fn parse_listing(&self) -> Result<Listing, Error> {
-        let path = self.listing();
+        let path = self.index_path();
         match read(&path, MAX_INDEX).await? {
             Some(bytes) => serde_json::from_slice(&bytes).context(ParseSnafu { path }),
             None => Ok(Listing::empty()),
         }
     }
 
-    /// Changes `index.json` while it is locked against other processes.
-    async fn update(&self, change: impl FnOnce(&mut Listing) -> bool + Send) -> crate::Result<()> {
-        let path = self.marker();
+    /// Changes `index.json` under a lock against other processes. Writes the file if `change` returns `true` or the
+    /// file is missing.
+    async fn update_index(
+        &self,
+        change: impl FnOnce(&mut Listing) -> bool + Send,
+    ) -> crate::Result<()> {
+        let path = self.marker_path();
         let lock = {
             let path = path.clone();
             tokio::task::spawn_blocking(move || {
@@ -227,19 +235,19 @@ impl Layout {
         };
         let _lock = lock.await.expect("locking a file does not panic")?;
         let mut listing = self.parse_listing().await?;
-        let is_absent = !tokio::fs::try_exists(self.listing())
+        let is_absent = !tokio::fs::try_exists(self.index_path())
             .await
             .context(ReadSnafu {
-                path: self.listing(),
+                path: self.index_path(),
             })?;
         if change(&mut listing) || is_absent {
-            write_whole(&self.listing(), &json(&listing))?;
+            write_atomically(&self.index_path(), &json(&listing))?;
             *self.cached.lock().await = None;
         }
         Ok(())
     }
 
-    async fn find(&self, identifier: &Identifier) -> crate::Result<Manifest> {
+    async fn find_manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
         let listing = self.read_listing().await?;
         let directory = &self.directory;
         let absent = || NoManifestSnafu {
@@ -268,7 +276,8 @@ impl Layout {
         Ok(found.with_context(absent)?)
     }
 
-    /// Reads and verifies a manifest that may be missing. `media_type` is that of its entry, if it is listed.
+    /// Reads and verifies a manifest; `None` if its file is missing. `media_type` is the media type in its index entry,
+    /// if it has an entry.
     async fn read_manifest(
         &self,
         digest: &Digest,
@@ -283,11 +292,11 @@ impl Layout {
         let actual = hasher.finish();
         ensure!(actual == *digest, WrongDigestSnafu { path, actual });
         let manifest = Manifest::parse(bytes.into(), media_type.map(MediaType::as_str))?;
-        Ok(Some(manifest.known_as(digest.clone())))
+        Ok(Some(manifest.with_digest(digest.clone())))
     }
 
     /// Whether the blob exists. A file under its final name is complete, so only its size is compared.
-    async fn has(&self, descriptor: &Descriptor) -> Result<bool, Error> {
+    async fn has_content(&self, descriptor: &Descriptor) -> Result<bool, Error> {
         let path = self.blob_path(&descriptor.digest);
         match tokio::fs::metadata(&path).await {
             Ok(metadata) => Ok(metadata.is_file() && metadata.len() == descriptor.size),
@@ -296,8 +305,8 @@ impl Layout {
         }
     }
 
-    /// Writes a blob to a temporary file and moves it to its final name when it is complete.
-    async fn store(&self, blob: &Blob) -> crate::Result<()> {
+    /// Writes a blob to a temporary file and moves the complete file to its final name.
+    async fn write_blob(&self, blob: &Blob) -> crate::Result<()> {
         let path = self.blob_path(blob.digest());
         let directory = path.parent().unwrap_or(&self.directory);
         tokio::fs::create_dir_all(directory)
@@ -313,13 +322,14 @@ impl Layout {
     }
 }
 
-/// Refuses to create a layout in a directory with other files. Files of an interrupted attempt are ignored.
-async fn refuse_occupied(directory: &Path) -> Result<(), Error> {
+/// Fails if a directory contains files that do not belong to a layout. Files of an interrupted creation of the layout
+/// are ignored.
+async fn ensure_no_other_files(directory: &Path) -> Result<(), Error> {
     let mut entries = match tokio::fs::read_dir(directory).await {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(source) => {
-            return Err(Error::Make {
+            return Err(Error::CreateLayout {
                 directory: directory.to_owned(),
                 source,
             });
@@ -328,7 +338,7 @@ async fn refuse_occupied(directory: &Path) -> Result<(), Error> {
     while let Some(entry) = entries
         .next_entry()
         .await
-        .context(MakeSnafu { directory })?
+        .context(CreateLayoutSnafu { directory })?
     {
         let name = entry.file_name();
         let name = name.to_string_lossy();
@@ -348,16 +358,16 @@ async fn refuse_occupied(directory: &Path) -> Result<(), Error> {
 #[async_trait]
 impl Source for Layout {
     async fn manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
-        self.find(identifier).await
+        self.find_manifest(identifier).await
     }
 
     async fn blob(&self, descriptor: &Descriptor) -> crate::Result<BlobStream> {
         let path = self.blob_path(&descriptor.digest);
-        let is_there = tokio::fs::try_exists(&path)
+        let exists = tokio::fs::try_exists(&path)
             .await
             .context(ReadSnafu { path: path.clone() })?;
         let (directory, digest) = (self.directory.clone(), descriptor.digest.clone());
-        ensure!(is_there, NoBlobSnafu { directory, digest });
+        ensure!(exists, NoBlobSnafu { directory, digest });
         BlobStream::from_file(descriptor, &path).await
     }
 
@@ -385,7 +395,10 @@ impl Source for Layout {
         let tags = async move {
             let listing = layout.read_listing().await?;
             let names = listing.names();
-            names.report_others(referrers::walk::Listed::name(&layout), &layout.observer);
+            names.report_others(
+                referrers::walk::ManifestStore::name(&layout),
+                &layout.observer,
+            );
             let tags: Vec<crate::Result<Tag>> = names.tags().iter().cloned().map(Ok).collect();
             Ok::<_, crate::Error>(futures_util::stream::iter(tags))
         };
@@ -406,11 +419,11 @@ impl Source for Layout {
     }
 }
 
-impl referrers::walk::Listed for Layout {
+impl referrers::walk::ManifestStore for Layout {
     async fn roots(&self) -> crate::Result<Vec<Descriptor>> {
         let listing = self.read_listing().await?;
         let entries = listing.entries().iter().cloned();
-        Ok(entries.map(Listed::into_descriptor).collect())
+        Ok(entries.map(ListingEntry::into_descriptor).collect())
     }
 
     async fn read(&self, listed: &Descriptor) -> crate::Result<Option<Manifest>> {
@@ -426,29 +439,29 @@ impl referrers::walk::Listed for Layout {
 #[async_trait]
 impl Target for Layout {
     async fn exists(&self, descriptor: &Descriptor) -> crate::Result<bool> {
-        Ok(self.has(descriptor).await?)
+        Ok(self.has_content(descriptor).await?)
     }
 
     async fn push_blob(&self, blob: &Blob) -> crate::Result<Delivery> {
-        if self.has(blob.descriptor()).await? {
+        if self.has_content(blob.descriptor()).await? {
             return Ok(Delivery::Existed);
         }
-        self.store(blob).await?;
+        self.write_blob(blob).await?;
         Ok(Delivery::Uploaded)
     }
 
     async fn push_manifest(&self, manifest: &Manifest) -> crate::Result<()> {
-        if !self.has(&manifest.descriptor()).await? {
+        if !self.has_content(&manifest.descriptor()).await? {
             let path = self.blob_path(manifest.digest());
             let directory = path.parent().unwrap_or(&self.directory);
             tokio::fs::create_dir_all(directory)
                 .await
                 .context(WriteSnafu { path: directory })?;
-            write_whole(&path, manifest.bytes())?;
+            write_atomically(&path, manifest.bytes())?;
         }
         if manifest.subject().is_some() {
             let descriptor = manifest.descriptor();
-            self.update(|listing| listing.add(descriptor)).await?;
+            self.update_index(|listing| listing.add(descriptor)).await?;
         }
         Ok(())
     }
@@ -460,13 +473,14 @@ impl Target for Layout {
             Identifier::Digest(manifest.digest().clone()),
         );
         ensure!(
-            self.has(&descriptor).await?,
+            self.has_content(&descriptor).await?,
             NoManifestSnafu {
                 directory,
                 identifier
             }
         );
-        self.update(|listing| listing.put(descriptor, tag)).await
+        self.update_index(|listing| listing.set_tag(descriptor, tag))
+            .await
     }
 
     async fn complete(&self, untagged: Option<&Manifest>) -> crate::Result<()> {
@@ -474,6 +488,6 @@ impl Target for Layout {
             return Ok(());
         };
         let descriptor = manifest.descriptor();
-        self.update(|listing| listing.add(descriptor)).await
+        self.update_index(|listing| listing.add(descriptor)).await
     }
 }

@@ -10,8 +10,9 @@
 //!   manifest of an artifact refers to a *config* and *layers*; an *index* refers to further manifests, for example one
 //!   per platform.
 //!
-//! A *tag* is a name of one manifest and may move. An artifact is a graph whose root is a manifest. A push sends the
-//! missing content from the leaves to the root. All content below the root is referred to by digest and can be verified.
+//! A *tag* is a name for one manifest. It can be moved to another manifest. An artifact is a graph whose root is a
+//! manifest. A push sends the missing content from the leaves to the root. All content below the root is referred to by
+//! digest and can be verified.
 //!
 //! # Push a file, and pull it back
 //!
@@ -54,12 +55,12 @@
 //! | `error` | one opaque error with a kind, hints, and the errors that a registry reported |
 //! | `escape` | control characters of foreign text, escaped for display |
 //! | `redact` | redaction of secrets in texts, URLs and headers |
-//! | `file` | files opened for reading, without blocking on a pipe |
+//! | `file` | files opened without blocking on a pipe or device |
 //! | `digest` | digests and hashers |
 //! | `reference` | names of registries, repositories, tags and locations |
 //! | `event` | events of a client, and their observer |
 //! | `manifest` | manifests and indexes, with their exact bytes |
-//! | `graph` | limits of the graph of one artifact |
+//! | `graph` | limits on the size of the graph of one artifact |
 //! | `referrers` | entries of a list of referrers, and its fallback tag |
 //! | `blob` | blobs, verified while they are read |
 //! | `storage` | the traits [`Source`], [`Target`] and [`Delete`] |
@@ -80,8 +81,8 @@
 //! | `export` | the root filesystem of an image |
 //! | `verify` | verification of a whole artifact |
 //! | `cache` | manifests by digest, on disk |
-//! | `conformance` | tests that every target passes (feature `conformance`) |
-//! | `fuzzing` | properties of the parsers (feature `fuzzing`) |
+//! | `conformance` | tests for implementations of [`Target`] (feature `conformance`) |
+//! | `fuzzing` | checks of the parsers with arbitrary input (feature `fuzzing`) |
 //!
 //! # Retries
 //!
@@ -90,37 +91,39 @@
 //! | no connection, broken connection, idle timeout; 408, 429, 499, 500, 502, 503, 504, 522 | `exchange` | [`ClientOptions::attempts`] | back-off, or `Retry-After` if that is longer |
 //! | 401 of the registry | `transport` | 2 | none |
 //! | 401 or 403 for a read with the credential of a CI job | `transport` | 1 more, without the credential | none |
-//! | credential that the token server refuses | `transport` | 2, the second with the credential looked up again | none |
-//! | interrupted body of a blob over one connection, or other bytes in place of a segment | `registry/download` | 6 without progress of 1 MiB, or of a byte per minute | back-off |
+//! | credential that the token server rejects | `transport` | 2, the second with the credential looked up again | none |
+//! | interrupted body of a blob over one connection, or a response other than the requested segment | `registry/download` | 6 without progress (1 MiB, or any byte after a minute) | back-off |
 //! | interrupted body of a segment of a blob | `registry/ranges` | 5 | back-off |
 //! | interrupted page of a list of names | `registry/page` | 5 | back-off |
-//! | PATCH or PUT of an upload session without a definite response | `registry/upload` | 5 without progress of 1 MiB | back-off |
+//! | PATCH or PUT of an upload session without a definite response | `registry/upload` | 5 without progress (1 MiB) | back-off |
 //! | 401 after a part of an upload was sent | `registry/upload` | 2 | none |
 //! | list of referrers without the manifest that was pushed | `registry/referrers` | 5 | back-off |
 //! | write of a fallback list of referrers without a definite response, or that another client has overwritten | `registry/referrers` | 10 | 0.5 s, then 1 s, plus back-off, before the read that checks the write |
-//! | request to AWS for a credential of ECR (feature `ecr`) | AWS SDK | 3 | that of the SDK |
+//! | request to AWS for a credential of ECR (feature `ecr`) | AWS SDK | 3 | delay of the SDK |
 //!
-//! Each failure is retried by one layer. `exchange` repeats a request until the header of a response has arrived, and an
-//! error that it returns is final, except for requests that it sends once: those of an open upload session, a mount, a
-//! write of a list of referrers, and [`Target::tag_once`]. Their effect is not known after a failure, so the layer above
-//! decides. The layers that read a body retry its interruption only.
+//! Each failure is retried by one layer. `exchange` repeats a request until the header of a response has arrived. If
+//! `exchange` returns an error, no other layer repeats the request. The exceptions are requests that `exchange` sends
+//! only once: the requests of an open upload session, a mount, a write of a list of referrers, and
+//! [`Target::tag_once`]. Their effect is not known after a failure, so the layer above decides. A layer that reads the
+//! body of a response retries only if the body is interrupted.
 //!
 //! Each of these retries that has a delay is reported as a [`Retry`], except those of the AWS SDK and the repeated reads of
 //! a list of referrers.
 //!
-//! The back-off is a random part of a span that starts at 250 ms and doubles up to 10 s. A `Retry-After` of more than one
-//! minute is an error. After two consecutive idle timeouts an operation fails, whichever layer has sent the requests.
+//! The back-off is a random duration between zero and a maximum. The maximum starts at 250 ms and doubles with each
+//! failure, up to 10 s. A `Retry-After` of more than one minute is an error. After two consecutive idle timeouts an
+//! operation fails, regardless of the layers that have sent the requests.
 //!
 //! # Guarantees
 //!
 //! * Content that is read has been verified against the requested digest.
-//! * A manifest is sent after all content that it names, and a tag after its manifest. A file under its final name is
-//!   complete.
+//! * A manifest is sent after all content that it refers to, and a tag after its manifest. A file under its final name
+//!   is complete.
 //! * An ambiguous response is an error. It is never treated as "absent".
-//! * A credential is sent only to its registry and to the token server that this registry names.
-//! * The crate prints nothing and does not read the process environment: credential helpers get the [`Environment`] that
-//!   was passed. Two libraries do read it: `keyring` (feature `keyring`) for its session, and the AWS SDK (feature `ecr`)
-//!   for the role of a container or machine and for proxies.
+//! * A credential is sent only to its registry and to the token server that this registry specifies.
+//! * The crate prints nothing and does not read the process environment: credential helpers run with the
+//!   [`Environment`] that the caller passed. Two libraries do read it: `keyring` (feature `keyring`) for its session,
+//!   and the AWS SDK (feature `ecr`) for the role of a container or machine and for proxies.
 
 #[doc = include_str!("../QUIRKS.md")]
 pub mod quirks {}
@@ -167,13 +170,13 @@ pub use auth::keyring::Keyring;
 pub use auth::store::{CredentialStore, StoredCredential};
 pub use auth::{Anonymous, Credential, CredentialProvider, CredentialRequest, Lookup};
 pub use blob::{Blob, BlobStream, Content, Meter, OutputFile, PartialBlob};
-pub use bundle::{Bundle, Bundled, bundle};
+pub use bundle::{Bundle, BundleFile, bundle};
 pub use cache::Cache;
 pub use copy::{CopyEvent, CopyOptions, copy, copy_all};
 pub use digest::{Algorithm, Digest, Hasher};
 pub use environment::Environment;
 pub use error::{Error, ErrorKind, Failure, Hint, Optional, RegistryError, Result, Side};
-pub use escape::{escape, is_active};
+pub use escape::{escape, needs_escape};
 pub use event::{ClientEvent, Observer, OmittedNames, Retry};
 pub use exchange::Resolve;
 pub use export::{ExportOptions, export};
@@ -199,4 +202,4 @@ pub use registry::{
 };
 pub use storage::{Delete, Delivery, OtherName, Source, TagStream, Target};
 pub use unpack::{FileEntry, FileName, UnpackOptions, unpack};
-pub use verify::{Verified, VerifyEvent, VerifyOptions, verify};
+pub use verify::{VerifiedArtifact, VerifyEvent, VerifyOptions, verify};

@@ -1,6 +1,6 @@
 //! Manifests: documents that refer to other content by descriptors (image-spec, `manifest.md`, `image-index.md`).
 //!
-//! [`Manifest`] holds the exact bytes and a parsed view of them. A manifest that was received is never serialized
+//! [`Manifest`] contains the exact bytes and a parsed view of them. A manifest that was received is never serialized
 //! again; its bytes are passed on unchanged. A new manifest is serialized once, with its keys in the order of the
 //! struct fields and its annotations sorted.
 
@@ -22,11 +22,11 @@ pub use media_type::MediaType;
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Hint};
 
-/// Largest manifest that is read, in bytes.
+/// Maximum size of a manifest that is read, in bytes.
 pub(crate) const MAX_READ: usize = 8 << 20;
 
-/// Largest manifest that is written, in bytes: the size that every registry must accept (distribution-spec, "Pushing
-/// Manifests").
+/// Maximum size of a manifest that is written, in bytes. Every registry must accept this size (distribution-spec,
+/// "Pushing Manifests").
 pub(crate) const MAX_WRITE: usize = 4 << 20;
 
 #[derive(Debug, Snafu)]
@@ -43,7 +43,7 @@ enum Error {
     #[snafu(display(
         "invalid manifest {digest}: its `mediaType` is `{document}`, but its `Content-Type` is `{served}`"
     ))]
-    MediaTypes {
+    MediaTypeMismatch {
         digest: Digest,
         document: MediaType,
         served: MediaType,
@@ -56,8 +56,8 @@ enum Error {
         media_type: MediaType,
         key: &'static str,
     },
-    #[snafu(display("invalid manifest {digest}: clients that ignore case read its key `{key}` as another one", key = key.escape_debug()))]
-    Misspelt { digest: Digest, key: String },
+    #[snafu(display("invalid manifest {digest}: its key `{key}` differs from a standard key only in case, and case-insensitive clients read it as that key", key = key.escape_debug()))]
+    MiscasedKey { digest: Digest, key: String },
     #[snafu(display("unsupported manifest {digest}: schema 1 is obsolete"))]
     Schema1 { digest: Digest },
     #[snafu(display("unsupported manifest {digest}: `schemaVersion` is {version}, expected 2"))]
@@ -73,9 +73,9 @@ impl Failure for Error {
         match self {
             Self::ParseManifest { .. } | Self::SchemaVersion { .. } => ErrorKind::Protocol,
             Self::Ambiguous { .. }
-            | Self::MediaTypes { .. }
+            | Self::MediaTypeMismatch { .. }
             | Self::UnexpectedKey { .. }
-            | Self::Misspelt { .. } => ErrorKind::Mismatch,
+            | Self::MiscasedKey { .. } => ErrorKind::Mismatch,
             Self::Schema1 { .. } => ErrorKind::Unsupported,
             Self::TooLarge { .. } => ErrorKind::InvalidInput,
         }
@@ -92,7 +92,7 @@ impl Failure for Error {
 /// Manifest of one artifact: a config and layers (image-spec, `manifest.md`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageManifest {
-    /// Always 2.
+    /// Version of the manifest schema, always 2.
     #[serde(rename = "schemaVersion")]
     schema_version: u64,
     /// Media type of the document, as stated in it.
@@ -110,7 +110,7 @@ pub struct ImageManifest {
     /// Descriptors of the layers, in order.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub layers: Vec<Descriptor>,
-    /// Descriptor of the manifest that this one refers to (`subject`).
+    /// Descriptor of the manifest that this manifest refers to (`subject`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
     /// Annotations of the artifact.
@@ -140,7 +140,7 @@ impl ImageManifest {
 /// List of manifests, for example one for each platform (image-spec, `image-index.md`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {
-    /// Always 2.
+    /// Version of the manifest schema, always 2.
     #[serde(rename = "schemaVersion")]
     schema_version: u64,
     /// Media type of the document, as stated in it.
@@ -153,7 +153,7 @@ pub struct Index {
         skip_serializing_if = "Option::is_none"
     )]
     pub artifact_type: Option<MediaType>,
-    /// Descriptors of the manifests, the most portable first.
+    /// Descriptors of the manifests. If several match a platform, clients use the first.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub manifests: Vec<Descriptor>,
     /// Descriptor of the manifest that this index refers to (`subject`).
@@ -185,7 +185,7 @@ impl Index {
 /// Parsed content of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-#[expect(clippy::large_enum_variant, reason = "kept behind an `Arc`")]
+#[expect(clippy::large_enum_variant, reason = "stored in an `Arc`")]
 pub enum Document {
     /// Manifest of one artifact.
     Image(ImageManifest),
@@ -205,7 +205,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Parses a manifest that was served with this `Content-Type`, if there was one.
+    /// Parses a manifest that was served with this `Content-Type`; `None` if the header was missing.
     ///
     /// # Errors
     ///
@@ -214,11 +214,11 @@ impl Manifest {
     /// document that is not a manifest, [`ErrorKind::Unsupported`] for schema 1.
     pub fn parse(bytes: Bytes, content_type: Option<&str>) -> crate::Result<Self> {
         let digest = Digest::sha256(&bytes);
-        Ok(read(bytes, digest, content_type)?)
+        Ok(parse_manifest(bytes, digest, content_type)?)
     }
 
-    /// Sets the digest to one of another algorithm. The caller has verified it.
-    pub(crate) fn known_as(mut self, digest: Digest) -> Self {
+    /// Replaces the digest by a digest of another algorithm, which the caller has verified.
+    pub(crate) fn with_digest(mut self, digest: Digest) -> Self {
         self.digest = digest;
         self
     }
@@ -229,7 +229,7 @@ impl Manifest {
     ///
     /// [`ErrorKind::InvalidInput`] if it exceeds 4 MiB.
     pub fn from_image(image: ImageManifest) -> crate::Result<Self> {
-        Ok(write(Document::Image(image))?)
+        Ok(serialize_manifest(Document::Image(image))?)
     }
 
     /// Serializes an index.
@@ -238,7 +238,7 @@ impl Manifest {
     ///
     /// [`ErrorKind::InvalidInput`] if it exceeds 4 MiB.
     pub fn from_index(index: Index) -> crate::Result<Self> {
-        Ok(write(Document::Index(index))?)
+        Ok(serialize_manifest(Document::Index(index))?)
     }
 
     /// Returns the exact bytes.
@@ -246,7 +246,7 @@ impl Manifest {
         &self.bytes
     }
 
-    /// Returns the media type to serve it as.
+    /// Returns the media type of the document. A registry serves the manifest with this `Content-Type`.
     pub fn media_type(&self) -> &MediaType {
         &self.media_type
     }
@@ -277,7 +277,7 @@ impl Manifest {
         }
     }
 
-    /// Returns the annotations of the document; none for an unknown document.
+    /// Returns the annotations of the document; empty for an unknown document.
     pub fn annotations(&self) -> &Annotations {
         static NONE: Annotations = Annotations::new();
         match &*self.document {
@@ -358,7 +358,7 @@ impl fmt::Debug for Manifest {
 
 /// Fields that determine how the document is parsed.
 #[derive(Deserialize)]
-struct Shape {
+struct DocumentFields {
     #[serde(rename = "schemaVersion", default)]
     schema_version: Option<u64>,
     #[serde(rename = "mediaType", default)]
@@ -373,45 +373,50 @@ struct Shape {
     fs_layers: Option<serde::de::IgnoredAny>,
 }
 
-fn read(bytes: Bytes, digest: Digest, content_type: Option<&str>) -> Result<Manifest, Error> {
-    let shape: Shape = serde_json::from_slice(&bytes).with_context(|_| ParseManifestSnafu {
-        digest: digest.clone(),
-    })?;
-    if shape.schema_version == Some(1) || shape.fs_layers.is_some() {
+fn parse_manifest(
+    bytes: Bytes,
+    digest: Digest,
+    content_type: Option<&str>,
+) -> Result<Manifest, Error> {
+    let fields: DocumentFields =
+        serde_json::from_slice(&bytes).with_context(|_| ParseManifestSnafu {
+            digest: digest.clone(),
+        })?;
+    if fields.schema_version == Some(1) || fields.fs_layers.is_some() {
         return Schema1Snafu { digest }.fail();
     }
-    if let Some(key) = misspelt(&bytes) {
-        return MisspeltSnafu { digest, key }.fail();
+    if let Some(key) = find_miscased_key(&bytes) {
+        return MiscasedKeySnafu { digest, key }.fail();
     }
-    let other = match (&shape.layers, &shape.config) {
+    let other = match (&fields.layers, &fields.config) {
         (Some(_), _) => Some("layers"),
         (None, Some(_)) => Some("config"),
         (None, None) => None,
     };
-    if let (Some(_), Some(other)) = (&shape.manifests, other) {
+    if let (Some(_), Some(other)) = (&fields.manifests, other) {
         return AmbiguousSnafu { digest, other }.fail();
     }
     let served = content_type
         .map(MediaType::from_content_type)
-        .filter(|served| !is_vague(served));
-    if let (Some(document), Some(served)) = (&shape.media_type, &served) {
+        .filter(|served| !is_generic(served));
+    if let (Some(document), Some(served)) = (&fields.media_type, &served) {
         ensure!(
             document.as_str().eq_ignore_ascii_case(served.as_str()),
-            MediaTypesSnafu {
+            MediaTypeMismatchSnafu {
                 digest,
                 document: document.clone(),
                 served: served.clone()
             }
         );
     }
-    let media_type = shape
+    let media_type = fields
         .media_type
         .or(served)
-        .unwrap_or(match shape.manifests {
+        .unwrap_or(match fields.manifests {
             Some(_) => MediaType::INDEX,
             None => MediaType::MANIFEST,
         });
-    let unexpected = match (&shape.manifests, other) {
+    let unexpected = match (&fields.manifests, other) {
         (Some(_), _) if media_type.is_manifest() && !media_type.is_index() => Some("manifests"),
         (_, Some(other)) if media_type.is_index() => Some(other),
         _ => None,
@@ -448,9 +453,8 @@ fn read(bytes: Bytes, digest: Digest, content_type: Option<&str>) -> Result<Mani
     })
 }
 
-/// Returns a key that equals a known key except for the case of its letters, because the JSON parsers of some clients
-/// (Go) ignore case.
-fn misspelt(bytes: &[u8]) -> Option<String> {
+/// Returns the first key that differs from a standard key only in case. JSON parsers of some clients (Go) ignore case.
+fn find_miscased_key(bytes: &[u8]) -> Option<String> {
     const KEYS: [&str; 6] = [
         "schemaVersion",
         "mediaType",
@@ -461,26 +465,27 @@ fn misspelt(bytes: &[u8]) -> Option<String> {
     ];
     #[expect(
         clippy::zero_sized_map_values,
-        reason = "the shape of a JSON object, whose values do not matter"
+        reason = "only the keys of the JSON object are needed"
     )]
     let keys: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_slice(bytes).ok()?;
-    let is_misspelt = |key: &String| {
+    let is_miscased = |key: &String| {
         KEYS.iter()
             .any(|known| known != key && known.eq_ignore_ascii_case(key))
     };
-    keys.into_keys().find(is_misspelt)
+    keys.into_keys().find(is_miscased)
 }
 
-/// Whether a `Content-Type` carries no information. The storage behind a registry often sends such a type.
-fn is_vague(media_type: &MediaType) -> bool {
+/// Whether a `Content-Type` does not specify the kind of manifest. Storage servers behind registries often send such
+/// types.
+fn is_generic(media_type: &MediaType) -> bool {
     matches!(
         media_type.as_str(),
         "" | "application/json" | "application/octet-stream" | "binary/octet-stream" | "text/plain"
     )
 }
 
-fn write(document: Document) -> Result<Manifest, Error> {
-    // A document without a media type gets the one that matches its content.
+fn serialize_manifest(document: Document) -> Result<Manifest, Error> {
+    // A document without a media type gets the media type that matches its content.
     let (bytes, media_type, own) = match &document {
         Document::Image(image) => (
             serde_json::to_vec(image),
@@ -567,7 +572,7 @@ mod tests {
     }
 
     #[test]
-    fn parse_of_document_with_another_type_fails() {
+    fn parse_with_contradicting_type_or_key_fails() {
         let image = format!(r#"{{"schemaVersion":2,"config":{},"layers":[]}}"#, config());
         for served in [MediaType::INDEX, MediaType::DOCKER_LIST] {
             assert_eq!(
@@ -595,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn parse_of_schema_1_and_of_no_json_differ_in_kind() {
+    fn parse_of_other_schema_or_invalid_json_fails() {
         assert_eq!(
             parse(r#"{"schemaVersion":1,"fsLayers":[]}"#, None)
                 .unwrap_err()

@@ -1,6 +1,6 @@
-//! Repository in memory: the strictest target, for tests and for artifacts that are assembled.
+//! Repository in memory, for tests and for artifacts that are assembled before they are copied.
 //!
-//! It rejects requests that some registries accept: a manifest whose successors are missing, and a tag on a missing
+//! It is stricter than some registries: it rejects a manifest whose successors are missing, and a tag on a missing
 //! manifest.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use crate::reference::{Identifier, Tag};
 use crate::referrers::{self, DescriptorStream};
 use crate::storage::{Delete, Delivery, Source, TagStream, Target};
 
-/// Largest blob in bytes.
+/// Maximum size of a blob, in bytes.
 const MAX_BLOB: usize = 1 << 30;
 
 #[derive(Debug, Snafu)]
@@ -29,7 +29,7 @@ enum Error {
     #[snafu(display("failed to find the blob {digest} in memory"))]
     NoBlob { digest: Digest },
     #[snafu(display(
-        "failed to push the manifest {digest}: it refers to {missing}, which is missing"
+        "failed to push the manifest {digest}: its content {missing} was not pushed before"
     ))]
     MissingSuccessor { digest: Digest, missing: Digest },
 }
@@ -55,7 +55,7 @@ struct State {
 }
 
 impl State {
-    fn has(&self, descriptor: &Descriptor) -> bool {
+    fn contains(&self, descriptor: &Descriptor) -> bool {
         if descriptor.media_type.is_manifest() {
             self.manifests.contains_key(&descriptor.digest)
         } else {
@@ -74,7 +74,7 @@ impl Memory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn find(&self, identifier: &Identifier) -> Result<Manifest, Error> {
+    fn find_manifest(&self, identifier: &Identifier) -> Result<Manifest, Error> {
         let state = self.state();
         let digest = match identifier {
             Identifier::Tag(tag) => state.tags.get(tag),
@@ -92,7 +92,7 @@ impl Memory {
 #[async_trait]
 impl Source for Memory {
     async fn manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
-        Ok(self.find(identifier)?)
+        Ok(self.find_manifest(identifier)?)
     }
 
     async fn blob(&self, descriptor: &Descriptor) -> crate::Result<BlobStream> {
@@ -123,8 +123,8 @@ impl Source for Memory {
     fn referrers(&self, subject: &Digest, artifact_type: Option<&MediaType>) -> DescriptorStream {
         let state = self.state();
         let entries = state.manifests.values();
-        let entries =
-            entries.filter_map(|manifest| referrers::entry_if(manifest, subject, artifact_type));
+        let entries = entries
+            .filter_map(|manifest| referrers::matching_entry(manifest, subject, artifact_type));
         let entries: Vec<_> = entries.map(Ok).collect();
         futures_util::stream::iter(entries).boxed()
     }
@@ -137,7 +137,7 @@ impl Source for Memory {
 #[async_trait]
 impl Target for Memory {
     async fn exists(&self, descriptor: &Descriptor) -> crate::Result<bool> {
-        Ok(self.state().has(descriptor))
+        Ok(self.state().contains(descriptor))
     }
 
     async fn push_blob(&self, blob: &Blob) -> crate::Result<Delivery> {
@@ -151,11 +151,9 @@ impl Target for Memory {
 
     async fn push_manifest(&self, manifest: &Manifest) -> crate::Result<()> {
         let mut state = self.state();
-        if let Some(missing) = manifest
-            .successors()
-            .into_iter()
-            .find(|successor| !state.has(successor) && !successor.media_type.is_nondistributable())
-        {
+        if let Some(missing) = manifest.successors().into_iter().find(|successor| {
+            !state.contains(successor) && !successor.media_type.is_nondistributable()
+        }) {
             let (digest, missing) = (manifest.digest().clone(), missing.digest.clone());
             return Err(MissingSuccessorSnafu { digest, missing }.build().into());
         }

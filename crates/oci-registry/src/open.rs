@@ -1,4 +1,5 @@
-//! Opening of locations, and the separation of path and name in a [`LocationText`], which depends on the existing files.
+//! Functions that open locations, and functions that separate the path and the name in a [`LocationText`]. The
+//! separation depends on the files that exist.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,21 +9,21 @@ use snafu::Snafu;
 use crate::archive::Archive;
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Hint, Optional, Result};
-use crate::layout::{Layout, Named, tag_of};
+use crate::layout::{Layout, NamedEntry, tag_in_name};
 use crate::memory::Memory;
-use crate::reference::{ArchiveFormat, Form, Location, LocationText, PathAndName, Tag};
+use crate::reference::{ArchiveFormat, Location, LocationText, ParsedLocation, PathAndName, Tag};
 use crate::registry::{Access, Client};
 use crate::storage::{Delete, Source, Target};
 
 #[derive(Debug, Snafu)]
 enum Error {
     #[snafu(display(
-        "failed to write `{}` to `{place}`: the name in a layout or archive must be a plain tag",
+        "failed to write `{}` to `{storage}`: the name in a layout or archive must be a plain tag",
         name.escape_debug()
     ))]
-    NotATag { name: String, place: Location },
-    #[snafu(display("failed to read `{place}:`: the name after the colon is missing"))]
-    NoName { place: Location },
+    NotATag { name: String, storage: Location },
+    #[snafu(display("failed to read `{storage}:`: the name after the colon is missing"))]
+    NoName { storage: Location },
     #[snafu(display("failed to delete `{written}`: the reference has both a tag and a digest"))]
     TagAndDigest {
         written: LocationText,
@@ -44,11 +45,11 @@ impl Failure for Error {
 
     fn hints(&self) -> Vec<Hint> {
         let advice = match self {
-            Self::NotATag { name, place } => {
-                let tag = tag_of(name).map_or_else(|| "TAG".to_owned(), |tag| tag.to_string());
-                format!("write `{place}:{tag}`")
+            Self::NotATag { name, storage } => {
+                let tag = tag_in_name(name).map_or_else(|| "TAG".to_owned(), |tag| tag.to_string());
+                format!("write `{storage}:{tag}`")
             }
-            Self::NoName { place } => format!("write `{place}` or `{place}:TAG`"),
+            Self::NoName { storage } => format!("write `{storage}` or `{storage}:TAG`"),
             Self::TagAndDigest { tag, digest, .. } => {
                 format!("remove `@{digest}` to delete the tag, or `:{tag}` to delete the manifest")
             }
@@ -60,57 +61,59 @@ impl Failure for Error {
     }
 }
 
-/// Layout or archive, and the name of an entry in it.
-struct Parts<'a> {
-    place: Location,
+/// Path and name of a [`LocationText`] after their separation.
+struct SplitText<'a> {
+    storage: Location,
     written: &'a PathAndName,
     name: Option<&'a str>,
 }
 
-impl Parts<'_> {
-    /// Returns the location if its name is a plain tag or absent, else the name.
-    fn plain(&self) -> std::result::Result<Location, &str> {
+impl SplitText<'_> {
+    /// Returns the location if its name is a plain tag or absent. Otherwise returns the name as the error.
+    fn to_location_with_tag(&self) -> std::result::Result<Location, &str> {
         let tag = match self.name.map(|name| name.parse::<Tag>().map_err(|_| name)) {
             Some(Err(name)) => return Err(name),
             Some(Ok(tag)) => Some(tag),
             None => None,
         };
         let digest = self.written.digest.clone();
-        Ok(self.place.clone().identified(tag, digest))
+        Ok(self.storage.clone().with_tag_and_digest(tag, digest))
     }
 }
 
 impl LocationText {
-    /// Separates path and name, with relative paths resolved against `base`. A full name is replaced by the tag that
-    /// identifies the same manifest, or by the digest.
+    /// Separates path and name. Relative paths are resolved against `base`. A full name is replaced by the tag that
+    /// identifies the same manifest, or else by the digest of the manifest.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`] if the layout or archive has no entry with this full name, and the errors of
     /// [`Layout::open`] and [`Archive::open`].
     pub async fn locate(&self, base: &Path) -> Result<Location> {
-        let parts = match self.parts(base) {
-            Ok(parts) => parts,
+        let split = match self.split_text(base) {
+            Ok(split) => split,
             Err(location) => return Ok(location),
         };
-        let name = match parts.plain() {
+        let name = match split.to_location_with_tag() {
             Ok(location) => return Ok(location),
             Err(name) => name,
         };
-        let Parts { place, written, .. } = &parts;
+        let SplitText {
+            storage, written, ..
+        } = &split;
         if name.is_empty() {
-            let place = place.clone();
-            return Err(Error::NoName { place }.into());
+            let storage = storage.clone();
+            return Err(Error::NoName { storage }.into());
         }
         if let Some(digest) = &written.digest {
-            let place = place.clone();
-            return Ok(place.identified(tag_of(name), Some(digest.clone())));
+            let storage = storage.clone();
+            return Ok(storage.with_tag_and_digest(tag_in_name(name), Some(digest.clone())));
         }
-        let Named {
+        let NamedEntry {
             tag,
             is_tagged,
             digest,
-        } = match place.clone().relative_to(base) {
+        } = match storage.clone().relative_to(base) {
             Location::Layout { directory, .. } => {
                 Layout::open(directory).await?.find_name(name).await?
             }
@@ -120,22 +123,22 @@ impl LocationText {
             Location::Registry(_) => unreachable!("a registry has no path"),
         };
         let digest = (!is_tagged).then_some(digest);
-        Ok(place.clone().identified(tag, digest))
+        Ok(storage.clone().with_tag_and_digest(tag, digest))
     }
 
-    /// Separates path and name as [`LocationText::locate`] does, for a target: a name in it is a plain tag.
+    /// Separates path and name as [`LocationText::locate`] does, for a target, whose name must be a plain tag.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] if the name is not a tag.
     pub fn locate_target(&self, base: &Path) -> Result<Location> {
-        let parts = match self.parts(base) {
-            Ok(parts) => parts,
+        let split = match self.split_text(base) {
+            Ok(split) => split,
             Err(location) => return Ok(location),
         };
-        parts.plain().map_err(|name| {
-            let (name, place) = (name.to_owned(), parts.place.clone());
-            Error::NotATag { name, place }.into()
+        split.to_location_with_tag().map_err(|name| {
+            let (name, storage) = (name.to_owned(), split.storage.clone());
+            Error::NotATag { name, storage }.into()
         })
     }
 
@@ -153,8 +156,10 @@ impl LocationText {
         };
         let (written, tag, digest) = (self.clone(), tag.clone(), digest.clone());
         let has_digest = match &self.0 {
-            Form::Located(_) => true,
-            Form::Layout(written) | Form::Archive(written) => written.digest.is_some(),
+            ParsedLocation::Complete(_) => true,
+            ParsedLocation::Layout(written) | ParsedLocation::Archive(written) => {
+                written.digest.is_some()
+            }
         };
         let error = if has_digest {
             Error::TagAndDigest {
@@ -173,23 +178,23 @@ impl LocationText {
         Err(error.into())
     }
 
-    /// Separates path and name. Fails with the location itself if it has no path.
-    fn parts(&self, base: &Path) -> std::result::Result<Parts<'_>, Location> {
+    /// Separates path and name. Returns the location as the error if its path is already known.
+    fn split_text(&self, base: &Path) -> std::result::Result<SplitText<'_>, Location> {
         let is_layout = |path: &Path| base.join(path).join("oci-layout").is_file();
         let is_file = |path: &Path| base.join(path).is_file();
-        let (place, written, name) = match &self.0 {
-            Form::Located(location) => return Err(location.clone()),
-            Form::Layout(written) => {
+        let (storage, written, name) = match &self.0 {
+            ParsedLocation::Complete(location) => return Err(location.clone()),
+            ParsedLocation::Layout(written) => {
                 let (path, name) = written.split(is_layout);
                 (Location::layout(path), written, name)
             }
-            Form::Archive(written) => {
+            ParsedLocation::Archive(written) => {
                 let (path, name) = written.split(is_file);
                 (Location::archive(path, ArchiveFormat::Oci), written, name)
             }
         };
-        Ok(Parts {
-            place,
+        Ok(SplitText {
+            storage,
             written,
             name,
         })
@@ -200,13 +205,13 @@ impl LocationText {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mode {
-    /// Write. A layout that does not exist is created; an archive is written whenever a tag is set.
+    /// Write content. A layout that does not exist is created; an archive is written whenever a tag is set.
     Write,
-    /// Write all content at once. As [`Mode::Write`], but an archive is written by [`Target::complete`] only.
+    /// Write content as with [`Mode::Write`], except that an archive is written only by [`Target::complete`].
     WriteOnce,
     /// Change content. The layout or archive must exist.
     Existing,
-    /// Compare with content that would be written. A layout that does not exist counts as empty and is not created.
+    /// Compare existing content with a planned write. A layout that does not exist counts as empty and is not created.
     Plan,
 }
 
@@ -251,7 +256,7 @@ impl Client {
                 let file = base.join(file);
                 let archive = match mode {
                     Mode::Write | Mode::Plan => self.create_archive(file, format).await?,
-                    Mode::WriteOnce => self.create_archive(file, format).await?.written_once(),
+                    Mode::WriteOnce => self.create_archive(file, format).await?.with_single_write(),
                     Mode::Existing => self.open_archive(file, format).await?,
                 };
                 Ok(Arc::new(archive))
@@ -284,7 +289,7 @@ impl Client {
         let layout = match mode {
             Mode::Write | Mode::WriteOnce => {
                 let layout = Layout::create(directory).await?;
-                layout.observed_by(self.observer().clone())
+                layout.with_observer(self.observer().clone())
             }
             Mode::Existing => self.open_layout(directory).await?,
             Mode::Plan => match self.open_layout(directory).await.optional()? {
@@ -297,16 +302,16 @@ impl Client {
 
     async fn open_layout(&self, directory: PathBuf) -> Result<Layout> {
         let layout = Layout::open(directory).await?;
-        Ok(layout.observed_by(self.observer().clone()))
+        Ok(layout.with_observer(self.observer().clone()))
     }
 
     async fn open_archive(&self, file: PathBuf, format: &ArchiveFormat) -> Result<Archive> {
         let archive = Archive::open(file, format.clone()).await?;
-        Ok(archive.observed_by(self.observer().clone()))
+        Ok(archive.with_observer(self.observer().clone()))
     }
 
     async fn create_archive(&self, file: PathBuf, format: &ArchiveFormat) -> Result<Archive> {
         let archive = Archive::create(file, format.clone()).await?;
-        Ok(archive.observed_by(self.observer().clone()))
+        Ok(archive.with_observer(self.observer().clone()))
     }
 }

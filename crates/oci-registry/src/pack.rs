@@ -1,6 +1,6 @@
 //! Artifacts that are packed from local blobs. The result is a [`Source`] with one manifest.
 //!
-//! This module builds the graph of the artifact. Names, media types and annotations are chosen by the caller.
+//! This module builds the graph of the artifact. The caller chooses names, media types and annotations.
 
 use std::collections::BTreeMap;
 
@@ -18,11 +18,9 @@ use crate::storage::{Source, TagStream};
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display(
-        "failed to find the manifest `{identifier}` in an artifact that was just packed"
-    ))]
+    #[snafu(display("failed to find the manifest `{identifier}` in the packed artifact"))]
     ManifestAbsent { identifier: Identifier },
-    #[snafu(display("failed to find the blob {digest} in an artifact that was just packed"))]
+    #[snafu(display("failed to find the blob {digest} in the packed artifact"))]
     BlobAbsent { digest: Digest },
 }
 
@@ -74,7 +72,7 @@ impl Packed {
     /// # Errors
     ///
     /// As [`Packed::new`].
-    pub fn about(self, subject: Descriptor) -> crate::Result<Self> {
+    pub fn with_subject(self, subject: Descriptor) -> crate::Result<Self> {
         let Some(mut image) = self.manifest.as_image().cloned() else {
             return Ok(self);
         };
@@ -132,7 +130,7 @@ impl Source for Packed {
     }
 
     fn referrers(&self, subject: &Digest, artifact_type: Option<&MediaType>) -> DescriptorStream {
-        let entry = referrers::entry_if(&self.manifest, subject, artifact_type);
+        let entry = referrers::matching_entry(&self.manifest, subject, artifact_type);
         futures_util::stream::iter(entry.map(Ok)).boxed()
     }
 

@@ -1,8 +1,9 @@
 //! Redaction of secrets in texts, URLs and headers.
 //!
 //! A server knows the credential that it received and may repeat it in an error message, in a warning or in a redirect.
-//! [`Secrets`] records each `Authorization` value that is sent, as sent and decoded, and redacts it in text from a server
-//! before it is shown. A secret that a server deliberately transforms cannot be distinguished from other text.
+//! [`Secrets`] records each `Authorization` value that is sent, in its encoded and decoded form. It redacts the value
+//! in text from a server before the text is shown. A secret that a server deliberately transforms cannot be
+//! distinguished from other text.
 //!
 //! The query and the user information of a URL can contain a credential. Messages contain URLs as [`RedactedUrl`] only.
 
@@ -18,17 +19,18 @@ use url::Url;
 
 use crate::escape::escape;
 
-/// Maximum number of recorded values. The most recently sent ones are kept.
+/// Maximum number of recorded values. The most recently sent values are kept.
 const MAX_SECRETS: usize = 300;
 
-/// Secrets with fewer bytes are redacted only as separate words, because they can be part of other words.
+/// Minimum length of a secret that is redacted within a word, in bytes. A shorter secret is redacted only as a separate
+/// word, because it may occur in other words by chance.
 const MIN_SUBSTRING_LENGTH: usize = 4;
 
-/// Words with at least this number of bytes may be credentials.
+/// Minimum length of a word that may be a credential, in bytes.
 const MIN_TOKEN_LENGTH: usize = 16;
 
-/// Maximum size of redacted text, in bytes. It exceeds the size of every quoted message.
-const MAX_SEARCHED: usize = 16 << 10;
+/// Maximum size of redacted text, in bytes. Every quoted message is smaller.
+const MAX_TEXT_SIZE: usize = 16 << 10;
 
 /// Replacement of a secret.
 const REDACTED: &str = "…";
@@ -46,7 +48,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// Returns the text. Only the code that sends it needs it.
+    /// Returns the text. Only code that sends or stores the secret should use it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -60,13 +62,13 @@ impl fmt::Debug for Secret {
 
 /// Returns a header that HTTP libraries redact in their output. A text that is not a valid header value is replaced by
 /// `invalid`, which servers reject.
-pub(crate) fn sensitive(text: &str) -> HeaderValue {
+pub(crate) fn sensitive_header(text: &str) -> HeaderValue {
     let mut value = HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("invalid"));
     value.set_sensitive(true);
     value
 }
 
-/// Secrets that were sent, in canonical form. Clones share their content.
+/// Secrets that were sent, in canonical form. Clones share the secrets.
 #[derive(Clone, Default)]
 pub(crate) struct Secrets(Arc<Mutex<VecDeque<Vec<u8>>>>);
 
@@ -95,11 +97,11 @@ impl Secrets {
 
     /// Records a secret.
     pub(crate) fn record(&self, secret: &str) {
-        let mut all = self.all();
-        // The encoded form keeps a percent sign that is part of the secret.
+        let mut all = self.lock();
+        // The encoded form is recorded, too, because decoding would change a secret that contains a percent sign.
         let encoded = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
         for form in [secret, &encoded] {
-            let form: Vec<u8> = canonical(form).map(|(_, byte)| byte).collect();
+            let form: Vec<u8> = canonical_bytes(form).map(|(_, byte)| byte).collect();
             if !form.is_empty() {
                 all.retain(|known| *known != form);
                 all.push_back(form);
@@ -109,14 +111,14 @@ impl Secrets {
         all.drain(..excess);
     }
 
-    fn all(&self) -> MutexGuard<'_, VecDeque<Vec<u8>>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Vec<u8>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Redacts the recorded secrets in a text. Truncates the text to [`MAX_SEARCHED`] bytes without splitting a secret.
+    /// Redacts the recorded secrets in a text. Truncates the text to [`MAX_TEXT_SIZE`] bytes without splitting a secret.
     pub(crate) fn redact(&self, text: &str) -> String {
-        let all = self.all();
-        let end = text.floor_char_boundary(MAX_SEARCHED);
+        let all = self.lock();
+        let end = text.floor_char_boundary(MAX_TEXT_SIZE);
         let (mut shown, mut from) = (String::new(), 0);
         for (start, _) in text[..end].char_indices() {
             let ends = all
@@ -146,7 +148,8 @@ impl Secrets {
         escape(&self.redact(text), limit)
     }
 
-    /// As [`Secrets::escape`], for error messages, in which a server may repeat a credential in an unknown encoding.
+    /// Like [`Secrets::escape`], but also redacts words that may be a credential in an unknown encoding. Used for error
+    /// messages of servers.
     pub(crate) fn quote(&self, text: &str, limit: usize) -> String {
         // Line breaks are escaped first, so that a space ends each word. Truncation comes last, because a truncated
         // long word could be too short to be detected.
@@ -192,7 +195,7 @@ fn is_name(word: &str) -> bool {
 ///
 /// URL encodings are decoded, the backslashes of JSON and the padding of base64 are omitted, and the alphabets of base64
 /// are unified. ASCII letters are in lower case, because host names are converted to lower case.
-fn canonical(text: &str) -> impl Iterator<Item = (usize, u8)> {
+fn canonical_bytes(text: &str) -> impl Iterator<Item = (usize, u8)> {
     let bytes = text.as_bytes();
     let digit = |at: usize| char::from(*bytes.get(at)?).to_digit(16);
     let decode = move |at| u8::try_from(digit(at + 1)? * 16 + digit(at + 2)?).ok();
@@ -217,7 +220,7 @@ fn match_end(text: &str, start: usize, secret: &[u8]) -> Option<usize> {
     if rest.starts_with(['=', '\\']) {
         return None;
     }
-    let mut bytes = canonical(rest).map(|(at, byte)| (start + at, byte));
+    let mut bytes = canonical_bytes(rest).map(|(at, byte)| (start + at, byte));
     let is_match = secret
         .iter()
         .all(|expected| bytes.next().is_some_and(|(_, byte)| byte == *expected));
@@ -268,7 +271,7 @@ impl RedactedUrl {
         self.0.starts_with("http://")
     }
 
-    /// Returns the URL without the quotation marks that it has within a sentence.
+    /// Returns the URL without the quotation marks that `Display` adds.
     pub(crate) fn without_quotes(&self) -> &str {
         &self.0
     }
@@ -357,20 +360,20 @@ mod tests {
     #[test]
     fn long_text_is_truncated_without_splitting_secret() {
         let secrets = Secrets::default();
-        let secret = format!("start{}end", "é".repeat(MAX_SEARCHED));
+        let secret = format!("start{}end", "é".repeat(MAX_TEXT_SIZE));
         secrets.record(&secret);
-        for before in [0, 1, MAX_SEARCHED - 1] {
+        for before in [0, 1, MAX_TEXT_SIZE - 1] {
             let text = format!("{}{secret}{}", "-".repeat(before), "+".repeat(1 << 20));
             let expected = format!("{}……", "-".repeat(before));
             assert!(secrets.redact(&text) == expected, "{before}");
         }
-        let before = "-".repeat(MAX_SEARCHED);
+        let before = "-".repeat(MAX_TEXT_SIZE);
         assert!(secrets.redact(&format!("{before}{secret}")) == format!("{before}…"));
         assert!(secrets.redact(&before) == before);
         // The maximum number of matches within the limit.
         secrets.record("hits");
-        let hits = "hits".repeat(MAX_SEARCHED / 4);
-        assert_eq!(secrets.redact(&hits), REDACTED.repeat(MAX_SEARCHED / 4));
+        let hits = "hits".repeat(MAX_TEXT_SIZE / 4);
+        assert_eq!(secrets.redact(&hits), REDACTED.repeat(MAX_TEXT_SIZE / 4));
     }
 
     #[test]
@@ -407,7 +410,7 @@ mod tests {
         }
         let shown = secrets.redact("secret-0000, secret-0999, in use");
         assert_eq!(shown, "secret-0000, …, …");
-        assert_eq!(secrets.all().len(), MAX_SECRETS);
+        assert_eq!(secrets.lock().len(), MAX_SECRETS);
     }
 
     #[test]

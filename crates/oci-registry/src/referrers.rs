@@ -2,8 +2,8 @@
 //! Referrers").
 //!
 //! Provides the entries of a list of referrers, the tag under which clients store the list on a registry without the
-//! referrers API ("Referrers Tag Schema"), and the search for referrers in layouts and archives. The requests to
-//! registries are elsewhere.
+//! referrers API ("Referrers Tag Schema"), and the search for referrers in layouts and archives. The module
+//! `registry::referrers` sends the requests to registries.
 
 pub(crate) mod walk;
 
@@ -20,11 +20,11 @@ pub type DescriptorStream = BoxStream<'static, Result<Descriptor>>;
 /// Maximum number of referrers of one manifest.
 pub(crate) const MAX_REFERRERS: usize = 10_000;
 
-/// Largest algorithm name and largest encoded part in a fallback tag, in bytes.
+/// Maximum lengths of the algorithm and of the encoded part in a fallback tag, in bytes.
 const MAX_TAG_PARTS: (usize, usize) = (32, 64);
 
 /// Returns the entry of a manifest in a list of referrers: its descriptor with artifact type and all annotations.
-pub(crate) fn entry(manifest: &Manifest) -> Descriptor {
+pub(crate) fn to_entry(manifest: &Manifest) -> Descriptor {
     let mut entry = manifest.descriptor();
     entry.artifact_type = manifest.artifact_type().cloned();
     entry.annotations.clone_from(manifest.annotations());
@@ -32,20 +32,21 @@ pub(crate) fn entry(manifest: &Manifest) -> Descriptor {
 }
 
 /// Whether an entry has the requested artifact type, if one is requested.
-pub(crate) fn is_wanted(entry: &Descriptor, artifact_type: Option<&MediaType>) -> bool {
-    artifact_type.is_none_or(|wanted| entry.artifact_type.as_ref() == Some(wanted))
+pub(crate) fn has_artifact_type(entry: &Descriptor, artifact_type: Option<&MediaType>) -> bool {
+    artifact_type.is_none_or(|requested| entry.artifact_type.as_ref() == Some(requested))
 }
 
-/// Returns the entry of a manifest in the list of referrers of `subject`, if it is one of the requested type.
-pub(crate) fn entry_if(
+/// Returns the entry of a manifest in the list of referrers of `subject`; `None` if the manifest has another subject or
+/// artifact type.
+pub(crate) fn matching_entry(
     manifest: &Manifest,
     subject: &Digest,
     artifact_type: Option<&MediaType>,
 ) -> Option<Descriptor> {
-    let is_about = manifest
+    let has_subject = manifest
         .subject()
         .is_some_and(|named| named.digest == *subject);
-    Some(entry(manifest)).filter(|entry| is_about && is_wanted(entry, artifact_type))
+    Some(to_entry(manifest)).filter(|entry| has_subject && has_artifact_type(entry, artifact_type))
 }
 
 /// Returns the tag under which clients store the list of referrers of a manifest.
@@ -76,17 +77,20 @@ pub(crate) fn is_fallback_tag(tag: &Tag) -> bool {
     encoded.is_some_and(|encoded| encoded.len() == longest && encoded.bytes().all(is_hex))
 }
 
-/// Returns the entries if this manifest, which was found under the fallback tag of `subject`, is a list of referrers.
+/// Returns the entries of a list of referrers that was found under the fallback tag of `subject`.
 ///
-/// Returns `None` for other content: for the subject itself, which a registry may serve under the fallback tag of its
-/// digest, and for an index with entries that cannot be referrers.
-pub(crate) fn listed<'m>(manifest: &'m Manifest, subject: &Digest) -> Option<&'m [Descriptor]> {
+/// Returns `None` if other content was found there: the subject itself, which a registry may serve under the fallback
+/// tag of its digest, or an index with entries that cannot be referrers.
+pub(crate) fn fallback_entries<'m>(
+    manifest: &'m Manifest,
+    subject: &Digest,
+) -> Option<&'m [Descriptor]> {
     let entries = list_entries(manifest, &fallback_tag(subject))?;
-    let is_itself = is_same(manifest, subject);
+    let is_itself = matches_digest(manifest, subject);
     (!is_itself && entries.iter().all(|entry| entry.digest != *subject)).then_some(entries)
 }
 
-/// Whether a manifest is a list of referrers that fits its tag, which has the form of a fallback tag.
+/// Whether a manifest that was found under a fallback tag is a list of referrers.
 pub(crate) fn is_list_under(manifest: &Manifest, tag: &Tag) -> bool {
     list_entries(manifest, tag).is_some()
 }
@@ -101,8 +105,8 @@ fn list_entries<'m>(manifest: &'m Manifest, tag: &Tag) -> Option<&'m [Descriptor
     is_list.then_some(&index.manifests)
 }
 
-/// Whether a digest of any algorithm is that of this manifest.
-pub(crate) fn is_same(manifest: &Manifest, digest: &Digest) -> bool {
+/// Whether a digest, of any algorithm, is a digest of this manifest.
+pub(crate) fn matches_digest(manifest: &Manifest, digest: &Digest) -> bool {
     let computed = || Some(digest.algorithm()?.digest(manifest.bytes()));
     digest == manifest.digest() || computed().as_ref() == Some(digest)
 }
@@ -151,7 +155,7 @@ mod tests {
         let entry = Descriptor::new(MediaType::MANIFEST, Digest::sha256(b"referrer"), 8);
         let is_list = |entries: Vec<Descriptor>, subject: Option<&Digest>| {
             let index = Manifest::from_index(Index::new(None, entries)).unwrap();
-            listed(&index, subject.unwrap_or(index.digest())).is_some()
+            fallback_entries(&index, subject.unwrap_or(index.digest())).is_some()
         };
         assert!(is_list(Vec::new(), Some(&subject)));
         assert!(is_list(vec![entry.clone()], Some(&subject)));
@@ -181,11 +185,11 @@ mod tests {
         image.subject = Some(subject.clone());
         image.annotations.insert("key".into(), "value".into());
         let image = Manifest::from_image(image).unwrap();
-        let found = |wanted: Option<&str>| {
-            entry_if(
+        let found = |requested: Option<&str>| {
+            matching_entry(
                 &image,
                 &subject.digest,
-                wanted.map(MediaType::from).as_ref(),
+                requested.map(MediaType::from).as_ref(),
             )
         };
         let entry = found(None).unwrap();
@@ -194,8 +198,8 @@ mod tests {
         assert_eq!(entry.digest, *image.digest());
         assert_eq!(found(Some("application/config")), Some(entry));
         assert_eq!(found(Some("application/other")), None);
-        assert_eq!(entry_if(&image, image.digest(), None), None);
+        assert_eq!(matching_entry(&image, image.digest(), None), None);
         let index = Manifest::from_index(Index::new(None, Vec::new())).unwrap();
-        assert_eq!(entry_if(&index, &subject.digest, None), None);
+        assert_eq!(matching_entry(&index, &subject.digest, None), None);
     }
 }

@@ -1,8 +1,8 @@
 //! Traits of content storage, which all operations use.
 //!
-//! A [`Source`] can be read, a [`Target`] can be read and written. A repository of a registry, a layout directory, an
-//! archive and memory are both; an artifact packed from files is a source. Push, pull, mirror and backup are one copy from
-//! a source to a target.
+//! A [`Source`] can be read, a [`Target`] can be read and written. Repositories of registries, layout directories,
+//! archives and memory implement both traits; artifacts packed from files implement [`Source`] only. Push, pull, mirror
+//! and backup are one copy from a source to a target.
 
 use std::fmt;
 use std::path::Path;
@@ -50,12 +50,12 @@ impl Failure for NoSize {
 /// Stream of tags, in the order of their source.
 pub type TagStream = BoxStream<'static, Result<Tag>>;
 
-/// Name in a layout or archive that is not available as a tag, because it neither is a valid tag nor ends with a unique
-/// one.
+/// Name in a layout or archive that is not available as a tag, because it is not a valid tag and does not end with a
+/// unique tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OtherName {
-    /// Name as it is written.
+    /// Name, as written in the layout or archive.
     pub name: String,
     /// Digest of the manifest.
     pub digest: Digest,
@@ -70,7 +70,8 @@ pub trait Source: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) only if the storage reported that it does not exist.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) only if the storage reports that the manifest does not
+    /// exist.
     async fn manifest(&self, identifier: &Identifier) -> Result<Manifest>;
 
     /// Returns the descriptor of a manifest, without fetching the manifest if there is a cheaper request. The
@@ -90,11 +91,11 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// As [`Source::manifest`]; the stream ends with an error if the bytes do not match the descriptor.
     async fn blob(&self, descriptor: &Descriptor) -> Result<BlobStream>;
 
-    /// Opens the rest of a blob after its first bytes. The stream ends with an error unless both together match the
-    /// descriptor.
+    /// Opens the rest of a blob after its first bytes. The stream ends with an error unless the first bytes and the
+    /// rest match the descriptor.
     ///
-    /// It is a method because an interrupted download continues from any source. A registry sends only the rest
-    /// (RFC 9110, section 14). The default implementation reads the blob from its first byte.
+    /// This is a trait method so that an interrupted download can continue from any source. A registry sends only the
+    /// rest (RFC 9110, section 14). The default implementation reads the blob from its first byte.
     ///
     /// # Errors
     ///
@@ -104,26 +105,26 @@ pub trait Source: fmt::Debug + Send + Sync {
         descriptor: &Descriptor,
         partial: PartialBlob,
     ) -> Result<BlobStream> {
-        let rest = self.blob(descriptor).await?.skipping(partial.size());
-        BlobStream::after(descriptor, partial, rest)
+        let rest = self.blob(descriptor).await?.skip_bytes(partial.size());
+        BlobStream::from_partial(descriptor, partial, rest)
     }
 
-    /// Returns the descriptor of a blob of which only the digest is known. Its media type is
-    /// `application/octet-stream`.
+    /// Returns the descriptor of a blob if only its digest is known. Its media type is `application/octet-stream`.
     ///
     /// # Errors
     ///
-    /// As [`Source::manifest`]; [`ErrorKind::Unsupported`] if the size cannot be determined, which is the default
-    /// implementation.
+    /// As [`Source::manifest`]; [`ErrorKind::Unsupported`] if the size cannot be determined. The default implementation
+    /// always returns this error.
     async fn find_blob(&self, digest: &Digest) -> Result<Descriptor> {
         let blob = self.describe(&digest.clone().into());
         Err(NoSize { blob }.into())
     }
 
-    /// Returns the repository, if this is a repository of a registry.
+    /// Returns the full name of the repository, if the source is a repository of a registry.
     ///
-    /// It is a method because the copy from any source states where its blobs are: other repositories of that registry
-    /// mount them from there (distribution-spec, "Mounting a blob from another repository").
+    /// This is a trait method so that a copy from any source can record the origin of the blobs. Another repository of
+    /// the same registry mounts the blobs from the origin (distribution-spec, "Mounting a blob from another
+    /// repository").
     fn origin(&self) -> Option<&Reference> {
         None
     }
@@ -133,8 +134,8 @@ pub trait Source: fmt::Debug + Send + Sync {
 
     /// Lists the names that are not available as tags, with their digests.
     ///
-    /// It is a method because a list of tags names its omissions for any source. Only layouts and archives have such
-    /// names; the default implementation returns none.
+    /// This is a trait method so that a list of tags can show the omitted names of any source. Only layouts and
+    /// archives have such names; the default implementation returns none.
     ///
     /// # Errors
     ///
@@ -146,7 +147,8 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// Lists the manifests with this subject, of one artifact type or of all. The subject need not exist. Each
     /// descriptor has the artifact type and the annotations of its manifest.
     ///
-    /// Ends with [`ErrorKind::Unsupported`] if referrers cannot be listed, which is the default implementation.
+    /// The stream ends with [`ErrorKind::Unsupported`] if referrers cannot be listed. The default implementation always
+    /// returns this error.
     fn referrers(&self, subject: &Digest, artifact_type: Option<&MediaType>) -> DescriptorStream {
         let _ = artifact_type;
         let subject = self.describe(&subject.clone().into());
@@ -174,7 +176,7 @@ pub enum Delivery {
 /// nothing.
 #[async_trait]
 pub trait Target: Source {
-    /// Whether the content exists: a manifest if the media type is that of a manifest, or else a blob.
+    /// Whether the content exists. The media type determines whether the content is a manifest or a blob.
     ///
     /// # Errors
     ///
@@ -186,8 +188,8 @@ pub trait Target: Source {
 
     /// Pushes a file whose digest is not known, and returns the resulting blob.
     ///
-    /// It is a method because a file is packed for any target. A registry may upload a large file while it computes the
-    /// digest; the default implementation reads the file twice. The meter counts the bytes.
+    /// This is a trait method so that a file can be packed for any target. For a registry, a large file is uploaded
+    /// while its digest is computed; the default implementation reads the file twice. The meter counts the bytes.
     async fn push_file(
         &self,
         media_type: MediaType,
@@ -203,7 +205,7 @@ pub trait Target: Source {
     ///
     /// # Errors
     ///
-    /// A target may refuse a manifest whose successors are missing.
+    /// A target may reject a manifest whose successors are missing.
     async fn push_manifest(&self, manifest: &Manifest) -> Result<()>;
 
     /// Sets a tag on a manifest, which must exist. The request is repeated if its response is lost.
@@ -212,17 +214,17 @@ pub trait Target: Source {
     /// Sets a tag as [`Target::tag`] does, but sends the request only once. After an error the tag may or may not have
     /// been set.
     ///
-    /// It is a method because an index that other clients change, too, is updated at any target. At a registry a second
-    /// request could revert a change of another client. Other targets send no requests and use the default
+    /// This is a trait method so that an index that several clients change can be updated at any target. At a registry,
+    /// a second request could revert a change of another client. Other targets send no requests and use the default
     /// implementation.
     async fn tag_once(&self, manifest: &Manifest, tag: &Tag) -> Result<()> {
         self.tag(manifest, tag).await
     }
 
-    /// Completes a copy, whose root is given if it gets no tag.
+    /// Completes a copy. `untagged` is the root of the copied artifact, if the copy sets no tag on it.
     ///
-    /// It is a method because every copy ends with it. Layouts and archives add the root to the list of their manifests,
-    /// which is where other programs find it, and archives write their file. The default implementation does nothing.
+    /// Every copy ends with this call. Layouts and archives add the root to the list of their manifests, so that other
+    /// programs find it, and archives write their file. The default implementation does nothing.
     async fn complete(&self, untagged: Option<&Manifest>) -> Result<()> {
         let _ = untagged;
         Ok(())

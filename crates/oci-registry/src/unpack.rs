@@ -1,8 +1,8 @@
 //! Files of an artifact, written into one directory.
 //!
-//! A name from a registry reaches the disk only as a [`FileName`], relative to the handle of its directory
-//! ([`directory`]). Files are fetched and verified beside their final names ([`staging`]) and then moved, so that a file
-//! under its final name is complete. Nothing outside the directory is changed, and nothing in it is replaced unless
+//! A name from a registry is used only as a [`FileName`], relative to the handle of its directory ([`directory`]).
+//! Files are fetched and verified under temporary names ([`staging`]) and then moved, so that a file under its final
+//! name is complete. Nothing outside the directory is changed, and nothing in it is replaced unless
 //! [`UnpackOptions::replace`] is set. An interrupted fetch of a large file is continued by the next call.
 
 mod directory;
@@ -25,15 +25,15 @@ use crate::blob::{Meter, PartialBlob};
 use crate::error::ErrorKind;
 use crate::manifest::Descriptor;
 use crate::storage::Source;
-use directory::{Directory, Entry};
+use directory::{Directory, EntryType};
 use error::{
     CompareSnafu, Error, FetchSnafu, MakeDirectorySnafu, NotADirectorySnafu, NotAFileSnafu,
     OccupiedSnafu, WriteFileSnafu,
 };
 use executable::make_executable;
 pub use file_name::FileName;
-use parents::{Missing, Parents};
-use staging::{Fetched, Staged, Staging};
+use parents::{MissingDirectories, Parents};
+use staging::{FetchedFile, StagedFile, Staging};
 
 /// Maximum number of files that are flushed one by one, which takes about a millisecond each. For more files, the whole
 /// file system is flushed once where the system supports it.
@@ -58,7 +58,8 @@ pub struct UnpackOptions<'a> {
     pub concurrency: usize,
     /// Callback for each file before it is fetched, with the meter of its progress.
     pub started: &'a (dyn Fn(&FileEntry, &Meter) + Send + Sync),
-    /// Callback for each file that has its final name, with its path.
+    /// Callback for each file after it was moved to its final name, with its path. Also called for a file that existed
+    /// already.
     pub observer: &'a (dyn Fn(&FileEntry, &Path) + Send + Sync),
 }
 
@@ -82,9 +83,9 @@ impl fmt::Debug for UnpackOptions<'_> {
     }
 }
 
-/// Writes files of a source into a directory, which is created if it is missing. A file that exists with the same
-/// content is not fetched. If the fetch of a large file is interrupted, the part that was fetched is kept in the
-/// directory `.oci-partial`, and the next call continues from there.
+/// Writes files of a source into a directory, and creates the directory if it is missing. A file that exists with the
+/// same content is not fetched. If the fetch of a large file is interrupted, the part that was fetched is kept in the
+/// directory `.oci-partial`, and the next call continues the fetch.
 ///
 /// # Errors
 ///
@@ -102,11 +103,11 @@ pub async fn unpack(
         .await
         .context(MakeDirectorySnafu { path: directory })?;
     let root = Directory::open(directory).context(MakeDirectorySnafu { path: directory })?;
-    let wanted = missing(files, &root, &options).await?;
+    let wanted = find_missing(files, &root, &options).await?;
     if wanted.is_empty() {
         return Ok(());
     }
-    let staging = Staging::within(&root);
+    let staging = Staging::new(&root);
     let flushes_together = Directory::CAN_FLUSH && wanted.len() > MAX_SINGLE_FLUSHES;
     let fetched = fetch_all(source, &wanted, &staging, &options, !flushes_together).await?;
     if flushes_together {
@@ -114,44 +115,44 @@ pub async fn unpack(
         flushed.context(WriteFileSnafu { path: directory })?;
     }
     let mut changed = BTreeSet::new();
-    let placed = place(fetched, &wanted, &root, &options, &mut changed);
-    // The content of the files is flushed. This makes their names survive a loss of power, if the file system supports
-    // it.
+    let moved = move_to_final_names(fetched, &wanted, &root, &options, &mut changed);
+    // The content of the files was flushed before. Now their directories are flushed, so that the new names survive a
+    // loss of power if the file system supports this.
     if flushes_together {
         let _ = flush(&root).await;
     } else {
-        sync(&changed, &root);
+        sync_directories(&changed, &root);
     }
-    placed
+    moved
 }
 
-/// Flushes the file system, which may take seconds.
+/// Flushes the file system in a blocking task, because the call may take seconds.
 async fn flush(directory: &Directory) -> std::io::Result<()> {
     let directory = directory.clone();
     let flushed = tokio::task::spawn_blocking(move || directory.flush()).await;
     flushed.expect("flushing does not panic")
 }
 
-/// Returns the files that do not exist with the same content.
-async fn missing<'a>(
+/// Returns the files that are missing in the directory or have different content there.
+async fn find_missing<'a>(
     files: &'a [FileEntry],
     root: &Directory,
     options: &UnpackOptions<'_>,
 ) -> crate::Result<Vec<&'a FileEntry>> {
-    let mut parents = Parents::new(root, Missing::Leave);
+    let mut parents = Parents::new(root, MissingDirectories::Leave);
     let mut wanted = Vec::new();
     for file in files {
         let state = match parents.open(&file.name)? {
-            Some(parent) => state(file, &parent).await?,
-            None => State::Absent,
+            Some(parent) => compare_existing(file, &parent).await?,
+            None => ExistingFile::Absent,
         };
         let path = || file.name.path_in(root.path());
         match state {
-            State::Same => (options.observer)(file, &path()),
-            State::Other if !options.replace => {
+            ExistingFile::Same => (options.observer)(file, &path()),
+            ExistingFile::Other if !options.replace => {
                 return Err(OccupiedSnafu { path: path() }.build().into());
             }
-            State::Other | State::Absent => wanted.push(file),
+            ExistingFile::Other | ExistingFile::Absent => wanted.push(file),
         }
     }
     Ok(wanted)
@@ -164,7 +165,7 @@ async fn fetch_all(
     staging: &Staging,
     options: &UnpackOptions<'_>,
     syncs: bool,
-) -> crate::Result<Vec<Fetched>> {
+) -> crate::Result<Vec<FetchedFile>> {
     let pending = futures_util::stream::iter(0..wanted.len()).map(|number| async move {
         let (file, meter) = (wanted[number], Meter::default());
         (options.started)(file, &meter);
@@ -181,20 +182,20 @@ async fn fetch_all(
 }
 
 /// Moves fetched files to their final names, and adds the names of the changed directories to `changed`.
-fn place<'a>(
-    fetched: Vec<Fetched>,
+fn move_to_final_names<'a>(
+    fetched: Vec<FetchedFile>,
     wanted: &[&'a FileEntry],
     root: &Directory,
     options: &UnpackOptions<'_>,
     changed: &mut BTreeSet<&'a str>,
 ) -> crate::Result<()> {
-    let mut parents = Parents::new(root, Missing::Create);
+    let mut parents = Parents::new(root, MissingDirectories::Create);
     for (fetched, file) in fetched.into_iter().zip(wanted) {
         let path = file.name.path_in(root.path());
         let (directory, name) = file.name.split();
         let parent = parents.open(&file.name)?;
         let parent = parent.with_context(|| NotADirectorySnafu { path: path.clone() })?;
-        if let Err(error) = fetched.place(&parent, name, options.replace) {
+        if let Err(error) = fetched.move_into(&parent, name, options.replace) {
             ensure!(
                 options.replace || error.kind() != std::io::ErrorKind::AlreadyExists,
                 OccupiedSnafu { path }
@@ -208,8 +209,8 @@ fn place<'a>(
 }
 
 /// Flushes directories.
-fn sync(directories: &BTreeSet<&str>, root: &Directory) {
-    let mut parents = Parents::new(root, Missing::Leave);
+fn sync_directories(directories: &BTreeSet<&str>, root: &Directory) {
+    let mut parents = Parents::new(root, MissingDirectories::Leave);
     for directory in directories {
         if let Ok(Some(directory)) = parents.open_directory(directory) {
             directory.sync();
@@ -217,54 +218,54 @@ fn sync(directories: &BTreeSet<&str>, root: &Directory) {
     }
 }
 
-enum State {
+enum ExistingFile {
     Absent,
     Same,
     Other,
 }
 
-/// Compares a file with the existing one of its name. An existing file with the same content is made executable if
-/// required.
-async fn state(file: &FileEntry, parent: &Directory) -> crate::Result<State> {
+/// Compares a file with the existing file of the same name. If the content is the same, the existing file is made
+/// executable if required.
+async fn compare_existing(file: &FileEntry, parent: &Directory) -> crate::Result<ExistingFile> {
     let (_, name) = file.name.split();
     let path = &*parent.path().join(name);
     let Descriptor { digest, size, .. } = &file.descriptor;
-    match parent.entry(name).context(WriteFileSnafu { path })? {
-        None => Ok(State::Absent),
-        Some(Entry::Directory) => Err(OccupiedSnafu { path }.build().into()),
-        Some(Entry::Other) => Err(NotAFileSnafu { path }.build().into()),
-        Some(Entry::File(found)) if found == *size => {
+    match parent.entry_type(name).context(WriteFileSnafu { path })? {
+        None => Ok(ExistingFile::Absent),
+        Some(EntryType::Directory) => Err(OccupiedSnafu { path }.build().into()),
+        Some(EntryType::Other) => Err(NotAFileSnafu { path }.build().into()),
+        Some(EntryType::File(found)) if found == *size => {
             let there = parent.open_file(name).context(WriteFileSnafu { path })?;
             let read = there.try_clone().context(WriteFileSnafu { path })?;
-            let found = PartialBlob::of_file(digest, read, path, *size).await;
+            let found = PartialBlob::from_file(digest, read, path, *size).await;
             if found.context(CompareSnafu { path })?.digest() != *digest {
-                return Ok(State::Other);
+                return Ok(ExistingFile::Other);
             }
             if file.executable {
                 make_executable(&there).context(WriteFileSnafu { path })?;
             }
-            Ok(State::Same)
+            Ok(ExistingFile::Same)
         }
-        Some(Entry::File(_) | Entry::Link) => Ok(State::Other),
+        Some(EntryType::File(_) | EntryType::Link) => Ok(ExistingFile::Other),
     }
 }
 
-/// Fetches and verifies one file in the staging directory. If a file that includes an earlier partial fetch fails the
-/// verification, all of it is fetched again.
+/// Fetches and verifies one file in the staging directory. If the verification of a resumed file fails, the file is
+/// fetched again from its first byte.
 async fn fetch(
     source: &dyn Source,
     file: &FileEntry,
     meter: Meter,
-    mut staged: Staged,
+    mut staged: StagedFile,
     syncs: bool,
-) -> Result<Fetched, Error> {
+) -> Result<FetchedFile, Error> {
     let mut fetched = fetch_rest(source, file, &meter, &staged, syncs).await;
     let is_wrong = |fetched: &crate::Result<()>| matches!(fetched, Err(error) if error.kind() == ErrorKind::Mismatch);
     if staged.is_kept && is_wrong(&fetched) {
         staged.restart()?;
         fetched = fetch_rest(source, file, &meter, &staged, syncs).await;
         if is_wrong(&fetched) {
-            // None of the content can be used by a later call.
+            // The content is wrong, so a later call must not resume the file.
             staged.remove();
         }
     }
@@ -280,7 +281,7 @@ async fn fetch_rest(
     source: &dyn Source,
     file: &FileEntry,
     meter: &Meter,
-    staged: &Staged,
+    staged: &StagedFile,
     syncs: bool,
 ) -> crate::Result<()> {
     let path = &*staged.path();
@@ -291,7 +292,7 @@ async fn fetch_rest(
     } else {
         let begun = staged.file.try_clone().context(WriteFileSnafu { path })?;
         let digest = &file.descriptor.digest;
-        let partial = PartialBlob::of_file(digest, begun, path, staged.size).await?;
+        let partial = PartialBlob::from_file(digest, begun, path, staged.size).await?;
         source.blob_after(&file.descriptor, partial).await?
     };
     let bytes = bytes.metered(meter);

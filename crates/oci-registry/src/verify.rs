@@ -1,8 +1,8 @@
 //! Verification that an artifact is complete and that its content matches its digests.
 //!
-//! [`verify`] traverses the graph from its root, as a copy does, and reads every byte. It reports each wrong manifest
-//! or blob and continues with the others. A network failure ends the verification, because it says nothing about the
-//! content.
+//! [`verify`] traverses the graph from its root, as a copy does, and reads every byte. It reports each manifest or blob
+//! that is missing or wrong, and continues with the others. A network failure ends the verification, because it says
+//! nothing about the content.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -21,20 +21,23 @@ use crate::storage::Source;
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to verify `{place}`"))]
-    Read { place: String, source: crate::Error },
-    #[snafu(display("{wrong} of {count} manifests and blobs of `{place}` {} missing or wrong", if *wrong == 1 { "is" } else { "are" }))]
+    #[snafu(display("failed to verify `{location}`"))]
+    Read {
+        location: String,
+        source: crate::Error,
+    },
+    #[snafu(display("{wrong} of {count} manifests and blobs of `{location}` {} missing or wrong", if *wrong == 1 { "is" } else { "are" }))]
     Wrong {
-        place: String,
+        location: String,
         wrong: usize,
         count: usize,
     },
     #[snafu(display(
-        "failed to verify `{place}`: its indexes are nested more than {MAX_DEPTH} levels deep"
+        "failed to verify `{location}`: its indexes are nested more than {MAX_DEPTH} levels deep"
     ))]
-    TooDeep { place: String },
-    #[snafu(display("failed to verify `{place}`: it has {excess}"))]
-    TooMany { place: String, excess: Excess },
+    TooDeep { location: String },
+    #[snafu(display("failed to verify `{location}`: it has {excess}"))]
+    TooMany { location: String, excess: Excess },
     #[snafu(display("size mismatch: expected {expected} bytes, received {actual}"))]
     WrongSize { expected: u64, actual: u64 },
     #[snafu(display("media type mismatch: expected `{expected}`, received `{actual}`"))]
@@ -100,7 +103,7 @@ impl fmt::Debug for VerifyOptions<'_> {
 /// Summary of a verified artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Verified {
+pub struct VerifiedArtifact {
     /// Manifest at the root.
     pub manifest: Manifest,
     /// Number of manifests, including the root.
@@ -118,19 +121,21 @@ pub struct Verified {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Mismatch`] if any content is wrong or missing; the observer has received each. Otherwise the error of
-/// the source.
+/// [`ErrorKind::Mismatch`] if any content is wrong or missing. The observer has received an event for each. Otherwise
+/// the error of the source.
 pub async fn verify(
     source: &dyn Source,
     root: &Identifier,
     options: VerifyOptions<'_>,
-) -> crate::Result<Verified> {
-    let place = || source.describe(root);
+) -> crate::Result<VerifiedArtifact> {
+    let location = || source.describe(root);
     let manifest = source.manifest(root).await;
-    let manifest = manifest.with_context(|_| ReadSnafu { place: place() })?;
+    let manifest = manifest.with_context(|_| ReadSnafu {
+        location: location(),
+    })?;
     let descriptor = manifest.descriptor();
     (options.observer)(VerifyEvent::Good(&descriptor));
-    let mut verified = Verified {
+    let mut verified = VerifiedArtifact {
         manifest: manifest.clone(),
         manifests: 1,
         blobs: 0,
@@ -139,13 +144,13 @@ pub async fn verify(
     };
     let mut wrong = 0_usize;
     let mut queue = VerificationQueue::new(&descriptor);
-    queue.add(&manifest, 0, place)?;
+    queue.add(&manifest, 0, location)?;
     let mut checks = FuturesOrdered::new();
     loop {
         while checks.len() < options.concurrency.max(1)
             && let Some(item) = queue.next()
         {
-            checks.push_back(check(source, item));
+            checks.push_back(verify_item(source, item));
         }
         let Some((item, outcome)) = checks.next().await else {
             break;
@@ -166,15 +171,17 @@ pub async fn verify(
                 verified.size = verified.size.saturating_add(item.descriptor.size);
                 (options.observer)(VerifyEvent::Good(&item.descriptor));
                 if let (Some(manifest), Some(depth)) = (manifest, item.depth) {
-                    queue.add(&manifest, depth, place)?;
+                    queue.add(&manifest, depth, location)?;
                 }
             }
-            Err(error) if is_about_content(error.kind()) => {
+            Err(error) if is_content_error(error.kind()) => {
                 wrong += 1;
                 (options.observer)(VerifyEvent::Wrong(&item.descriptor, &error));
             }
             Err(source) => {
-                return Err(source).context(ReadSnafu { place: place() })?;
+                return Err(source).context(ReadSnafu {
+                    location: location(),
+                })?;
             }
         }
     }
@@ -182,7 +189,7 @@ pub async fn verify(
     ensure!(
         wrong == 0,
         WrongSnafu {
-            place: place(),
+            location: location(),
             wrong,
             count
         }
@@ -190,26 +197,28 @@ pub async fn verify(
     Ok(verified)
 }
 
-/// Statements of a descriptor about its content.
+/// Properties of content, as stated by a descriptor.
 #[derive(PartialEq, Eq, Hash)]
 struct Claim {
     digest: Digest,
     size: u64,
     may_be_absent: bool,
     /// Media type and `data` field of the descriptor of a manifest; `None` for a blob.
-    of_manifest: Option<(MediaType, String)>,
+    manifest: Option<(MediaType, String)>,
 }
 
-fn claim(descriptor: &Descriptor, is_manifest: bool) -> Claim {
-    let of_manifest = is_manifest.then(|| {
-        let data = descriptor.data.clone().unwrap_or_default();
-        (descriptor.media_type.clone(), data)
-    });
-    Claim {
-        digest: descriptor.digest.clone(),
-        size: descriptor.size,
-        may_be_absent: may_be_absent(descriptor, is_manifest),
-        of_manifest,
+impl Claim {
+    fn new(descriptor: &Descriptor, is_manifest: bool) -> Self {
+        let manifest = is_manifest.then(|| {
+            let data = descriptor.data.clone().unwrap_or_default();
+            (descriptor.media_type.clone(), data)
+        });
+        Self {
+            digest: descriptor.digest.clone(),
+            size: descriptor.size,
+            may_be_absent: may_be_absent(descriptor, is_manifest),
+            manifest,
+        }
     }
 }
 
@@ -219,23 +228,23 @@ fn may_be_absent(descriptor: &Descriptor, is_manifest: bool) -> bool {
 }
 
 /// Whether a failure concerns the content and not the connection.
-fn is_about_content(kind: ErrorKind) -> bool {
+fn is_content_error(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::Mismatch | ErrorKind::NotFound | ErrorKind::Protocol | ErrorKind::Unsupported
     )
 }
 
-/// Manifest or blob of an artifact.
+/// Manifest or blob to verify.
 struct QueueItem {
     descriptor: Descriptor,
-    /// Number of indexes on the path to it; `None` for a blob.
+    /// Number of indexes on the path to the manifest; `None` for a blob.
     depth: Option<usize>,
 }
 
 /// Queue of content to verify. Manifests come before blobs, so a graph that is too large is detected before many blobs
-/// are read. Deep manifests come first, so the queue holds no more than the entries on one path from the root to a
-/// leaf.
+/// are read. Deep manifests come first, so the queue has at most the entries of the indexes on one path from the root
+/// to a leaf.
 struct VerificationQueue {
     manifests: Vec<QueueItem>,
     blobs: VecDeque<QueueItem>,
@@ -250,35 +259,40 @@ impl VerificationQueue {
         Self {
             manifests: Vec::new(),
             blobs: VecDeque::new(),
-            seen: HashSet::from([claim(root, true)]),
+            seen: HashSet::from([Claim::new(root, true)]),
             budget: Budget::default(),
         }
     }
 
-    /// Adds the successors of a manifest. Entries of an index are verified as manifests, and those of a manifest as
-    /// blobs, regardless of their media types.
+    /// Adds the successors of a manifest. The entries of an index are verified as manifests, and the config and layers
+    /// of a manifest as blobs, regardless of their media types.
     fn add(
         &mut self,
         manifest: &Manifest,
         depth: usize,
-        place: impl Fn() -> String,
+        location: impl Fn() -> String,
     ) -> Result<(), Error> {
-        if let Err(excess) = self.budget.announce(manifest) {
-            let place = place();
-            return TooManySnafu { place, excess }.fail();
+        if let Err(excess) = self.budget.count_successors(manifest) {
+            let location = location();
+            return TooManySnafu { location, excess }.fail();
         }
         let depth = manifest.as_index().map(|_| depth + 1);
         let mut fresh = Vec::new();
         for descriptor in manifest.successors() {
-            if self.seen.insert(claim(descriptor, depth.is_some())) {
+            if self.seen.insert(Claim::new(descriptor, depth.is_some())) {
                 let descriptor = descriptor.clone();
                 fresh.push(QueueItem { descriptor, depth });
             }
         }
         match depth {
             Some(depth) => {
-                let is_in_reach = depth <= MAX_DEPTH || fresh.is_empty();
-                ensure!(is_in_reach, TooDeepSnafu { place: place() });
+                let is_within_depth = depth <= MAX_DEPTH || fresh.is_empty();
+                ensure!(
+                    is_within_depth,
+                    TooDeepSnafu {
+                        location: location()
+                    }
+                );
                 self.manifests.extend(fresh.into_iter().rev());
             }
             None => self.blobs.extend(fresh),
@@ -291,20 +305,20 @@ impl VerificationQueue {
     }
 }
 
-/// Verifies one manifest or blob, and returns the manifest if it is correct.
-async fn check(
+/// Verifies one manifest or blob. Returns the manifest if its content is correct.
+async fn verify_item(
     source: &dyn Source,
     item: QueueItem,
 ) -> (QueueItem, crate::Result<Option<Manifest>>) {
     let outcome = if item.depth.is_some() {
-        manifest(source, &item.descriptor).await.map(Some)
+        verify_manifest(source, &item.descriptor).await.map(Some)
     } else {
-        blob(source, &item.descriptor).await.map(|()| None)
+        verify_blob(source, &item.descriptor).await.map(|()| None)
     };
     (item, outcome)
 }
 
-async fn manifest(source: &dyn Source, descriptor: &Descriptor) -> crate::Result<Manifest> {
+async fn verify_manifest(source: &dyn Source, descriptor: &Descriptor) -> crate::Result<Manifest> {
     let digest = Identifier::Digest(descriptor.digest.clone());
     let manifest = source.manifest(&digest).await?;
     let (expected, actual) = (descriptor.size, manifest.bytes().len() as u64);
@@ -321,9 +335,9 @@ async fn manifest(source: &dyn Source, descriptor: &Descriptor) -> crate::Result
     Ok(manifest)
 }
 
-async fn blob(source: &dyn Source, descriptor: &Descriptor) -> crate::Result<()> {
+async fn verify_blob(source: &dyn Source, descriptor: &Descriptor) -> crate::Result<()> {
     let mut content = source.blob(descriptor).await?;
-    // The stream verifies itself and ends with an error on a mismatch.
+    // The stream verifies the content, and ends with an error if the content does not match.
     while content.try_next().await?.is_some() {}
     check_data(descriptor)
 }
@@ -331,12 +345,13 @@ async fn blob(source: &dyn Source, descriptor: &Descriptor) -> crate::Result<()>
 /// Verifies the `data` field of a descriptor against its digest (image-spec, `descriptor.md`, "Embedded Content").
 fn check_data(descriptor: &Descriptor) -> crate::Result<()> {
     if let Some(data) = &descriptor.data {
-        let held = STANDARD.decode(data).map(|bytes| {
+        let actual = STANDARD.decode(data).map(|bytes| {
             let mut hasher = descriptor.digest.verifier()?;
             hasher.update(&bytes);
             Ok::<Digest, crate::Error>(hasher.finish())
         });
-        let is_same = held.is_ok_and(|held| held.is_ok_and(|held| held == descriptor.digest));
+        let is_same =
+            actual.is_ok_and(|actual| actual.is_ok_and(|actual| actual == descriptor.digest));
         ensure!(is_same, WrongDataSnafu);
     }
     Ok(())
@@ -355,7 +370,7 @@ mod tests {
     use crate::storage::Target;
 
     /// Creates a layout with an index of two artifacts, which have one layer each.
-    async fn layout(directory: &Path) -> (Layout, Manifest) {
+    async fn create_layout(directory: &Path) -> (Layout, Manifest) {
         let layout = Layout::create(directory).await.unwrap();
         let mut entries = Vec::new();
         for content in ["one", "two"] {
@@ -374,7 +389,10 @@ mod tests {
     }
 
     /// Verifies a layout, and returns the result and the digests that were reported as wrong.
-    async fn outcome(layout: &Layout, root: &Manifest) -> (crate::Result<Verified>, Vec<Digest>) {
+    async fn verify_layout(
+        layout: &Layout,
+        root: &Manifest,
+    ) -> (crate::Result<VerifiedArtifact>, Vec<Digest>) {
         let wrong = Mutex::new(Vec::new());
         let observer = |event: VerifyEvent<'_>| {
             if let VerifyEvent::Wrong(descriptor, _) = event {
@@ -389,7 +407,7 @@ mod tests {
         (verified, wrong.into_inner().unwrap())
     }
 
-    fn path(layout: &Layout, digest: &Digest) -> std::path::PathBuf {
+    fn blob_path(layout: &Layout, digest: &Digest) -> std::path::PathBuf {
         layout
             .directory()
             .join("blobs/sha256")
@@ -399,8 +417,8 @@ mod tests {
     #[tokio::test]
     async fn verify_counts_shared_blobs_once() {
         let directory = tempfile::tempdir().unwrap();
-        let (layout, index) = layout(directory.path()).await;
-        let (verified, wrong) = outcome(&layout, &index).await;
+        let (layout, index) = create_layout(directory.path()).await;
+        let (verified, wrong) = verify_layout(&layout, &index).await;
         let verified = verified.unwrap();
         assert_eq!((verified.manifests, verified.blobs), (3, 3));
         let manifests: u64 = index.successors().iter().map(|entry| entry.size).sum();
@@ -412,11 +430,11 @@ mod tests {
     #[tokio::test]
     async fn verify_reports_every_wrong_manifest_and_blob() {
         let directory = tempfile::tempdir().unwrap();
-        let (layout, index) = layout(directory.path()).await;
+        let (layout, index) = create_layout(directory.path()).await;
         let (one, two) = (Digest::sha256(b"one"), Digest::sha256(b"two"));
-        std::fs::write(path(&layout, &one), "eno").unwrap();
-        std::fs::remove_file(path(&layout, &two)).unwrap();
-        let (verified, wrong) = outcome(&layout, &index).await;
+        std::fs::write(blob_path(&layout, &one), "eno").unwrap();
+        std::fs::remove_file(blob_path(&layout, &two)).unwrap();
+        let (verified, wrong) = verify_layout(&layout, &index).await;
         let error = verified.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Mismatch);
         assert!(
@@ -427,15 +445,15 @@ mod tests {
         );
         assert_eq!(wrong, [one, two]);
         let manifest = &index.as_index().unwrap().manifests[1].digest;
-        std::fs::write(path(&layout, manifest), "{}").unwrap();
-        let (_, wrong) = outcome(&layout, &index).await;
+        std::fs::write(blob_path(&layout, manifest), "{}").unwrap();
+        let (_, wrong) = verify_layout(&layout, &index).await;
         assert!(wrong.contains(manifest));
     }
 
     #[tokio::test]
     async fn verify_with_wrong_descriptor_fields_fails() {
         let directory = tempfile::tempdir().unwrap();
-        let (layout, index) = layout(directory.path()).await;
+        let (layout, index) = create_layout(directory.path()).await;
         let entry = index.as_index().unwrap().manifests[0].clone();
         let larger = Descriptor {
             size: entry.size + 1,
@@ -448,7 +466,7 @@ mod tests {
         for wrong_entry in [larger, renamed] {
             let index = Manifest::from_index(Index::new(None, vec![wrong_entry])).unwrap();
             layout.push_manifest(&index).await.unwrap();
-            let (verified, wrong) = outcome(&layout, &index).await;
+            let (verified, wrong) = verify_layout(&layout, &index).await;
             assert_eq!(verified.unwrap_err().kind(), ErrorKind::Mismatch);
             assert_eq!(wrong, std::slice::from_ref(&entry.digest));
         }
@@ -457,14 +475,14 @@ mod tests {
         let packed = Packed::new("a/b".into(), Blob::empty(), vec![layer], Annotations::new());
         let packed = packed.unwrap();
         layout.push_manifest(packed.manifest()).await.unwrap();
-        let (_, wrong) = outcome(&layout, packed.manifest()).await;
+        let (_, wrong) = verify_layout(&layout, packed.manifest()).await;
         assert_eq!(wrong, [Digest::sha256(b"one")]);
     }
 
     #[tokio::test]
     async fn content_that_is_blob_and_manifest_is_verified_as_both() {
         let home = tempfile::tempdir().unwrap();
-        let (layout, index) = layout(home.path()).await;
+        let (layout, index) = create_layout(home.path()).await;
         let broken = index.as_index().unwrap().manifests[1].clone();
         let inner = layout
             .manifest(&broken.digest.clone().into())
@@ -513,7 +531,7 @@ mod tests {
             let packed = packed.unwrap();
             layout.push_blob(&Blob::empty()).await.unwrap();
             layout.push_manifest(packed.manifest()).await.unwrap();
-            let (verified, wrong) = outcome(&layout, packed.manifest()).await;
+            let (verified, wrong) = verify_layout(&layout, packed.manifest()).await;
             if names.len() == 1 {
                 assert_eq!(verified.unwrap().skipped, 1);
             } else {

@@ -1,4 +1,4 @@
-//! Limits on the size of a graph.
+//! Maximum depth and size of a graph of manifests.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use oci_registry::{
     Source, TagStream, VerifyOptions, copy, verify,
 };
 
-/// The size of a manifest that every registry accepts.
+/// Maximum size of a manifest that every registry accepts, in bytes.
 const SIZE: usize = 4 << 20;
 
 /// Source in which each index refers to further indexes, and each image to new layers.
@@ -23,7 +23,7 @@ struct UnboundedGraph {
     entries: usize,
     /// Whether the entries of the root are images.
     is_flat: bool,
-    /// Size of an entry, as its descriptor states it.
+    /// Size in the descriptor of each entry, in bytes.
     size: usize,
     reads: AtomicU64,
 }
@@ -91,7 +91,8 @@ fn root() -> Identifier {
     Identifier::Tag("1".parse().unwrap())
 }
 
-/// Returns the errors of `verify` and of `copy`, each with the number of documents that it read.
+/// Returns the errors of `verify` and of `copy`, each with the number of documents that were
+/// read before the error.
 async fn verify_and_copy_errors(graph: impl Fn() -> UnboundedGraph) -> [(String, u64); 2] {
     let source = Arc::new(graph());
     let verified = verify(&*source, &root(), VerifyOptions::default()).await;
@@ -117,7 +118,7 @@ fn peak_memory() -> Option<u64> {
 }
 
 #[tokio::test]
-async fn index_of_too_many_manifests_is_refused_unread() {
+async fn index_with_too_many_manifests_is_rejected_before_reads() {
     let many_manifests = || UnboundedGraph {
         entries: 20_000,
         size: SIZE,
@@ -133,7 +134,7 @@ async fn index_of_too_many_manifests_is_refused_unread() {
 }
 
 #[tokio::test]
-async fn index_of_too_many_bytes_is_refused_unread() {
+async fn index_with_too_many_bytes_is_rejected_before_reads() {
     let many_bytes = || UnboundedGraph {
         entries: 40,
         size: SIZE,
@@ -149,7 +150,7 @@ async fn index_of_too_many_bytes_is_refused_unread() {
 }
 
 #[tokio::test]
-async fn indexes_nested_too_deeply_are_refused() {
+async fn indexes_nested_too_deeply_are_rejected() {
     let deep = || UnboundedGraph {
         entries: 1,
         size: 1000,
@@ -172,7 +173,7 @@ async fn indexes_nested_too_deeply_are_refused() {
 }
 
 #[tokio::test]
-async fn largest_accepted_graph_stays_below_the_memory_limit() {
+async fn largest_accepted_graph_stays_below_memory_limit() {
     let before = peak_memory();
     let source = UnboundedGraph {
         entries: 29,

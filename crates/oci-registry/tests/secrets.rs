@@ -15,7 +15,7 @@ use oci_registry::{
     Observer, Secret, Source, Target,
 };
 use serde_json::{Value, json};
-use support::{CANARY, Password, blob, by_tag, found, open, options, select, shown};
+use support::{CANARY, Password, blob, by_tag, error_text, found_lookup, observe, open, options};
 use testkit::server::{Response, Server};
 
 /// The token that the registry issues for the password.
@@ -147,7 +147,7 @@ async fn credential_repeated_by_a_registry_is_not_shown() {
                 repository.push_blob(&blob).await.map(drop),
                 repository.blob(blob.descriptor()).await.map(drop),
             ] {
-                text += &shown(&result.unwrap_err());
+                text += &error_text(&result.unwrap_err());
             }
             write!(text, "{client:?}{repository:?}{}", events.lock().unwrap()).unwrap();
             let case = format!("{number}, {challenge}, {form:?}");
@@ -169,7 +169,7 @@ struct HostAsPassword;
 #[async_trait::async_trait]
 impl CredentialProvider for HostAsPassword {
     async fn credential(&self, _: &CredentialRequest<'_>) -> oci_registry::Result<Lookup> {
-        Ok(found(Credential::Basic {
+        Ok(found_lookup(Credential::Basic {
             username: "me".into(),
             password: Secret::new("127.0.0.1"),
         }))
@@ -191,7 +191,7 @@ async fn host_that_equals_the_password_is_not_shown_in_warnings() {
             _ => Response::new(403),
         }
     });
-    let (observer, hosts) = select(|event| match event {
+    let (observer, hosts) = observe(|event| match event {
         ClientEvent::Warning { from, .. } => Some(("warning", from.clone())),
         ClientEvent::Ignored { from, .. } => Some(("ignored", from.clone())),
         _ => None,

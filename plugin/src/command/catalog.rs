@@ -88,7 +88,7 @@ impl PluginCommand for CatalogCommand {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let context = CallContext::open(plugin, engine, call)?;
-        let operands = context.operands::<CatalogSource>(input)?;
+        let operands = context.operands::<CatalogOperand>(input)?;
         let catalog_call = CatalogCall {
             client: context.client(),
             base: context.current_dir().to_owned(),
@@ -100,13 +100,13 @@ impl PluginCommand for CatalogCommand {
 
 /// A registry or directory whose repositories are listed.
 #[derive(Debug, Clone)]
-enum CatalogSource {
+enum CatalogOperand {
     Registry(RegistryName),
     /// A directory that contains OCI layouts.
     Directory(PathBuf),
 }
 
-impl FromStr for CatalogSource {
+impl FromStr for CatalogOperand {
     type Err = oci_registry::Error;
 
     fn from_str(text: &str) -> oci_registry::Result<Self> {
@@ -125,10 +125,10 @@ struct CatalogCall {
 }
 
 impl CatalogCall {
-    async fn rows(self: Arc<Self>, operand: Operand<CatalogSource>) -> Result<Rows, LabeledError> {
+    async fn rows(self: Arc<Self>, operand: Operand<CatalogOperand>) -> Result<Rows, LabeledError> {
         let (at, span) = (operand.span, self.span);
         match operand.name {
-            CatalogSource::Registry(name) => {
+            CatalogOperand::Registry(name) => {
                 let registry = self.client.registry(&name).map_err(|error| error.at(at))?;
                 let name = registry.name().clone();
                 let rows = registry.catalog().map(move |repository| {
@@ -139,9 +139,11 @@ impl CatalogCall {
                 });
                 Ok(rows.boxed())
             }
-            CatalogSource::Directory(directory) => {
+            CatalogOperand::Directory(directory) => {
                 let base = self.base.join(directory);
-                let layouts = Layout::below(&base).await.map_err(|error| error.at(at))?;
+                let layouts = Layout::find_below(&base)
+                    .await
+                    .map_err(|error| error.at(at))?;
                 let rows = layouts.into_iter().map(move |layout| {
                     let directory = layout.directory();
                     let name = directory.strip_prefix(&base).unwrap_or(directory);

@@ -200,7 +200,7 @@ impl DeleteCall {
             let index = Identifier::Tag(listed.index.clone());
             done.push(if self.is_dry {
                 deleted_set.insert_entry(listed);
-                let is_last = listed.others.is_empty();
+                let is_last = listed.other_entries.is_empty();
                 let verb = if is_last { "delete" } else { "change" };
                 self.row(location, &index, verb, None)
             } else {

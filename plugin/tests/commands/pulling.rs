@@ -3,7 +3,8 @@
 use nu_protocol::Value;
 use oci_package::{FileKind, annotation};
 use oci_registry::{
-    Annotations, Blob, Bundled, Digest, Layout, MediaType, Packed, Source as _, Tag, Target, bundle,
+    Annotations, Blob, BundleFile, Digest, Layout, MediaType, Packed, Source as _, Tag, Target,
+    bundle,
 };
 
 use crate::documents::{annotations, layer, push, release};
@@ -88,7 +89,7 @@ fn pull_without_files_is_refused() {
 }
 
 /// A package of one archive layer, as `cargo oci push --archive` publishes it.
-async fn archived(layout: Layout, files: Vec<Bundled>) {
+async fn archived(layout: Layout, files: Vec<BundleFile>) {
     let media_type = MediaType::from("application/vnd.oci.image.layer.v1.tar");
     let mut tar = bundle(media_type, files).await.unwrap();
     tar.descriptor_mut().annotations = annotations(&[
@@ -108,7 +109,7 @@ fn pull_unpacks_the_files_of_an_archive() {
         let path = directory.0.join(format!("{name}.source"));
         std::fs::write(&path, format!("content of {name}")).unwrap();
         let name = name.parse().unwrap();
-        Bundled {
+        BundleFile {
             name,
             path,
             executable,

@@ -15,9 +15,9 @@ pub struct Authority {
 /// A certificate and its private key.
 #[derive(Debug)]
 pub struct CertifiedKey {
-    /// The certificate.
+    /// Certificate, signed by the authority.
     pub certificate: rcgen::Certificate,
-    /// Its private key.
+    /// Private key of the certificate.
     pub key: KeyPair,
 }
 
@@ -35,7 +35,7 @@ impl Authority {
         }
     }
 
-    /// Returns the authority's own certificate in PEM.
+    /// Returns the certificate of the authority in PEM.
     #[must_use]
     pub fn pem(&self) -> String {
         self.certificate.pem()

@@ -1,4 +1,4 @@
-//! A registry whose repositories fail, each in one way, and the text of the errors.
+//! Fake registry whose repositories each fail in a different way, and a filter that makes error texts reproducible.
 
 use crate::server::{Response, Server};
 
@@ -7,13 +7,13 @@ use crate::server::{Response, Server};
 /// | name | response |
 /// | --- | --- |
 /// | `content` | 200 with the bytes `content` |
-/// | `other` | 200 with other bytes |
+/// | `other` | 200 with different bytes |
 /// | `html` | 200 with a page of HTML |
 /// | `unauthenticated` | 401 with a challenge for Basic authentication |
 /// | `denied` | 403 `DENIED` |
 /// | `limited` | 429 `TOOMANYREQUESTS`, to be retried in a day |
 /// | `unavailable` | 503 `UNAVAILABLE` |
-/// | others | 404 `NAME_UNKNOWN` |
+/// | any other name | 404 `NAME_UNKNOWN` |
 #[must_use]
 pub fn failing_registry() -> Server {
     Server::start(|request, _| match request.path().split('/').nth(2) {
@@ -32,7 +32,7 @@ pub fn failing_registry() -> Server {
     })
 }
 
-/// Replaces the random part of the name of a partial file.
+/// Replaces the random part in the name of a partial file, so that error texts are reproducible.
 #[must_use]
 pub fn without_random_name(text: String) -> String {
     match text.split_once(".partial-") {

@@ -19,7 +19,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         .expect("a runtime can be built")
 });
 
-/// Returns the runtime that the caller runs on, or the one of this module.
+/// Returns the runtime that the caller runs on, or the runtime of this module if there is none.
 pub(crate) fn current_runtime() -> Handle {
     Handle::try_current().unwrap_or_else(|_| RUNTIME.handle().clone())
 }
@@ -31,13 +31,13 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 
 /// A reserved port without a listener, so that connections to it are refused.
 #[derive(Debug)]
-pub struct DeadHost {
-    // Bound, but not listening.
+pub struct ClosedPort {
+    // The socket is bound, so the port stays reserved, but it does not listen.
     _socket: TcpSocket,
     host: String,
 }
 
-impl DeadHost {
+impl ClosedPort {
     /// Reserves a free port.
     #[must_use]
     pub fn new() -> Self {
@@ -59,7 +59,7 @@ impl DeadHost {
     }
 }
 
-impl Default for DeadHost {
+impl Default for ClosedPort {
     fn default() -> Self {
         Self::new()
     }

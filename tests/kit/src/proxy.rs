@@ -17,10 +17,10 @@ use crate::tcp::TcpServer;
 /// The body of a response: bytes, or the body of another response that is passed on.
 pub type Body = BoxBody<Bytes, hyper::Error>;
 
-/// The response of the other host, or the reason for its absence.
+/// The response of the host behind the proxy, or the error of the request to this host.
 pub type Result = std::result::Result<Response<Body>, Box<dyn Error + Send + Sync>>;
 
-/// Returns a body of known bytes.
+/// Returns a body with these bytes.
 pub fn body(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into())
         .map_err(|never| match never {})
@@ -34,7 +34,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy that passes each request to the handler. An error becomes a 502 response.
+    /// Starts a proxy that passes each request to the handler. If the handler fails, the client receives
+    /// a 502 response.
     pub fn start<H, F>(handler: H) -> Self
     where
         H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
@@ -47,7 +48,7 @@ impl Proxy {
                     let response = handler(request);
                     async move { Ok::<_, Infallible>(response.await.unwrap_or_else(bad_gateway)) }
                 });
-                // A client that closes the connection early ends it without an error.
+                // It is not an error if the client closes the connection early.
                 let _ = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
@@ -70,7 +71,7 @@ fn bad_gateway(error: Box<dyn Error + Send + Sync>) -> Response<Body> {
     response
 }
 
-/// Forwards a request to another host over a new connection, with its head unchanged.
+/// Forwards a request to another host over a new connection. The request line and header fields stay unchanged.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
 //! A proxy in front of a registry that records every request.
 //!
-//! It changes nothing. The registry builds its `Location` headers from the `Host` header, which the proxy forwards
-//! unchanged, so the next request of an upload passes through the proxy again.
+//! The proxy changes neither requests nor responses. The registry builds its `Location` headers from the `Host` header,
+//! which the proxy forwards unchanged, so the next request of an upload passes through the proxy again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,12 +11,12 @@ use crate::proxy::{Proxy, forward};
 #[derive(Debug)]
 pub struct Recorder {
     proxy: Proxy,
-    requests: Arc<Mutex<Vec<Recorded>>>,
+    requests: Arc<Mutex<Vec<RecordedRequest>>>,
 }
 
 /// A request that passed through the proxy, and its response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recorded {
+pub struct RecordedRequest {
     /// `GET`, `PUT`, …
     pub method: String,
     /// Path and query.
@@ -27,15 +27,15 @@ pub struct Recorded {
     pub digest: Option<String>,
 }
 
-impl Recorded {
-    /// Whether the request may change something.
+impl RecordedRequest {
+    /// Whether the request may change the content of the registry.
     #[must_use]
-    pub fn writes(&self) -> bool {
+    pub fn is_write(&self) -> bool {
         !matches!(self.method.as_str(), "GET" | "HEAD")
     }
 }
 
-impl std::fmt::Display for Recorded {
+impl std::fmt::Display for RecordedRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {} -> {}", self.method, self.path, self.status)
     }
@@ -44,7 +44,7 @@ impl std::fmt::Display for Recorded {
 impl Recorder {
     /// Starts a proxy in front of `host`.
     #[must_use]
-    pub fn before(host: &str) -> Self {
+    pub fn start(host: &str) -> Self {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (host, record) = (host.to_owned(), Arc::clone(&requests));
         let proxy = Proxy::start(move |request| {
@@ -62,7 +62,7 @@ impl Recorder {
                     }
                     Err(_) => (502, None),
                 };
-                lock(&record).push(Recorded {
+                lock(&record).push(RecordedRequest {
                     method,
                     path,
                     status,
@@ -82,11 +82,11 @@ impl Recorder {
 
     /// Returns the requests since the last call.
     #[must_use]
-    pub fn take(&self) -> Vec<Recorded> {
+    pub fn take(&self) -> Vec<RecordedRequest> {
         std::mem::take(&mut lock(&self.requests))
     }
 }
 
-fn lock(requests: &Mutex<Vec<Recorded>>) -> std::sync::MutexGuard<'_, Vec<Recorded>> {
+fn lock(requests: &Mutex<Vec<RecordedRequest>>) -> std::sync::MutexGuard<'_, Vec<RecordedRequest>> {
     requests.lock().unwrap_or_else(PoisonError::into_inner)
 }

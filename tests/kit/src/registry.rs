@@ -14,7 +14,7 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// The path of the repository.
 const REPOSITORY: &str = "/v2/acme/widgets/";
 
-/// Content that a registry lets its users delete. The number is the status of a refusal.
+/// Content that users can delete. The number is the status of the response to other deletions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Deletion {
     /// Tags, manifests and blobs.
@@ -22,29 +22,31 @@ pub enum Deletion {
     Everything,
     /// Manifests and blobs, but no tags.
     NoTags(u16),
-    /// Nothing.
+    /// No content.
     Nothing(u16),
 }
 
-/// The quirks of a registry. The default is a registry with the referrers API that lets its users delete everything.
+/// The quirks of a registry. A registry without quirks, the default, has the referrers API and deletes all content on
+/// request.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Switches {
     /// Content that can be deleted.
     pub deletion: Deletion,
     /// The registry has no referrers API (404), so clients keep the fallback tag.
     pub no_referrers: bool,
-    /// A chunk or a whole upload above this many bytes is answered with 416, as GHCR does.
+    /// Maximum size of a chunk or a whole upload, in bytes. The registry responds to a larger request with 416, as GHCR
+    /// does.
     pub chunk_limit: Option<usize>,
     /// The list of tags omits tags that were set after the server started.
     pub stale_lists: bool,
 }
 
-/// A manifest as the registry stores it.
+/// A stored manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredManifest {
     /// The media type of the request that stored it.
     pub media_type: String,
-    /// Its exact bytes.
+    /// Exact bytes of the manifest.
     pub bytes: Vec<u8>,
 }
 
@@ -56,7 +58,7 @@ impl StoredManifest {
         }
     }
 
-    /// Returns the digest.
+    /// Returns the digest of the manifest.
     #[must_use]
     pub fn digest(&self) -> String {
         sha256(&self.bytes)
@@ -79,7 +81,7 @@ impl StoredManifest {
 /// The content of the repository.
 #[derive(Debug, Default)]
 pub struct Contents {
-    /// The quirks; they may change at any time.
+    /// The quirks. A test may change them while the registry runs.
     pub switches: Switches,
     /// Manifests by digest.
     pub manifests: BTreeMap<String, StoredManifest>,
@@ -96,7 +98,7 @@ pub struct Contents {
 /// A registry in memory and the server in front of it.
 #[derive(Debug)]
 pub struct FakeRegistry {
-    /// The server.
+    /// The server, which records the requests.
     pub server: Server,
     contents: Arc<Mutex<Contents>>,
 }
@@ -108,8 +110,8 @@ impl FakeRegistry {
         Self::start_with(switches, |_, _, _| None)
     }
 
-    /// Starts an empty registry. The closure may respond instead of it; the number counts earlier requests with the same
-    /// method and path.
+    /// Starts an empty registry. The closure receives each request first and may return a response, which replaces the
+    /// response of the registry. The number counts earlier requests with the same method and path.
     pub fn start_with(
         switches: Switches,
         script: impl Fn(&Request, usize, &mut Contents) -> Option<Response> + Send + Sync + 'static,
@@ -127,15 +129,15 @@ impl FakeRegistry {
         Self { server, contents }
     }
 
-    /// Returns the present content.
+    /// Returns the current content. The registry does not respond while the guard exists.
     pub fn contents(&self) -> MutexGuard<'_, Contents> {
         self.contents.lock().unwrap()
     }
 
     /// Returns the manifest that a tag names.
     #[must_use]
-    pub fn tagged(&self, tag: &str) -> Option<StoredManifest> {
-        self.contents().find(tag).cloned()
+    pub fn tagged_manifest(&self, tag: &str) -> Option<StoredManifest> {
+        self.contents().find_manifest(tag).cloned()
     }
 
     /// Counts the requests with this method whose target ends with `end`.
@@ -148,8 +150,8 @@ impl FakeRegistry {
 }
 
 impl Contents {
-    /// Stores a manifest, and sets the tag `name` unless it is the digest.
-    pub fn put(&mut self, name: &str, media_type: &str, bytes: impl AsRef<[u8]>) {
+    /// Stores a manifest. Sets the tag `name`, unless `name` is the digest.
+    pub fn store_manifest(&mut self, name: &str, media_type: &str, bytes: impl AsRef<[u8]>) {
         let manifest = StoredManifest::new(media_type, bytes);
         let digest = manifest.digest();
         if name != digest {
@@ -160,15 +162,15 @@ impl Contents {
 
     /// Returns the manifest with this tag or digest.
     #[must_use]
-    pub fn find(&self, name: &str) -> Option<&StoredManifest> {
+    pub fn find_manifest(&self, name: &str) -> Option<&StoredManifest> {
         let digest = self.tags.get(name).map_or(name, String::as_str);
         self.manifests.get(digest)
     }
 
-    /// Responds as the registry does.
+    /// Returns the response of the registry to a request.
     pub fn respond(&mut self, request: &Request) -> Response {
         if request.path().starts_with("/upload/") {
-            return self.upload(request);
+            return self.handle_upload(request);
         }
         // Paths outside the repository are the root, which needs no authentication here.
         let Some(rest) = request.path().strip_prefix(REPOSITORY) else {
@@ -185,25 +187,25 @@ impl Contents {
                 Some(blob) => Response::new(200).body(blob),
                 None => Response::error(404, "BLOB_UNKNOWN"),
             },
-            ("GET" | "HEAD", "manifests") => match self.find(name) {
+            ("GET" | "HEAD", "manifests") => match self.find_manifest(name) {
                 Some(manifest) => manifest.response(),
                 None => Response::error(404, "MANIFEST_UNKNOWN"),
             },
-            ("PUT", "manifests") => self.put_manifest(request, name),
+            ("PUT", "manifests") => self.handle_manifest_put(request, name),
             ("GET", "tags") => self.list_tags(),
             ("GET", "referrers") if !self.switches.no_referrers => self.list_referrers(name),
-            ("DELETE", _) => self.delete(kind, name),
+            ("DELETE", _) => self.handle_delete(kind, name),
             _ => Response::new(404).body("404 page not found\n"),
         }
     }
 
-    fn put_manifest(&mut self, request: &Request, name: &str) -> Response {
+    fn handle_manifest_put(&mut self, request: &Request, name: &str) -> Response {
         let media_type = request.header("content-type").unwrap_or_default();
         let manifest = StoredManifest::new(media_type, &request.body);
         if self.switches.stale_lists && !self.tags.contains_key(name) {
             self.unlisted.push(name.to_owned());
         }
-        self.put(name, media_type, &request.body);
+        self.store_manifest(name, media_type, &request.body);
         let response = Response::new(201).header("Docker-Content-Digest", manifest.digest());
         match manifest.json()["subject"]["digest"].as_str() {
             Some(subject) if !self.switches.no_referrers => response.header("OCI-Subject", subject),
@@ -212,21 +214,21 @@ impl Contents {
     }
 
     /// Appends bytes to the upload session of a request, as if a part of its body had arrived.
-    pub fn receive(&mut self, request: &Request, bytes: &[u8]) {
-        if let Some(received) = self.session(request) {
+    pub fn append_to_upload(&mut self, request: &Request, bytes: &[u8]) {
+        if let Some(received) = self.upload_session(request) {
             received.extend(bytes);
         }
     }
 
     /// Returns the bytes that the upload session of a request received so far.
-    fn session(&mut self, request: &Request) -> Option<&mut Vec<u8>> {
+    fn upload_session(&mut self, request: &Request) -> Option<&mut Vec<u8>> {
         let number = request.path().strip_prefix("/upload/")?;
         self.uploads.get_mut(number.parse::<usize>().ok()?)
     }
 
-    fn upload(&mut self, request: &Request) -> Response {
+    fn handle_upload(&mut self, request: &Request) -> Response {
         let limit = self.switches.chunk_limit.unwrap_or(usize::MAX);
-        let Some(received) = self.session(request) else {
+        let Some(received) = self.upload_session(request) else {
             return Response::error(404, "BLOB_UPLOAD_UNKNOWN");
         };
         if request.method == "DELETE" {
@@ -293,7 +295,7 @@ impl Contents {
             .body(index.to_string())
     }
 
-    fn delete(&mut self, kind: &str, name: &str) -> Response {
+    fn handle_delete(&mut self, kind: &str, name: &str) -> Response {
         let is_tag = kind == "manifests" && !name.contains(':');
         let existed = match self.switches.deletion {
             Deletion::Nothing(status) => return Response::new(status),

@@ -60,7 +60,8 @@ impl Request {
         self.target.split('?').next().unwrap_or_default()
     }
 
-    /// Returns the first and the last byte position of a `Range` header field. The last one is absent in `bytes=7-`.
+    /// Returns the first and the last byte position of a `Range` header field. The last position is absent in
+    /// `bytes=7-`.
     #[must_use]
     pub fn range(&self) -> Option<(usize, Option<usize>)> {
         let (first, last) = self
@@ -71,14 +72,14 @@ impl Request {
     }
 }
 
-/// A response, or the fault that replaces it.
+/// A response, or a fault that the server simulates instead of a response.
 #[derive(Debug, Clone)]
 pub struct Response {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     delay: Duration,
-    /// Bytes of the body that are sent at a time, and the time between them.
+    /// Number of bytes of the body that are sent at a time, and the interval between them.
     pace: Option<(usize, Duration)>,
     line_end: &'static str,
     fault: Option<Fault>,
@@ -128,7 +129,8 @@ impl Response {
         Self::new(401).header("WWW-Authenticate", challenge)
     }
 
-    /// The requested range of a content: 206 with `Content-Range`, or 200 with all of it.
+    /// The response to a request for a range of the content: 206 with `Content-Range`, or 200 with the whole content if
+    /// the request has no range.
     #[must_use]
     pub fn range_of(content: impl AsRef<[u8]>, request: &Request) -> Self {
         let content = content.as_ref();
@@ -143,7 +145,7 @@ impl Response {
     }
 
     /// The response of a registry that has no content yet and accepts every upload. The number of earlier requests
-    /// distinguishes upload sessions: the first one is `/upload/0`.
+    /// distinguishes upload sessions: the first session is `/upload/0`.
     #[must_use]
     pub fn accepted_upload(request: &Request, earlier: usize) -> Self {
         match request.method.as_str() {
@@ -166,7 +168,7 @@ impl Response {
 
     /// Keeps the connection open and never responds.
     #[must_use]
-    pub fn none() -> Self {
+    pub fn never() -> Self {
         Self::new(200).with_fault(Fault::Silence)
     }
 
@@ -192,13 +194,13 @@ impl Response {
 
     /// Advances the paused clock before the response begins.
     #[must_use]
-    pub fn delayed(self, delay: Duration) -> Self {
+    pub fn with_delay(self, delay: Duration) -> Self {
         Self { delay, ..self }
     }
 
     /// Sends `bytes` of the body at a time and advances the paused clock in between.
     #[must_use]
-    pub fn paced(self, bytes: usize, interval: Duration) -> Self {
+    pub fn with_pace(self, bytes: usize, interval: Duration) -> Self {
         let pace = Some((bytes, interval));
         Self { pace, ..self }
     }
@@ -211,7 +213,7 @@ impl Response {
 
     /// Sends `sent` bytes of the body and nothing more, and advances the paused clock.
     #[must_use]
-    pub fn stalled_after(self, sent: usize, time: Duration) -> Self {
+    pub fn stall_after(self, sent: usize, time: Duration) -> Self {
         self.with_fault(Fault::Stall(sent, time))
     }
 
@@ -249,12 +251,12 @@ pub enum ClientCertificates {
     Required,
 }
 
-/// TLS of a server.
+/// TLS settings of a server.
 #[derive(Debug)]
 pub struct Tls<'a> {
     /// The server's certificate.
     pub certificate: CertifiedKey,
-    /// The authority that client certificates must be signed by.
+    /// The authority that must have signed client certificates.
     pub authority: &'a Authority,
     /// The policy for client certificates.
     pub clients: ClientCertificates,
@@ -263,7 +265,7 @@ pub struct Tls<'a> {
 }
 
 impl<'a> Tls<'a> {
-    /// TLS for 127.0.0.1 with a certificate of this authority, HTTP/1.1, without client certificates.
+    /// TLS settings for a server on 127.0.0.1: a certificate of this authority, HTTP/1.1, no client certificates.
     #[must_use]
     pub fn new(authority: &'a Authority) -> Self {
         Self {
@@ -300,7 +302,7 @@ impl<'a> Tls<'a> {
     }
 }
 
-/// Decides the response to a request; the number counts earlier requests with the same method and path.
+/// Function that returns the response to a request. The number counts earlier requests with the same method and path.
 type Script = dyn Fn(&Request, usize) -> Response + Send + Sync;
 
 /// State that the connections of one server share.
@@ -309,7 +311,7 @@ struct Shared {
     requests: Mutex<Vec<Request>>,
     request_arrived: Notify,
     connections: AtomicUsize,
-    /// Bytes of a request body that are read at a time, and the time between them.
+    /// Number of bytes of a request body that are read at a time, and the interval between them.
     read_pace: Option<(usize, Duration)>,
     acceptor: Option<TlsAcceptor>,
     http2: bool,
@@ -334,7 +336,7 @@ impl Shared {
 
 /// A scripted server. It ends when the value is dropped.
 ///
-/// Inside a runtime it runs on that runtime, so that a test with a paused clock controls both sides. Elsewhere it runs on
+/// Inside a runtime, the server runs on that runtime, so that a test with a paused clock controls both sides. Elsewhere it runs on
 /// the runtime of [`loopback`](crate::loopback), and the script must not use the clock.
 pub struct Server {
     tcp: TcpServer,
@@ -353,7 +355,7 @@ impl Server {
     /// Starts a server for HTTP/1.1. The closure receives each request and the number of earlier requests with the same
     /// method and path.
     pub fn start(script: impl Fn(&Request, usize) -> Response + Send + Sync + 'static) -> Self {
-        Self::with(None, None, script)
+        Self::start_with(None, None, script)
     }
 
     /// Starts a server that speaks TLS.
@@ -361,7 +363,7 @@ impl Server {
         tls: Tls<'_>,
         script: impl Fn(&Request, usize) -> Response + Send + Sync + 'static,
     ) -> Self {
-        Self::with(Some(tls), None, script)
+        Self::start_with(Some(tls), None, script)
     }
 
     /// Starts a server that reads `bytes` of a request body at a time and advances the paused clock in between.
@@ -370,10 +372,10 @@ impl Server {
         interval: Duration,
         script: impl Fn(&Request, usize) -> Response + Send + Sync + 'static,
     ) -> Self {
-        Self::with(None, Some((bytes, interval)), script)
+        Self::start_with(None, Some((bytes, interval)), script)
     }
 
-    fn with(
+    fn start_with(
         tls: Option<Tls<'_>>,
         read_pace: Option<(usize, Duration)>,
         script: impl Fn(&Request, usize) -> Response + Send + Sync + 'static,
@@ -418,7 +420,7 @@ impl Server {
 
     /// Returns the requests so far whose method and target begin with `start`.
     #[must_use]
-    pub fn requests_with(&self, start: &str) -> Vec<Request> {
+    pub fn requests_starting_with(&self, start: &str) -> Vec<Request> {
         let mut requests = self.requests();
         requests.retain(|request| request.line().starts_with(start));
         requests
@@ -427,11 +429,11 @@ impl Server {
     /// Counts the requests so far whose method and target begin with `start`.
     #[must_use]
     pub fn count(&self, start: &str) -> usize {
-        self.requests_with(start).len()
+        self.requests_starting_with(start).len()
     }
 
     /// Waits for a request whose method and target begin with `start`.
-    pub async fn received(&self, start: &str) {
+    pub async fn wait_for_request(&self, start: &str) {
         loop {
             let arrived = self.shared.request_arrived.notified();
             if self.count(start) > 0 {
@@ -448,7 +450,7 @@ impl Server {
     }
 }
 
-/// Serves one connection. A client that closes it early ends it without an error.
+/// Serves one connection. It is not an error if the client closes the connection early.
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let Some(acceptor) = shared.acceptor.clone() else {
         let _ = http1::serve(stream, None, &shared).await;
@@ -467,12 +469,12 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 }
 
 thread_local! {
-    /// Calls of [`advance_clock`] that have not returned, in the current-thread runtime of this test.
+    /// Number of calls of [`advance_clock`] that have not returned, in the current-thread runtime of this test.
     static ADVANCING: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Advances the clock of a current-thread runtime without a wait. Calls may overlap. No other input or output should be
-/// under way meanwhile.
+/// Advances the paused clock of a current-thread runtime without waiting. Calls may overlap. No other I/O should be in
+/// progress during a call.
 pub async fn advance_clock(time: Duration) {
     if time.is_zero() {
         return;

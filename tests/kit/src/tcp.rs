@@ -1,4 +1,4 @@
-//! A TCP server on 127.0.0.1 without a protocol, for connections that break off before HTTP.
+//! A TCP server on 127.0.0.1 without a protocol, for connections that are interrupted before HTTP.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
@@ -26,14 +26,14 @@ impl TcpServer {
         listener.set_nonblocking(true).unwrap();
         let accepting = loopback::current_runtime().spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            // The connections end with the set, and so with the server.
+            // Dropping the set ends all connections, so they end with the server.
             let mut connections = JoinSet::new();
             for earlier in 0.. {
                 let Ok((stream, _)) = listener.accept().await else {
                     return;
                 };
                 // With Nagle's algorithm, a body after its head waits 40 ms for the delayed acknowledgement.
-                // It fails for a connection that the client has closed already.
+                // Setting the option fails if the client has already closed the connection.
                 let _ = stream.set_nodelay(true);
                 connections.spawn(handler(stream, earlier));
             }

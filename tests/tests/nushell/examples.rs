@@ -34,8 +34,8 @@ fn all_help_examples_succeed() {
         "scope commands | where type == plugin and name starts-with 'oci ' | select name examples",
     );
     let mut commands: Vec<_> = commands.as_array().expect("commands").iter().collect();
-    // `oci catalog` needs the layouts that other examples copy, and content from `oci delete` is missing for later
-    // commands.
+    // `oci catalog` lists layouts that other examples copy, and `oci delete` deletes content that other examples
+    // read, so these commands run last.
     commands.sort_by_key(|command| match command["name"].as_str() {
         Some("oci catalog") => 1,
         Some("oci delete") => 2,

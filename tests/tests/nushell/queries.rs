@@ -3,7 +3,7 @@
 use e2e::program::Home;
 use e2e::registry::Registry;
 use e2e::require;
-use e2e::sample_registry::{self, LAYERS, RELEASES, REPOSITORIES, Release};
+use e2e::sample_registry::{self, LAYER_SIZES, RELEASES, REPOSITORIES, SampleRelease};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -30,14 +30,14 @@ fn queries_return_expected_results() {
     }
 }
 
-fn date(text: &str) -> Timestamp {
+fn parse_timestamp(text: &str) -> Timestamp {
     text.parse().expect("a date")
 }
 
 /// Returns the expected results of queries that need lists only, computed from the generated content.
 fn expected_from_lists() -> Vec<(&'static str, Value)> {
     let app = sample_registry::releases(0);
-    let versions = |wanted: &dyn Fn(&Release) -> bool| -> Vec<String> {
+    let versions = |wanted: &dyn Fn(&SampleRelease) -> bool| -> Vec<String> {
         let releases = app.iter().filter(|release| wanted(release));
         releases.map(|release| release.version.clone()).collect()
     };
@@ -50,11 +50,12 @@ fn expected_from_lists() -> Vec<(&'static str, Value)> {
     let stored: usize = app.iter().map(|release| release.layer + "{}".len()).sum();
     // `latest` has the creation time of the last release.
     let is_new = |number: &usize| {
-        sample_registry::releases(*number)[RELEASES - 1].created >= date("2026-03-19T00:00:00Z")
+        sample_registry::releases(*number)[RELEASES - 1].created
+            >= parse_timestamp("2026-03-19T00:00:00Z")
     };
     let new = (0..REPOSITORIES).filter(is_new).count();
     let teams = ["a", "b", "c", "d", "e"];
-    let noon = date("2026-01-01T12:00:00Z");
+    let noon = parse_timestamp("2026-01-01T12:00:00Z");
     vec![
         ("number of repositories", json!(REPOSITORIES)),
         (
@@ -68,7 +69,7 @@ fn expected_from_lists() -> Vec<(&'static str, Value)> {
         (
             "large and old releases",
             json!(versions(
-                &|release| release.layer == LAYERS[2] && release.created < noon
+                &|release| release.layer == LAYER_SIZES[2] && release.created < noon
             )),
         ),
         (
@@ -99,13 +100,13 @@ fn expected_from_lists() -> Vec<(&'static str, Value)> {
 
 /// Returns the expected results of queries that read manifests, and of changes.
 fn expected_from_manifests() -> Vec<(&'static str, Value)> {
-    let first_hours = date("2026-01-01T03:00:00Z");
+    let first_hours = parse_timestamp("2026-01-01T03:00:00Z");
     let app = sample_registry::releases(0).into_iter();
     let mut deleted: Vec<_> = app
         .filter(|release| release.created < first_hours)
         .map(|release| release.version)
         .collect();
-    // The creation time of `nightly` is the later one of its two manifests.
+    // `nightly` has the creation time of the later of its two manifests.
     deleted.push("nightly".to_owned());
     vec![
         (
@@ -117,7 +118,7 @@ fn expected_from_manifests() -> Vec<(&'static str, Value)> {
         ("digest of a layer matches", json!(true)),
         (
             "files of a pull",
-            json!([{"kind": "file", "size": LAYERS[1], "written": true}]),
+            json!([{"kind": "file", "size": LAYER_SIZES[1], "written": true}]),
         ),
         (
             "copies of the latest releases of a team",

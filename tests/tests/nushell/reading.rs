@@ -1,6 +1,6 @@
 //! Commands that read packages from `cargo oci push`: tags, manifests and catalogs, with their errors and credentials.
 
-use e2e::loopback::{DeadHost, send};
+use e2e::loopback::{ClosedPort, send};
 use e2e::program::Home;
 use e2e::registry::Registry;
 use e2e::server::{Response, Server};
@@ -21,7 +21,7 @@ fn registry_with_widgets() -> (Registry, Sources) {
 }
 
 /// Adds a tag to the manifest of another tag.
-fn tag(registry: &Registry, repository: &str, old: &str, new: &str) {
+fn add_tag(registry: &Registry, repository: &str, old: &str, new: &str) {
     let path = format!("/v2/{repository}/manifests/{old}");
     let stored = registry.request(hyper::Method::GET, &path);
     let put = Request::put(format!(
@@ -39,7 +39,7 @@ fn tags_returns_one_row_per_tag() {
     let (registry, sources) = registry_with_widgets();
     let host = registry.host();
     for new in ["1.9.0", "2.0.0", "latest"] {
-        tag(&registry, "widgets", "1.2.3", new);
+        add_tag(&registry, "widgets", "1.2.3", new);
     }
     let home = Home::new();
     let count = home.nu_value(&format!(
@@ -114,8 +114,7 @@ fn invalid_tags_are_omitted_with_one_warning() {
     let run = home.nu(&format!("oci tags {name} | get name | to nuon"));
     let run = run.succeeds();
     assert_eq!(run.stdout.trim(), r#"["1.0.0"]"#, "{run}");
-    let warning =
-        format!("Warning: 1 name listed by `{name}` is not valid and left out: `<none>`\n");
+    let warning = format!("Warning: 1 name listed by `{name}` is invalid and omitted: `<none>`\n");
     assert_eq!(run.stderr, warning);
 }
 
@@ -191,7 +190,7 @@ fn manifest_returns_record_with_layers() {
     ));
     let expected =
         [("libshapes", ".so"), ("round", ""), ("square", "")].map(|(name, extension)| {
-            let file = sources.built(&format!("{name}{extension}"));
+            let file = sources.built_file(&format!("{name}{extension}"));
             let title = format!("{name}-1.2.3-{}{extension}", host_triple());
             json!({"title": title, "size": file.len(), "digest": sha256(&file)})
         });
@@ -217,7 +216,7 @@ fn catalog_rows_are_input_for_tags() {
 fn errors_contain_error_codes() {
     require!(DockerRegistry, Nu);
     let registry = Registry::open();
-    let (home, host, dead) = (Home::new(), registry.host(), DeadHost::new());
+    let (home, host, dead) = (Home::new(), registry.host(), ClosedPort::new());
     let code = |pipeline: String| home.nu_error_code(&pipeline);
     assert_eq!(
         code(format!("oci tags {host}/nothing/here")),
@@ -245,7 +244,7 @@ fn credentials_of_docker_config_are_used() {
         Registry::with_tokens(TokenPolicy::default()),
     ] {
         let (host, sources) = (registry.host(), Sources::widgets());
-        let home = Home::of_user(host);
+        let home = Home::for_user(host);
         home.cargo_oci(["push", "--registry", host])
             .within(sources.path())
             .succeeds();
@@ -278,7 +277,7 @@ fn completion_completes_one_component_at_a_time() {
     require!(DockerRegistry, Nu);
     let (registry, sources) = registry_with_widgets();
     let host = registry.host();
-    let home = Home::of_user(host);
+    let home = Home::for_user(host);
     let offered = |typed: &str| {
         home.nu_value(&format!(
             "r#'{typed}'# | commandline complete --detailed | get value | sort"

@@ -7,14 +7,14 @@ use e2e::program::Home;
 use e2e::require;
 use e2e::terminal::Terminal;
 
-/// Time limit for the end of a command after Ctrl-C.
+/// Maximum time from Ctrl-C to the end of a command.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Time limit for the first request of a command.
+/// Maximum time to wait for the first request of a command.
 const LIMIT: Duration = Duration::from_mins(1);
 
 #[test]
-fn ctrl_c_ends_values_and_streams() {
+fn ctrl_c_ends_commands_with_values_and_streams() {
     require!(Nu);
     let home = Home::new();
     for script in [
@@ -29,9 +29,9 @@ fn ctrl_c_ends_values_and_streams() {
         let script = script.replace("NAME", &format!("{}/some", server.host()));
         let terminal = Terminal::start(&home.nu(&format!("{script}; print ('went' + ' on')")));
         let request = unanswered.recv_timeout(LIMIT);
-        request.expect("a request stays without a response");
+        request.expect("the registry receives a request");
         let pressed = terminal.interrupt();
-        let (code, ended, text) = terminal.end();
+        let (code, ended, text) = terminal.wait_for_end();
         assert!(ended.duration_since(pressed) < SOON, "`{script}`: {text}");
         assert_ne!(code, Some(0), "`{script}`: {text}");
         assert!(!text.contains("went on"), "{text}");
@@ -39,7 +39,7 @@ fn ctrl_c_ends_values_and_streams() {
 }
 
 #[test]
-fn completion_is_limited_in_time_and_blocks_no_call() {
+fn completion_returns_in_time_and_blocks_no_call() {
     require!(Nu);
     // The test uses the shortest of several measurements, because the machine may be busy during some of them.
     let servers: Vec<_> = std::iter::repeat_with(hanging_registry).take(4).collect();

@@ -50,7 +50,7 @@ fn release_copied_between_registries_is_pulled_as_files() {
     let bin = home.path().join("bin");
     assert_eq!(files, json!([bin.join("round"), bin.join("square")]));
     let round = std::fs::read(bin.join("round")).expect("a program");
-    assert_eq!(round, sources.built("round"));
+    assert_eq!(round, sources.built_file("round"));
     // The extracted program is executable.
     let run = home.nu("^bin/round; 'ran'").succeeds();
     assert!(run.stdout.contains("ran"), "{run}");
@@ -70,7 +70,7 @@ fn archived_package_is_pulled_as_files() {
     ));
     assert_eq!(files, json!(["round", "square"]));
     let round = std::fs::read(home.path().join("bin/round")).expect("a program");
-    assert_eq!(round, sources.built("round"));
+    assert_eq!(round, sources.built_file("round"));
     home.nu("^bin/round").succeeds();
 }
 
@@ -118,27 +118,27 @@ fn delete_of_last_target_deletes_index() {
 fn whoami_names_credential_in_use() {
     require!(DockerRegistry, Nu);
     let registry = Registry::with_passwords();
-    let home = Home::of_user(registry.host());
+    let home = Home::for_user(registry.host());
     let row = home.nu_value(&format!(
         "oci ping {} | select authenticated credential_source",
         registry.host()
     ));
-    let place = home.docker_config().join("config.json");
+    let location = home.docker_config().join("config.json");
     let expected = json!({
         "authenticated": true,
-        "credential_source": format!("docker config `{}`", place.display()),
+        "credential_source": format!("docker config `{}`", location.display()),
     });
     assert_eq!(row, expected);
     let authenticated =
         Home::new().nu_value(&format!("oci ping {} | get authenticated", registry.host()));
     assert_eq!(authenticated, false);
-    let other = Home::logged_in(registry.host(), "carol", "wrong");
+    let other = Home::with_login(registry.host(), "carol", "wrong");
     let code = other.nu_error_code(&format!("oci ping {}", registry.host()));
     assert_eq!(code, "oci::unauthenticated");
 }
 
 #[test]
-fn copied_referrer_that_is_not_listed_prints_warning() {
+fn copied_referrer_missing_in_list_prints_warning() {
     require!(Nu);
     let registry = FakeRegistry::start_with(Switches::default(), |request, _, _| {
         let list = Response::new(200)
@@ -151,14 +151,14 @@ fn copied_referrer_that_is_not_listed_prints_warning() {
     std::fs::write(home.path().join("a.spdx.json"), "{}").unwrap();
     let attached = home.cargo_oci(["attach", "oci:image:1.0", "a.spdx.json"]);
     let attached = attached.succeeds().printed_digest();
-    let place = format!("{}/acme/widgets", registry.server.host());
+    let location = format!("{}/acme/widgets", registry.server.host());
     let copied = home.nu(&format!(
-        "oci copy oci:image:1.0 {place} --referrers | get action | to nuon"
+        "oci copy oci:image:1.0 {location} --referrers | get action | to nuon"
     ));
     let copied = copied.succeeds();
     assert_eq!(copied.stdout.trim(), "[copied]", "{copied}");
     let warning = format!(
-        "Warning: the registry accepted `{place}@{attached}`, but does not list it as a referrer of {image}\n"
+        "Warning: the registry accepted `{location}@{attached}`, but does not list it as a referrer of {image}\n"
     );
     assert_eq!(copied.stderr, warning);
 }

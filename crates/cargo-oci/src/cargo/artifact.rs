@@ -1,7 +1,7 @@
 //! Selection and kinds of the files that cargo writes.
 //!
-//! The same rules apply to a build ([`build`](super::build())) and to an earlier build ([`existing`](super::existing())), so
-//! that both push the same files.
+//! The same rules apply to the files of a build ([`build`](super::build())) and of an earlier build
+//! ([`find_existing`](super::find_existing())), so that both push the same files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,14 +35,14 @@ impl Failure for Error {
     }
 }
 
-/// Requested files of a build or of an earlier build.
+/// Request for the files of a build or of an earlier build.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BuildRequest<'a> {
     /// Workspace to build.
     pub(crate) workspace: &'a Workspace,
     /// Flags of cargo.
     pub(crate) selection: &'a Selection,
-    /// Requested kinds of files by package. Other packages are ignored.
+    /// Requested kinds of files for each package. Packages without an entry are ignored.
     pub(crate) wanted: &'a BTreeMap<PackageId, BTreeSet<FileKind>>,
     /// Target triple of this machine, for builds without `--target`.
     pub(crate) host: &'a str,
@@ -56,10 +56,10 @@ impl BuildRequest<'_> {
             .is_some_and(|kinds| kinds.contains(&kind))
     }
 
-    /// Whether files for this triple are requested. Without `--target`, all are.
+    /// Whether files for this triple are requested. Without `--target`, files for every triple are requested.
     ///
-    /// With `--target`, cargo also reports files for the host, such as procedural macros. They are ignored unless the host
-    /// is one of the targets.
+    /// With `--target`, cargo also reports files for the host, such as procedural macros. These files are ignored
+    /// unless the host is a selected target.
     pub(super) fn wants_target(&self, triple: &str) -> bool {
         let targets = self.selection.targets();
         targets.is_empty()
@@ -85,7 +85,7 @@ pub(crate) struct PackageOutput {
     pub(crate) id: PackageId,
     /// Enabled features, sorted.
     pub(crate) features: Vec<String>,
-    /// Crate types of the cargo targets of the files, as named by cargo, sorted.
+    /// Crate types of the cargo targets that wrote the files, in the spelling of cargo, sorted.
     pub(crate) crate_types: Vec<String>,
     /// Files, sorted by name.
     pub(crate) files: Vec<BuiltFile>,
@@ -96,13 +96,13 @@ pub(crate) struct PackageOutput {
 pub(crate) struct BuiltFile {
     /// Path relative to the directory of the profile, with `/` as separator: `widgets`, `examples/demo`.
     pub(crate) name: String,
-    /// Kind of the file.
+    /// Kind of the file, such as program or shared library.
     pub(crate) kind: FileKind,
     /// Path of the file. A `.dSYM` is a directory.
     pub(crate) path: PathBuf,
 }
 
-/// Location of the final files in a target directory: `<target-dir>[/<triple>]/<profile>[/examples]`.
+/// Directories in which cargo writes final files: `<target-dir>[/<triple>]/<profile>[/examples]`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TargetDirectory<'a> {
     pub(super) target_directory: &'a Path,
@@ -117,16 +117,16 @@ impl<'a> TargetDirectory<'a> {
         }
     }
 
-    /// Returns the triple in the path, if any, and the name of a final file. `None` for other files: dependencies, build
-    /// scripts and intermediate files.
+    /// Returns the triple in the path of a final file, if any, and the name of the file. `None` for other files:
+    /// dependencies, build scripts and intermediate files.
     pub(super) fn locate<'p>(&self, path: &'p Path) -> Option<(Option<&'p str>, String)> {
         let inside = path.strip_prefix(self.target_directory).ok()?;
-        let words: Vec<&str> = inside
+        let components: Vec<&str> = inside
             .components()
-            .map(|word| word.as_os_str().to_str())
+            .map(|component| component.as_os_str().to_str())
             .collect::<Option<_>>()?;
         let profile = self.profile_directory;
-        let (triple, name) = match words.as_slice() {
+        let (triple, name) = match components.as_slice() {
             [first, name] if *first == profile => (None, vec![*name]),
             [first, "examples", name] if *first == profile => (None, vec!["examples", *name]),
             [triple, second, name] if *second == profile => (Some(*triple), vec![*name]),
@@ -141,10 +141,10 @@ impl<'a> TargetDirectory<'a> {
 
 /// Returns the kind of a file of a cargo target; `None` for files that are never published.
 ///
-/// One cargo target may have several crate types with separate files, so the kind is derived from the file name, and from
-/// the target where the name is ambiguous. A Rust `dylib` has no kind, because it requires the same rustc and its
-/// dependencies. Export files (`.dll.exp`) have no kind, because only libraries with circular dependencies are linked with
-/// them. An import library belongs to its shared library.
+/// A cargo target may have several crate types, and cargo writes a file for each. The kind is therefore derived from
+/// the file name, and from the target if the name is ambiguous. A Rust `dylib` has no kind, because it requires the
+/// same rustc and its dependencies. Export files (`.dll.exp`) have no kind, because only libraries with circular
+/// dependencies are linked with them. An import library belongs to its shared library.
 pub(super) fn kind_of(name: &str, target: &Target) -> Option<FileKind> {
     let ends_with = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix));
     let has_crate_type = |crate_type| target.crate_types.contains(&crate_type);
@@ -178,14 +178,14 @@ pub(super) fn kind_of(name: &str, target: &Target) -> Option<FileKind> {
     has_crate_type(CrateType::CDyLib).then_some(FileKind::Cdylib)
 }
 
-/// Collected files, and the cargo targets that write each file.
+/// Collector of the files that cargo reports, and of the cargo targets that write each file.
 #[derive(Debug, Default)]
 pub(super) struct CollectedFiles {
     targets: BTreeMap<String, BTreeMap<PackageId, CollectedPackage>>,
     writers: BTreeMap<PathBuf, BTreeSet<CargoTarget>>,
 }
 
-/// Collected files of one package, which become its [`PackageOutput`].
+/// Collected files of one package. They become its [`PackageOutput`].
 #[derive(Debug, Default)]
 struct CollectedPackage {
     features: BTreeSet<String>,
@@ -226,7 +226,7 @@ impl CargoTarget {
 }
 
 impl CollectedFiles {
-    /// Records that a cargo target writes a file, whether the file is requested or not.
+    /// Records that a cargo target writes a file, even if the file is not requested.
     pub(super) fn record_writer(&mut self, path: &Path, package: &PackageId, target: &Target) {
         let writers = self.writers.entry(path.to_owned()).or_default();
         writers.insert(CargoTarget::new(package, target));
@@ -255,7 +255,7 @@ impl CollectedFiles {
     ///
     /// # Errors
     ///
-    /// Fails if more than one cargo target writes a file, because the content depends on the order of the build.
+    /// Fails if more than one cargo target writes the same file, because its content depends on the order of the build.
     pub(super) fn into_outputs(
         self,
         workspace: &Workspace,
@@ -301,11 +301,11 @@ mod tests {
 
     #[test]
     fn only_final_files_are_located() {
-        let layout = TargetDirectory {
+        let directory = TargetDirectory {
             target_directory: Path::new("/t"),
             profile_directory: "release",
         };
-        let locate = |path: &'static str| layout.locate(Path::new(path));
+        let locate = |path: &'static str| directory.locate(Path::new(path));
         let found = |triple, name: &str| Some((triple, name.to_owned()));
         assert_eq!(locate("/t/release/app"), found(None, "app"));
         assert_eq!(
@@ -333,12 +333,12 @@ mod tests {
 
     #[test]
     fn profile_named_examples_is_located() {
-        let layout = TargetDirectory {
+        let directory = TargetDirectory {
             target_directory: Path::new("/t"),
             profile_directory: "examples",
         };
         let name = |path| {
-            layout
+            directory
                 .locate(Path::new(path))
                 .map(|(triple, name)| (triple.is_some(), name))
         };
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn kind_follows_from_file_name_and_crate_type() {
+    fn kind_is_derived_from_file_name_and_crate_type() {
         let cases: [(&[&str], &str, Option<FileKind>); 31] = [
             (&["bin"], "my-app", Some(FileKind::Bin)),
             (&["bin"], "my-app.exe", Some(FileKind::Bin)),

@@ -23,7 +23,7 @@ enum Error {
     #[snafu(display("failed to run `{command}`"))]
     Run { command: String, source: io::Error },
     #[snafu(display(
-        "failed to build with cross: `{KEEPS_FILES}` keeps the files in the container"
+        "failed to build with cross: because `{KEEP_FILES_VARIABLE}` is set, the built files stay in the container"
     ))]
     FilesInContainer,
 }
@@ -43,7 +43,7 @@ impl Failure for Error {
             {
                 vec!["install it with `cargo install cross`".into()]
             }
-            Self::FilesInContainer => vec![format!("unset `{KEEPS_FILES}`").into()],
+            Self::FilesInContainer => vec![format!("unset `{KEEP_FILES_VARIABLE}`").into()],
             Self::Run { .. } => Vec::new(),
         }
     }
@@ -53,9 +53,9 @@ impl Failure for Error {
 const CROSS: &str = "cross";
 
 /// Environment variable of cross that keeps built files in the container of a remote engine.
-const KEEPS_FILES: &str = "CROSS_REMOTE_SKIP_BUILD_ARTIFACTS";
+const KEEP_FILES_VARIABLE: &str = "CROSS_REMOTE_SKIP_BUILD_ARTIFACTS";
 
-/// Build program. All of them have the flags and messages of cargo.
+/// Program that builds. Every program has the flags and the messages of cargo.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BuildTool {
     /// cargo itself
@@ -68,7 +68,7 @@ pub(crate) enum BuildTool {
 }
 
 impl BuildTool {
-    /// Returns the program and its subcommand.
+    /// Returns the executable and its subcommand.
     fn command(self, environment: &CargoEnvironment) -> (OsString, &'static str) {
         match self {
             Self::Cargo => (environment.cargo(), "build"),
@@ -77,21 +77,22 @@ impl BuildTool {
         }
     }
 
-    /// Whether the built files stay in the container, so that a file in the target directory is from an earlier build.
+    /// Whether the built files stay in the container. A file in the target directory would then be from an earlier
+    /// build.
     fn keeps_files_in_container(self, environment: &CargoEnvironment) -> bool {
-        let value = environment.variable(KEEPS_FILES);
+        let value = environment.variable(KEEP_FILES_VARIABLE);
         self == Self::Cross && value.is_some_and(|value| !matches!(value, "0" | "false"))
     }
 }
 
-/// Output options for cargo, which shares stderr with this process.
+/// Output options for cargo. Cargo prints to the stderr of this process.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OutputOptions<'a> {
-    /// `--quiet`.
+    /// Whether `--quiet` is passed.
     pub(crate) quiet: bool,
-    /// Number of `-v` flags.
+    /// Number of `-v` flags to pass.
     pub(crate) verbose: u8,
-    /// `--color`: `auto`, `always` or `never`.
+    /// Value of `--color`: `auto`, `always` or `never`. `None` omits the flag.
     pub(crate) color: Option<&'a str>,
     /// Whether stderr is a terminal.
     pub(crate) terminal: bool,
@@ -123,14 +124,14 @@ impl OutputOptions<'_> {
     }
 }
 
-/// Builds, and returns the files of each target, sorted by triple.
+/// Builds the selected packages. Returns the files of each target, sorted by triple.
 ///
 /// Each line that cargo prints to stdout is passed to `line`. Cargo prints diagnostics to stderr.
 pub(crate) async fn build(
     environment: &CargoEnvironment,
     request: &BuildRequest<'_>,
     tool: BuildTool,
-    shell: OutputOptions<'_>,
+    output: OutputOptions<'_>,
     mut line: impl FnMut(&str),
 ) -> Result<Vec<BuildOutput>, super::Error> {
     ensure!(
@@ -144,7 +145,7 @@ pub(crate) async fn build(
     }
     for target in request.selection.build_targets() {
         let mut command = command(environment, request.selection, tool, target);
-        command.args(shell.arguments());
+        command.args(output.arguments());
         run(command, &mut reader, &mut line).await?;
     }
     reader.into_outputs()
@@ -157,10 +158,10 @@ fn command(
     tool: BuildTool,
     target: Option<&str>,
 ) -> Command {
-    let (program, verb) = tool.command(environment);
+    let (program, subcommand) = tool.command(environment);
     let arguments = selection.build_arguments(target, &environment.directory);
     let mut command = process::command(environment, program);
-    command.arg(verb).args(arguments.into_iter().skip(1));
+    command.arg(subcommand).args(arguments.into_iter().skip(1));
     command
 }
 
@@ -171,20 +172,21 @@ async fn run(
     line: &mut impl FnMut(&str),
 ) -> Result<(), super::Error> {
     command.stdout(Stdio::piped());
-    let shown = process::shown(&command);
+    let shown = process::display_command(&command);
     let mut child = command.spawn().context(RunSnafu { command: &shown })?;
     let stdout = child.stdout.take().expect("stdout is a pipe");
     let read = reader.read(BufReader::new(stdout), line).await;
     let finished = match read {
         Ok(finished) => finished,
         Err(error) => {
-            end(child, END_TIMEOUT).await;
+            end_build(child, END_TIMEOUT).await;
             return Err(error.into());
         }
     };
     let status = child.wait().await.context(RunSnafu { command: shown })?;
     if is_interrupted(status) {
-        // After Ctrl-C, this process receives the same signal, which takes precedence over the error of the build.
+        // After Ctrl-C, this process receives the same signal. The delay lets the signal handler report it instead of
+        // the error of the build.
         tokio::time::sleep(SIGNAL_TIMEOUT).await;
     }
     if finished && status.success() {
@@ -194,25 +196,25 @@ async fn run(
     }
 }
 
-/// Ends a build whose messages are no longer read.
+/// Ends a build after an error in its messages.
 ///
-/// The read end of the pipe is closed, so every process that writes a message ends with `EPIPE`. This includes a cargo that
-/// the child started, as with cross. A child that writes nothing is killed after the timeout.
-async fn end(mut child: Child, timeout: Duration) {
+/// The read end of the pipe is closed, so every process that writes a message ends with `EPIPE`. This includes a cargo
+/// process that the child started, for example in cross. A child that writes nothing is killed after the timeout.
+async fn end_build(mut child: Child, timeout: Duration) {
     let ended = tokio::time::timeout(timeout, child.wait()).await;
     if ended.is_err() {
-        // The error that ended the build is reported instead.
+        // The error is ignored, because the error in the messages is reported.
         let _ = child.kill().await;
     }
 }
 
-/// Time to wait for the end of a build with an invalid message.
+/// Maximum time to wait for the end of a build with an invalid message.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time to wait until the signal that ended a child reaches this process.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Whether a signal that a terminal sends to all foreground processes ended the child.
+/// Whether the child was ended by a signal that a terminal sends to all foreground processes.
 #[cfg(unix)]
 fn is_interrupted(status: std::process::ExitStatus) -> bool {
     use std::os::unix::process::ExitStatusExt;
@@ -239,14 +241,14 @@ mod tests {
 
     #[test]
     fn output_options_become_arguments_of_cargo() {
-        let shell = OutputOptions {
+        let output = OutputOptions {
             quiet: true,
             verbose: 2,
             color: Some("never"),
             terminal: true,
         };
         assert_eq!(
-            shell.arguments(),
+            output.arguments(),
             [
                 "--message-format=json-render-diagnostics,json-diagnostic-rendered-ansi",
                 "--quiet",
@@ -263,7 +265,7 @@ mod tests {
     #[test]
     fn cross_that_keeps_files_in_the_container_is_detected() {
         let keeps = |tool: BuildTool, value: &str| {
-            let variables = [(KEEPS_FILES.into(), value.into())];
+            let variables = [(KEEP_FILES_VARIABLE.into(), value.into())];
             tool.keeps_files_in_container(&CargoEnvironment::new(PathBuf::from("/"), variables))
         };
         assert!(keeps(BuildTool::Cross, "1"));
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failed_build_is_error_of_class_build() {
+    async fn failed_build_returns_build_failed() {
         let scratch = TestDirectory::new_package();
         scratch.write("src/main.rs", "fn main() { nothing() }");
         let environment = scratch.environment();
@@ -284,18 +286,18 @@ mod tests {
             wanted: &all_kinds(&workspace),
             host: HOST,
         };
-        let mut seen = Vec::new();
-        let shell = OutputOptions {
+        let mut lines = Vec::new();
+        let output = OutputOptions {
             quiet: true,
             ..OutputOptions::default()
         };
-        let result = build(&environment, &request, BuildTool::Cargo, shell, |line| {
-            seen.push(line.to_owned());
+        let result = build(&environment, &request, BuildTool::Cargo, output, |line| {
+            lines.push(line.to_owned());
         })
         .await;
         assert!(matches!(result, Err(super::super::Error::BuildFailed)));
         assert_eq!(
-            seen.last().unwrap(),
+            lines.last().unwrap(),
             r#"{"reason":"build-finished","success":false}"#
         );
     }
@@ -341,9 +343,9 @@ mod tests {
         let child = scratch.path().join("child");
         let script = format!("#!/bin/sh\nsh '{}'\ntrue\n", child.display());
         replace_cargo(&mut environment, &scratch, &script);
-        let (tool, shell) = (BuildTool::Cargo, OutputOptions::default());
+        let (tool, output) = (BuildTool::Cargo, OutputOptions::default());
         let mut lines = Vec::new();
-        let result = build(&environment, &request, tool, shell, |line| {
+        let result = build(&environment, &request, tool, output, |line| {
             lines.push(line.to_owned());
         })
         .await;
@@ -357,7 +359,7 @@ mod tests {
     async fn build_is_killed_after_timeout() {
         let child = Command::new("sleep").arg("30").spawn().unwrap();
         let process = child.id().unwrap().to_string();
-        end(child, Duration::ZERO).await;
+        end_build(child, Duration::ZERO).await;
         assert!(!is_alive(&process));
     }
 
@@ -381,8 +383,8 @@ mod tests {
 
         let deadline = Instant::now() + Duration::from_secs(20);
         let process = Cell::new(None);
-        let (tool, shell) = (BuildTool::Cargo, OutputOptions::default());
-        let mut building = Box::pin(build(&environment, &request, tool, shell, |line| {
+        let (tool, output) = (BuildTool::Cargo, OutputOptions::default());
+        let mut building = Box::pin(build(&environment, &request, tool, output, |line| {
             process.set(Some(line.to_owned()));
         }));
         let process = loop {

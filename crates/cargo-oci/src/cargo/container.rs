@@ -6,8 +6,9 @@ use super::Workspace;
 
 /// Directories of this machine that are visible in the container of cross.
 ///
-/// A local engine mounts them at [`Container::PROJECT`] or at their own path. For a remote engine (`CROSS_REMOTE`)
-/// they are copied below [`Container::VOLUME`], and the built files are copied back.
+/// A local container engine mounts the directories at [`Container::PROJECT`] or at the same path as on this machine.
+/// For a remote engine (`CROSS_REMOTE`), cross copies them below [`Container::VOLUME`], and copies the built files
+/// back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Container<'a> {
     project: &'a Path,
@@ -19,8 +20,8 @@ impl<'a> Container<'a> {
     const PROJECT: &'static str = "/project";
     const TARGET_DIRECTORY: &'static str = "/target";
 
-    /// Returns the directories of a build in a working directory. The project is the workspace, or the working directory if
-    /// that contains the workspace.
+    /// Creates the directories for a build. The project is the workspace, or the working directory if the working
+    /// directory contains the workspace.
     pub(super) fn new(workspace: &'a Workspace, working_directory: &'a Path) -> Self {
         let is_inside = workspace.root.starts_with(working_directory);
         Self {
@@ -59,7 +60,7 @@ mod tests {
     use super::{super::scratch::recorded, *};
 
     #[test]
-    fn paths_in_a_container_are_located() {
+    fn container_path_is_converted_to_local_path() {
         let target_directory = Path::new("/home/me/ws/target");
         let container = Container {
             project: Path::new("/home/me/ws"),

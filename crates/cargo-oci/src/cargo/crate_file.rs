@@ -1,4 +1,4 @@
-//! `.crate` files of packages, which `cargo package` creates from their sources.
+//! `.crate` files of packages. `cargo package` creates them from the sources.
 //!
 //! Cargo selects the files of a package, and rejects files with uncommitted changes. The packages are not built again.
 
@@ -39,7 +39,7 @@ impl Failure for Error {
                     .stderr()
                     .is_some_and(|stderr| stderr.contains(ALLOW_DIRTY)) =>
             {
-                "commit or ignore the files, or pass `--allow-dirty` to publish them as they are"
+                "commit or ignore the files, or pass `--allow-dirty` to publish uncommitted changes"
             }
             Self::List { .. } => "run `cargo package --list` to see the error",
             Self::NoCrateFile { .. } => "create it with `cargo package`, or remove `--no-build`",
@@ -49,7 +49,8 @@ impl Failure for Error {
     }
 }
 
-/// Flag of cargo to package uncommitted changes. The error message of cargo about such changes contains it.
+/// Flag of cargo to package uncommitted changes. The error message of cargo about uncommitted changes contains the
+/// flag.
 const ALLOW_DIRTY: &str = "--allow-dirty";
 
 /// Options of [`crate_files`].
@@ -72,13 +73,13 @@ pub(crate) async fn check_crates(
         return Ok(());
     }
     let mut command = command(environment, selection, packages, allow_dirty);
-    // Without `--quiet`, warnings precede the error message.
+    // `--quiet` removes the warnings that cargo prints before the error message.
     command.args(["--list", "--quiet"]);
     process::capture(command).await.context(ListSnafu)?;
     Ok(())
 }
 
-/// Returns the `.crate` files of packages.
+/// Returns the `.crate` files of packages. Creates them if the options have output options.
 pub(crate) async fn crate_files(
     environment: &CargoEnvironment,
     workspace: &Workspace,
@@ -86,7 +87,7 @@ pub(crate) async fn crate_files(
     packages: &[&Package],
     options: CrateOptions<'_>,
 ) -> Result<BTreeMap<PackageId, BuiltFile>, super::Error> {
-    // Repeated, because the build may have changed files.
+    // The check is repeated, because the build may have changed files.
     check_crates(environment, selection, packages, options.allow_dirty).await?;
     if let Some(output) = options.output {
         let mut command = command(environment, selection, packages, options.allow_dirty);
@@ -133,7 +134,7 @@ fn command(
 
 async fn run(mut command: Command) -> Result<(), super::Error> {
     command.stdin(Stdio::null()).stdout(Stdio::null());
-    let shown = process::shown(&command);
+    let shown = process::display_command(&command);
     let status = command
         .status()
         .await
@@ -176,7 +177,7 @@ mod tests {
         Ok(files.into_values().collect())
     }
 
-    /// Whether the `.crate` file of the package, a compressed tar archive, contains a file.
+    /// Whether the `.crate` file of the package contains a file. It is a compressed tar archive.
     fn contains(scratch: &TestDirectory, file: &str) -> bool {
         let listed = std::process::Command::new("tar")
             .args(["-tzf", "target/package/a-0.1.0.crate"])

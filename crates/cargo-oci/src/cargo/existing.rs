@@ -20,11 +20,11 @@ use snafu::{ResultExt, Snafu, ensure};
 use super::{BuildOutput, BuildRequest, CargoEnvironment, messages::MessageReader, process};
 use crate::stdio;
 
-/// Environment variable that makes this program act as the `RUSTC_WRAPPER` of the run.
+/// Environment variable that is set if cargo runs this program as `RUSTC_WRAPPER`.
 const WRAPPER: &str = "CARGO_OCI_REFUSE_COMPILATION";
 
-/// Environment variable that [cargo sets] for a compilation, but not for queries (`-vV`, `--print`) and probes of build
-/// scripts.
+/// Environment variable that [cargo sets] for a compilation. It is not set for queries such as `-vV` and `--print`, and
+/// for compilations that a build script runs to test the compiler.
 ///
 /// [cargo sets]: https://doc.rust-lang.org/cargo/reference/environment-variables.html#environment-variables-cargo-sets-for-crates
 const COMPILATION: &str = "CARGO_CRATE_NAME";
@@ -74,12 +74,12 @@ impl Failure for Error {
     }
 }
 
-/// Returns the files that [`build`](super::build()) would write, without compiling anything.
+/// Finds the files that [`build`](super::build()) would write, without compiling anything.
 ///
 /// # Errors
 ///
 /// Fails if cargo would compile a crate.
-pub(crate) async fn existing(
+pub(crate) async fn find_existing(
     environment: &CargoEnvironment,
     request: &BuildRequest<'_>,
 ) -> Result<Vec<BuildOutput>, super::Error> {
@@ -96,17 +96,18 @@ pub(crate) async fn existing(
             .env("RUSTC_WRAPPER", &wrapper)
             .env(WRAPPER, "1")
             .env_remove(COMPILATION)
-            // The cache of rustc's version and configuration is keyed by the wrapper of the user.
+            // Cargo caches the version and configuration of rustc for one wrapper only, so this run would replace the
+            // cache of the user.
             .env("CARGO_CACHE_RUSTC_INFO", "0");
         let run = process::run(command).await.context(ListSnafu)?;
         let mut rejected = None;
         let finished = reader
             .read(run.stdout(), &mut |line| {
-                rejected = rejected.take().or_else(|| rejected_compilation(line));
+                rejected = rejected.take().or_else(|| parse_rejected_compilation(line));
             })
             .await?;
         if let Some(rejected) = rejected {
-            return Err(not_built(request, &rejected).into());
+            return Err(not_built_error(request, &rejected).into());
         }
         run.check().context(ListSnafu)?;
         ensure!(finished, IncompleteSnafu);
@@ -115,14 +116,14 @@ pub(crate) async fn existing(
 }
 
 /// Parses the message of cargo about a compilation that the wrapper rejected.
-fn rejected_compilation(line: &str) -> Option<CompilerMessage> {
+fn parse_rejected_compilation(line: &str) -> Option<CompilerMessage> {
     match serde_json::from_str(line).ok()? {
         Message::CompilerMessage(message) if message.message.message == REJECTED => Some(message),
         _ => None,
     }
 }
 
-fn not_built(request: &BuildRequest<'_>, rejected: &CompilerMessage) -> Error {
+fn not_built_error(request: &BuildRequest<'_>, rejected: &CompilerMessage) -> Error {
     let package = request.workspace.member(&rejected.package_id);
     let kinds: Vec<_> = rejected
         .target
@@ -138,9 +139,9 @@ fn not_built(request: &BuildRequest<'_>, rejected: &CompilerMessage) -> Error {
     .build()
 }
 
-/// Runs rustc, except for compilations, if this process was started as the `RUSTC_WRAPPER` of [`existing`].
+/// Runs rustc, except for compilations, if this process was started as the `RUSTC_WRAPPER` of [`find_existing`].
 ///
-/// `arguments` are those of the process: this program, rustc, and the arguments of rustc.
+/// `arguments` are the arguments of the process: this program, rustc, and the arguments of rustc.
 pub(crate) fn wrap_rustc(
     environment: &CargoEnvironment,
     arguments: impl IntoIterator<Item = OsString>,
@@ -152,14 +153,14 @@ pub(crate) fn wrap_rustc(
     let mut arguments = arguments.into_iter().skip(1);
     let rustc = arguments.next()?;
     if is_set(COMPILATION) {
-        let _ = stdio::error(&format!("{}\n", diagnostic()));
+        let _ = stdio::write_stderr(&format!("{}\n", rejection_diagnostic()));
         return Some(ExitCode::FAILURE);
     }
     let status = std::process::Command::new(&rustc).args(arguments).status();
     let code = match status {
         Ok(status) => status.code().and_then(|code| u8::try_from(code).ok()),
         Err(error) => {
-            let _ = stdio::error(&format!("{}: {error}\n", rustc.display()));
+            let _ = stdio::write_stderr(&format!("{}: {error}\n", rustc.display()));
             None
         }
     };
@@ -167,7 +168,7 @@ pub(crate) fn wrap_rustc(
 }
 
 /// Returns the diagnostic for a rejected compilation, in the format of rustc's `--error-format=json`.
-fn diagnostic() -> serde_json::Value {
+fn rejection_diagnostic() -> serde_json::Value {
     json!({
         "$message_type": "diagnostic",
         "level": "error",
@@ -213,8 +214,9 @@ mod tests {
         let member = workspace.members[1].id.to_string();
         let dependency = "registry+https://github.com/rust-lang/crates.io-index#anyhow@1.0.0";
         for (id, package) in [(member.as_str(), "my-app"), (dependency, dependency)] {
-            let rejected = rejected_compilation(&message(id, &diagnostic())).unwrap();
-            let error = not_built(&request, &rejected).into();
+            let rejected =
+                parse_rejected_compilation(&message(id, &rejection_diagnostic())).unwrap();
+            let error = not_built_error(&request, &rejected).into();
             let expected = format!(
                 "`{package}` is not built: \
                  cargo would compile its custom-build target `build-script-build`\n\
@@ -228,13 +230,13 @@ mod tests {
 
     #[test]
     fn other_diagnostics_are_not_rejected_compilations() {
-        let mut diagnostic = diagnostic();
+        let mut diagnostic = rejection_diagnostic();
         diagnostic["message"] = "unused variable".into();
-        assert!(rejected_compilation(&message("x", &diagnostic)).is_none());
+        assert!(parse_rejected_compilation(&message("x", &diagnostic)).is_none());
     }
 
     #[test]
-    fn rustc_is_wrapped_only_for_cargo() {
+    fn rustc_is_not_wrapped_without_variable() {
         let environment = TestDirectory::new().environment();
         let arguments = ["cargo-oci", "push"].map(OsString::from);
         assert!(wrap_rustc(&environment, arguments).is_none());

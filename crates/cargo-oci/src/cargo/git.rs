@@ -4,13 +4,14 @@
 //! directory of a repository does not belong to a commit of that repository. Without a repository, the revision is read
 //! from the variables of the CI system.
 //!
-//! The dirty flag covers the whole work tree, as in `git describe --dirty`: it is set if any tracked file differs from the
-//! commit, staged or not. `cargo package` compares only the package directory, because it packages only that. A program
-//! also depends on its path dependencies, the lock file and the workspace manifest. Untracked files are ignored, because CI
-//! systems leave reports and credentials in work trees, and cargo rarely compiles a file that no tracked file refers to.
+//! The dirty flag covers the whole work tree, as in `git describe --dirty`: it is set if any tracked file differs from
+//! the commit, staged or not. `cargo package` compares only the package directory, because it packages only this
+//! directory. A program also depends on its path dependencies, the lock file and the workspace manifest. Untracked
+//! files are ignored, because CI systems leave reports and credentials in work trees, and cargo rarely compiles a file
+//! that no tracked file refers to.
 //!
-//! The configuration of the repository is untrusted, so git must not run a program that it configures (see [`git`] and
-//! [`untrusted_filters`]).
+//! The configuration of the repository is untrusted, so git must not run a program that the configuration names (see
+//! [`git`] and [`read_untrusted_filters`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -68,15 +69,15 @@ impl Provenance {
 
 /// Returns the provenance of packages. If git is missing or fails, `problem` contains the error.
 ///
-/// Must be called after the build, because a build may change the lock file.
-pub(crate) async fn provenance(
+/// Call this function after the build, because a build may change the lock file.
+pub(crate) async fn read_provenance(
     environment: &CargoEnvironment,
     packages: &[&Package],
 ) -> Result<BTreeMap<PackageId, Provenance>, super::Error> {
     let epoch = source_date_epoch(environment)?;
     let mut repositories: BTreeMap<Option<PathBuf>, Vec<&Package>> = BTreeMap::new();
     for package in packages {
-        let root = repository(package.manifest_path.as_std_path());
+        let root = containing_work_tree(package.manifest_path.as_std_path());
         repositories.entry(root).or_default().push(package);
     }
     let mut provenances = BTreeMap::new();
@@ -117,15 +118,16 @@ fn ci_revision(environment: &CargoEnvironment) -> Option<String> {
     revision.map(ToOwned::to_owned)
 }
 
-/// Returns the executable files. The mode is that in git's index if git tracks the file, else that of the file system.
-pub(crate) async fn executables(
+/// Returns the files that are executable. The mode of a tracked file is read from git's index, the mode of any other
+/// file from the file system.
+pub(crate) async fn find_executables(
     environment: &CargoEnvironment,
     files: impl IntoIterator<Item = &Path>,
 ) -> BTreeSet<PathBuf> {
     let mut indexes = BTreeMap::new();
     let mut executables = BTreeSet::new();
     for file in files {
-        let root = repository(file);
+        let root = containing_work_tree(file);
         if let Some(root) = &root
             && !indexes.contains_key(root)
         {
@@ -154,12 +156,14 @@ fn has_executable_bit(_: &Path) -> bool {
     false
 }
 
-/// Returns the root of the work tree that tracks a file.
+/// Returns the root of the work tree that contains a file, if git tracks the file.
 pub(crate) async fn tracking_work_tree(
     environment: &CargoEnvironment,
     file: &Path,
 ) -> Option<PathBuf> {
-    let index = GitIndex::read(environment, &repository(file)?).await.ok()?;
+    let index = GitIndex::read(environment, &containing_work_tree(file)?)
+        .await
+        .ok()?;
     index.mode(file).is_some().then_some(index.root)
 }
 
@@ -179,13 +183,14 @@ pub(crate) fn source_repository(environment: &CargoEnvironment) -> Option<String
 
 /// Returns the URL of the remote `origin` of the work tree that contains a directory.
 pub(crate) async fn origin(environment: &CargoEnvironment, directory: &Path) -> Option<String> {
-    let mut command = git(environment, &work_tree(directory)?);
+    let mut command = git(environment, &find_work_tree(directory)?);
     command.args(["remote", "get-url", "origin"]);
-    let url = output(command).await.ok()?;
+    let url = run_for_text(command).await.ok()?;
     Some(url.trim().to_owned()).filter(|url| !url.is_empty())
 }
 
-/// Parses `SOURCE_DATE_EPOCH`. An invalid value is an error, because ignoring it would publish another date.
+/// Parses `SOURCE_DATE_EPOCH`. An invalid value is an error: if it were ignored, the commit date would be published
+/// instead.
 pub(crate) fn source_date_epoch(
     environment: &CargoEnvironment,
 ) -> Result<Option<i64>, super::Error> {
@@ -195,12 +200,12 @@ pub(crate) fn source_date_epoch(
 }
 
 /// Returns the root of the work tree that contains a file, with symbolic links resolved.
-fn repository(file: &Path) -> Option<PathBuf> {
-    work_tree(file.canonicalize().ok()?.parent()?)
+fn containing_work_tree(file: &Path) -> Option<PathBuf> {
+    find_work_tree(file.canonicalize().ok()?.parent()?)
 }
 
 /// Returns the nearest ancestor directory that contains `.git`.
-fn work_tree(directory: &Path) -> Option<PathBuf> {
+fn find_work_tree(directory: &Path) -> Option<PathBuf> {
     let mut directories = directory.ancestors();
     directories
         .find(|directory| directory.join(".git").exists())
@@ -213,10 +218,11 @@ const EXECUTABLE: &str = "100755";
 /// Mode of a submodule in git's index.
 const SUBMODULE: &str = "160000";
 
-/// Maximum time of one command. Git waits without limit for a named pipe or a lost network drive.
+/// Maximum duration of one git command. Without it, git would wait forever for a named pipe or a network drive that is
+/// not reachable.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Maximum number of paths in the arguments of one command, because the system limits their total length.
+/// Maximum number of paths in the arguments of one command. The operating system limits the total length of arguments.
 const MAX_PATHS: usize = 500;
 
 /// Index of a work tree: the tracked files and their modes.
@@ -234,11 +240,14 @@ impl GitIndex {
         let mut command = git(environment, root);
         command.args(["ls-files", "--stage", "-z"]);
         // Each entry is `MODE OBJECT STAGE\tPATH`.
-        let modes = records(command).await?.into_iter().filter_map(|entry| {
-            let (facts, path) = entry.split_once('\t')?;
-            let (mode, _) = facts.split_once(' ')?;
-            Some((path.to_owned(), mode.to_owned()))
-        });
+        let modes = run_for_records(command)
+            .await?
+            .into_iter()
+            .filter_map(|entry| {
+                let (attributes, path) = entry.split_once('\t')?;
+                let (mode, _) = attributes.split_once(' ')?;
+                Some((path.to_owned(), mode.to_owned()))
+            });
         Ok(Self {
             root: root.to_owned(),
             modes: modes.collect(),
@@ -248,9 +257,11 @@ impl GitIndex {
     /// Returns the mode of a file, if git tracks it.
     fn mode(&self, file: &Path) -> Option<&str> {
         let file = file.canonicalize().ok()?;
-        let words = file.strip_prefix(&self.root).ok()?.components();
-        let words: Option<Vec<_>> = words.map(|word| word.as_os_str().to_str()).collect();
-        self.modes.get(&words?.join("/")).map(String::as_str)
+        let components = file.strip_prefix(&self.root).ok()?.components();
+        let components: Option<Vec<_>> = components
+            .map(|component| component.as_os_str().to_str())
+            .collect();
+        self.modes.get(&components?.join("/")).map(String::as_str)
     }
 
     /// Returns the work trees of the submodules that are checked out.
@@ -265,7 +276,7 @@ impl GitIndex {
 async fn work_tree_provenance(environment: &CargoEnvironment, index: &GitIndex) -> Provenance {
     let mut log = git(environment, &index.root);
     log.args(["log", "-1", "--no-show-signature", "--format=%H %ct"]);
-    let (log, dirty) = tokio::join!(output(log), is_dirty(environment, index));
+    let (log, dirty) = tokio::join!(run_for_text(log), is_dirty(environment, index));
     let commit = log.and_then(|line| match line.trim().split_once(' ') {
         Some((revision, time)) => Ok((revision.to_owned(), time.parse().ok())),
         None => Err(format!("`git log` printed `{}`", line.trim())),
@@ -277,15 +288,15 @@ async fn work_tree_provenance(environment: &CargoEnvironment, index: &GitIndex) 
             dirty: dirty.as_ref().ok().copied(),
             problem: dirty.err(),
         },
-        // A dirty flag without a commit has no meaning.
+        // Without a commit, the dirty flag has no meaning.
         (Err(problem), _) => Provenance::unknown(problem),
     }
 }
 
-/// Whether tracked files of a work tree and its submodules differ from the commit. The error is the reason why this is
-/// unknown.
+/// Whether tracked files of a work tree and its submodules differ from the commit. If this is unknown, the error
+/// contains the reason.
 async fn is_dirty(environment: &CargoEnvironment, index: &GitIndex) -> Result<bool, String> {
-    let filters = untrusted_filters(environment, &index.root).await?;
+    let filters = read_untrusted_filters(environment, &index.root).await?;
     let mut status = git(environment, &index.root);
     for filter in &filters {
         for (key, value) in [("clean", ""), ("process", ""), ("required", "false")] {
@@ -302,16 +313,16 @@ async fn is_dirty(environment: &CargoEnvironment, index: &GitIndex) -> Result<bo
         // For each submodule, git would run a child process that reads the untrusted configuration of the submodule. The
         // loop below checks submodules.
         "--ignore-submodules=dirty",
-        // Rename detection reads file contents.
+        // Rename detection would read file contents.
         "--no-renames",
     ]);
-    let changes = records(status).await?;
+    let changes = run_for_records(status).await?;
     // Only the status ` M` depends on file contents.
     let modified: Vec<_> = changes
         .iter()
         .filter_map(|line| line.strip_prefix(" M "))
         .collect();
-    let filtered = leading_filtered(environment, &index.root, &modified, &filters).await?;
+    let filtered = count_leading_filtered(environment, &index.root, &modified, &filters).await?;
     if filtered < changes.len() {
         return Ok(true);
     }
@@ -324,7 +335,7 @@ async fn is_dirty(environment: &CargoEnvironment, index: &GitIndex) -> Result<bo
     if filtered > 0 {
         let filters: Vec<_> = filters.iter().map(String::as_str).collect();
         return Err(format!(
-            "files with a filter of the repository's configuration may have changed, but these filters are not run: `{}`",
+            "files with a filter may have changed, but filters that the repository configures are not run: `{}`",
             filters.join("`, `")
         ));
     }
@@ -335,21 +346,21 @@ async fn is_dirty(environment: &CargoEnvironment, index: &GitIndex) -> Result<bo
 ///
 /// `git status` runs filters to compare a file whose time or size changed. Filters of the user and of the system are
 /// trusted.
-async fn untrusted_filters(
+async fn read_untrusted_filters(
     environment: &CargoEnvironment,
     root: &Path,
 ) -> Result<BTreeSet<String>, String> {
     let mut config = git(environment, root);
     config.args(["config", "--list", "--show-scope", "--name-only", "-z"]);
     let mut filters = BTreeSet::new();
-    for entry in records(config).await?.chunks(2) {
+    for entry in run_for_records(config).await?.chunks(2) {
         let [scope, key] = entry else { continue };
         let filter = key.strip_prefix("filter.");
         let filter = filter.and_then(|rest| Some(rest.rsplit_once('.')?.0));
         let is_trusted = ["system", "global", "command"].contains(&scope.as_str());
         if let Some(filter) = filter.filter(|_| !is_trusted) {
-            // `-c` parses the first `=` as the end of the key, and the lossy conversion of a name that is not UTF-8 is
-            // another name.
+            // Such a filter cannot be disabled with `-c`: the key ends at the first `=`, and the lossy conversion of a
+            // name that is not UTF-8 yields a different name.
             if filter.contains(['=', char::REPLACEMENT_CHARACTER]) {
                 return Err(format!("the filter `{filter}` cannot be disabled"));
             }
@@ -359,10 +370,11 @@ async fn untrusted_filters(
     Ok(filters)
 }
 
-/// Returns the number of leading files that have one of the filters.
+/// Returns the number of files at the start of the list that have one of the filters.
 ///
-/// Stops at the first chunk of [`MAX_PATHS`] with a file that has none.
-async fn leading_filtered(
+/// Reads the attributes of [`MAX_PATHS`] files at a time, and stops after the first chunk that contains a file without
+/// a filter.
+async fn count_leading_filtered(
     environment: &CargoEnvironment,
     root: &Path,
     files: &[&str],
@@ -378,7 +390,7 @@ async fn leading_filtered(
             .args(["check-attr", "-z", "filter", "--"])
             .args(files);
         // Each entry is the path, the attribute and its value.
-        let entries = records(attributes).await?;
+        let entries = run_for_records(attributes).await?;
         let values = entries.chunks(3).filter_map(|entry| entry.get(2));
         let matching = values.filter(|value| filters.contains(*value)).count();
         count += matching;
@@ -390,14 +402,14 @@ async fn leading_filtered(
 }
 
 /// Returns the NUL-terminated records that a command prints. The error is the message of the command.
-async fn records(command: Command) -> Result<Vec<String>, String> {
-    let text = output(command).await?;
+async fn run_for_records(command: Command) -> Result<Vec<String>, String> {
+    let text = run_for_text(command).await?;
     Ok(text.split_terminator('\0').map(str::to_owned).collect())
 }
 
 /// Returns the text that a command prints. The error is the message of the command.
-async fn output(command: Command) -> Result<String, String> {
-    let shown = process::shown(&command);
+async fn run_for_text(command: Command) -> Result<String, String> {
+    let shown = process::display_command(&command);
     let output = tokio::time::timeout(TIMEOUT, process::capture_bytes(command)).await;
     let output = output
         .map_err(|_| {
@@ -406,13 +418,13 @@ async fn output(command: Command) -> Result<String, String> {
                 TIMEOUT.as_secs()
             )
         })?
-        .map_err(|error| message(&error))?;
-    // The names of package files are UTF-8, so other names may be converted lossily.
+        .map_err(|error| error_message(&error))?;
+    // A lossy conversion is sufficient, because the names of package files are UTF-8.
     Ok(String::from_utf8_lossy(&output).into_owned())
 }
 
-/// Returns the error message of git, or the error that prevented running it.
-fn message(error: &process::Error) -> String {
+/// Returns the error message of git, or the error of starting git.
+fn error_message(error: &process::Error) -> String {
     match (error.stderr(), std::error::Error::source(error)) {
         (Some(message), _) => message.to_owned(),
         (None, Some(source)) => format!("{error}: {source}"),
@@ -420,11 +432,11 @@ fn message(error: &process::Error) -> String {
     }
 }
 
-/// Creates a git command for this work tree. It takes no lock, never prompts, and fetches nothing.
+/// Creates a git command for this work tree. The command takes no lock, never prompts, and fetches nothing.
 ///
-/// `core.fsmonitor` and hooks are programs in the repository's configuration, so they are disabled. Git would fetch a
-/// missing object of a partial clone, possibly with a program of the configuration (`ext::` URLs), so every protocol is
-/// disabled.
+/// `core.fsmonitor` and hooks are programs in the repository's configuration, so they are disabled. To fetch a missing
+/// object of a partial clone, git could run a program that the configuration names in an `ext::` URL, so every protocol
+/// is disabled.
 fn git(environment: &CargoEnvironment, root: &Path) -> Command {
     let mut command = process::command(environment, "git");
     command
@@ -433,7 +445,7 @@ fn git(environment: &CargoEnvironment, root: &Path) -> Command {
         .args(["-c", "core.hooksPath=/dev/null"])
         .arg("-C")
         .arg(root);
-    // These variables are set if this program runs in a hook of another repository.
+    // In a hook of another repository, these variables refer to that repository.
     for variable in [
         "GIT_DIR",
         "GIT_WORK_TREE",
@@ -466,7 +478,7 @@ mod tests {
         *,
     };
 
-    async fn query(
+    async fn read_provenances(
         scratch: &TestDirectory,
         variables: &[(&str, &str)],
     ) -> BTreeMap<String, Provenance> {
@@ -478,14 +490,14 @@ mod tests {
             environment.variables.insert(name.into(), value.into());
         }
         let packages: Vec<_> = workspace.members.iter().collect();
-        let provenances = provenance(&environment, &packages).await.unwrap();
+        let provenances = read_provenance(&environment, &packages).await.unwrap();
         let named = packages
             .iter()
             .map(|package| (package.name.to_string(), provenances[&package.id].clone()));
         named.collect()
     }
 
-    /// Creates a workspace of two packages. Git ignores the second one.
+    /// Creates a workspace of two packages. Git ignores the second package.
     fn repository_with_ignored_package() -> TestDirectory {
         let scratch = TestDirectory::new();
         scratch.write(
@@ -511,7 +523,8 @@ mod tests {
     async fn only_tracked_package_has_a_commit() {
         let scratch = repository_with_ignored_package();
         let revision = scratch.git(&["rev-parse", "HEAD"]);
-        let found = query(&scratch, &[("GITHUB_SHA", "0123"), ("GIT_DIR", "/nowhere")]).await;
+        let found =
+            read_provenances(&scratch, &[("GITHUB_SHA", "0123"), ("GIT_DIR", "/nowhere")]).await;
         assert_eq!(
             found["ours"],
             Provenance {
@@ -528,21 +541,39 @@ mod tests {
     async fn dirty_flag_covers_only_tracked_files() {
         let scratch = repository_with_ignored_package();
         scratch.write("ours/src/new.rs", "");
-        assert_eq!(query(&scratch, &[]).await["ours"].dirty, Some(false));
+        assert_eq!(
+            read_provenances(&scratch, &[]).await["ours"].dirty,
+            Some(false)
+        );
         scratch.write(".gitignore", "vendor\ntarget\nCargo.lock\n*.new\n");
-        assert_eq!(query(&scratch, &[]).await["ours"].dirty, Some(true));
+        assert_eq!(
+            read_provenances(&scratch, &[]).await["ours"].dirty,
+            Some(true)
+        );
         scratch.git(&["add", ".gitignore"]);
-        assert_eq!(query(&scratch, &[]).await["ours"].dirty, Some(true));
+        assert_eq!(
+            read_provenances(&scratch, &[]).await["ours"].dirty,
+            Some(true)
+        );
     }
 
     #[tokio::test]
     async fn dirty_flag_covers_submodules() {
         let scratch = repository_with_submodule();
-        assert_eq!(query(&scratch, &[]).await["ours"].dirty, Some(false));
+        assert_eq!(
+            read_provenances(&scratch, &[]).await["ours"].dirty,
+            Some(false)
+        );
         scratch.write("sub/untracked", "");
-        assert_eq!(query(&scratch, &[]).await["ours"].dirty, Some(false));
+        assert_eq!(
+            read_provenances(&scratch, &[]).await["ours"].dirty,
+            Some(false)
+        );
         scratch.write("sub/data", "changed");
-        assert_eq!(query(&scratch, &[]).await["ours"].dirty, Some(true));
+        assert_eq!(
+            read_provenances(&scratch, &[]).await["ours"].dirty,
+            Some(true)
+        );
     }
 
     /// Creates a workspace of two packages and a submodule. Git ignores the second package.
@@ -621,11 +652,11 @@ mod tests {
             scratch.write("sub/data", "content");
         };
         touch();
-        let found = &query(&scratch, &[]).await["ours"];
+        let found = &read_provenances(&scratch, &[]).await["ours"];
         assert_eq!((found.dirty, &found.problem), (Some(false), &None));
         let manifest = scratch.path().join("ours/Cargo.toml");
         let environment = scratch.environment();
-        executables(&environment, [manifest.as_path()]).await;
+        find_executables(&environment, [manifest.as_path()]).await;
         assert!(tracking_work_tree(&environment, &manifest).await.is_some());
         assert!(origin(&environment, &scratch.path()).await.is_some());
         assert!(
@@ -634,20 +665,23 @@ mod tests {
             std::fs::read_to_string(evidence).unwrap()
         );
 
-        // The content of a filtered file cannot be compared without the filter.
+        // Without the filter, git cannot compare the content of a filtered file.
         scratch.write("data", "CONTENT");
-        let found = &query(&scratch, &[]).await["ours"];
+        let found = &read_provenances(&scratch, &[]).await["ours"];
         assert_eq!(found.dirty, None);
         assert!(
             found.problem.as_ref().unwrap().contains("`unsafe`"),
             "{found:?}"
         );
         scratch.write("ours/src/lib.rs", "// changed");
-        assert_eq!(query(&scratch, &[]).await["ours"].dirty, Some(true));
+        assert_eq!(
+            read_provenances(&scratch, &[]).await["ours"].dirty,
+            Some(true)
+        );
         // A missing object is not fetched.
         std::fs::remove_dir_all(scratch.path().join(".git/objects")).unwrap();
         std::fs::create_dir(scratch.path().join(".git/objects")).unwrap();
-        assert_eq!(query(&scratch, &[]).await["ours"].dirty, None);
+        assert_eq!(read_provenances(&scratch, &[]).await["ours"].dirty, None);
         assert!(
             !evidence.exists(),
             "{}",
@@ -658,7 +692,7 @@ mod tests {
     #[cfg(unix)]
     #[tokio::test]
     async fn plain_git_runs_programs_of_the_configuration() {
-        // Proves that the configuration of the previous test is effective.
+        // Shows that git would run the programs that the previous test configures.
         let scratch = repository_with_submodule();
         let evidence = configure_programs(&scratch);
         scratch.write("sub/data", "content");
@@ -671,7 +705,7 @@ mod tests {
     async fn dirty_flag_is_unknown_for_dubious_ownership() {
         let scratch = repository_with_ignored_package();
         scratch.write("ours/src/lib.rs", "// changed");
-        let found = query(
+        let found = read_provenances(
             &scratch,
             &[
                 ("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1"),
@@ -692,14 +726,15 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test(start_paused = true)]
-    async fn git_that_does_not_end_is_a_problem() {
+    async fn git_that_does_not_end_times_out() {
         use std::os::unix::fs::PermissionsExt;
         let scratch = repository_with_ignored_package();
         scratch.write("bin/git", "#!/bin/sh\nexec sleep 1000");
         let program = scratch.path().join("bin/git");
         std::fs::set_permissions(program, PermissionsExt::from_mode(0o755)).unwrap();
         let path = format!("{}:/usr/bin:/bin", scratch.path().join("bin").display());
-        let found = &query(&scratch, &[("PATH", &path), ("GITHUB_SHA", "0123")]).await["ours"];
+        let found =
+            &read_provenances(&scratch, &[("PATH", &path), ("GITHUB_SHA", "0123")]).await["ours"];
         assert_eq!(
             (found.revision.as_deref(), found.dirty),
             (Some("0123"), None)
@@ -715,7 +750,7 @@ mod tests {
     async fn dirty_flag_is_unknown_if_the_index_is_damaged() {
         let scratch = repository_with_ignored_package();
         scratch.write(".git/index", "damaged");
-        let found = &query(&scratch, &[("GITHUB_SHA", "0123")]).await["ours"];
+        let found = &read_provenances(&scratch, &[("GITHUB_SHA", "0123")]).await["ours"];
         assert_eq!(
             (found.revision.as_deref(), found.dirty),
             (Some("0123"), None)
@@ -727,12 +762,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn repository_without_a_commit_is_a_problem() {
+    async fn repository_without_commit_has_no_revision() {
         let scratch = TestDirectory::new_package();
         scratch.git(&["init", "--quiet"]);
-        assert_eq!(query(&scratch, &[]).await["a"], Provenance::default());
+        assert_eq!(
+            read_provenances(&scratch, &[]).await["a"],
+            Provenance::default()
+        );
         scratch.git(&["add", "Cargo.toml"]);
-        let found = &query(&scratch, &[]).await["a"];
+        let found = &read_provenances(&scratch, &[]).await["a"];
         assert_eq!((&found.revision, found.dirty), (&None, None));
         assert!(
             found.problem.as_ref().unwrap().contains("commit"),
@@ -754,7 +792,7 @@ mod tests {
         };
         let environment = scratch.environment();
         let found = async || {
-            let found = executables(&environment, files.iter().map(PathBuf::as_path)).await;
+            let found = find_executables(&environment, files.iter().map(PathBuf::as_path)).await;
             let names = found
                 .iter()
                 .map(|file| file.file_name().unwrap().to_str().unwrap());
@@ -773,14 +811,14 @@ mod tests {
     #[tokio::test]
     async fn source_date_epoch_sets_the_date() {
         let scratch = repository_with_ignored_package();
-        let found = query(&scratch, &[("SOURCE_DATE_EPOCH", "17")]).await;
+        let found = read_provenances(&scratch, &[("SOURCE_DATE_EPOCH", "17")]).await;
         assert_eq!(found["ours"].created, Some(17));
         assert_eq!(found["theirs"].created, Some(17));
         let mut environment = scratch.environment();
         environment
             .variables
             .insert("SOURCE_DATE_EPOCH".into(), "today".into());
-        let error = provenance(&environment, &[]).await.unwrap_err();
+        let error = read_provenance(&environment, &[]).await.unwrap_err();
         assert_eq!(error_kind(&error), ErrorKind::InvalidInput);
         assert_eq!(
             error_chain(&error),
@@ -791,11 +829,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ci_variable_names_the_revision_without_git() {
+    async fn revision_without_git_is_read_from_ci_variable() {
         let scratch = TestDirectory::new_package();
-        let alone = query(&scratch, &[]).await;
+        let alone = read_provenances(&scratch, &[]).await;
         assert_eq!(alone["a"], Provenance::default());
-        let github = query(
+        let github = read_provenances(
             &scratch,
             &[("GITHUB_SHA", "0123"), ("CI_COMMIT_SHA", "4567")],
         )
@@ -803,7 +841,8 @@ mod tests {
         assert_eq!(github["a"].revision.as_deref(), Some("0123"));
         assert_eq!((github["a"].dirty, &github["a"].problem), (None, &None));
         scratch.git(&["init", "--quiet"]);
-        let gitlab = query(&scratch, &[("CI_COMMIT_SHA", "4567"), ("PATH", "/nowhere")]).await;
+        let gitlab =
+            read_provenances(&scratch, &[("CI_COMMIT_SHA", "4567"), ("PATH", "/nowhere")]).await;
         assert_eq!(gitlab["a"].revision.as_deref(), Some("4567"));
         let problem = gitlab["a"].problem.as_ref().unwrap();
         assert!(problem.starts_with("failed to run `git"), "{problem}");

@@ -1,8 +1,8 @@
 //! Installed programs in cargo's records: `.crates.toml` and `.crates2.json` of an installation root.
 //!
-//! The records are protected by the file lock of cargo, which is required for changes in `bin`. `cargo install --list`
-//! lists the recorded programs, and `cargo uninstall` removes them. Records are replaced atomically by renaming a temporary
-//! file.
+//! Cargo's file lock protects the records and the programs in `bin`, so it is held during every change. `cargo install
+//! --list` lists the recorded programs, and `cargo uninstall` removes them. Records are replaced atomically by renaming
+//! a temporary file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -190,7 +190,7 @@ fn parts(key: &str) -> Option<(&str, &str)> {
     Some((name, source.strip_prefix('(')?.strip_suffix(')')?))
 }
 
-/// Whether a program name is a single path component.
+/// Whether a program name is a single normal path component, so that it names a file in `bin`.
 fn is_plain(program: &str) -> bool {
     let mut words = Path::new(program).components();
     let first = words.next();
@@ -222,14 +222,14 @@ pub(crate) struct InstalledPackages {
 struct Records {
     #[serde(default)]
     v1: BTreeMap<String, BTreeSet<String>>,
-    /// Keys of later versions of cargo, which are preserved.
+    /// Unknown keys, which later versions of cargo may write. They are preserved.
     #[serde(flatten)]
     other: BTreeMap<String, toml::Value>,
 }
 
 impl InstalledPackages {
-    /// Locks and reads the records of a root, which is created if it does not exist. Calls `waiting` before it waits for a
-    /// process that holds the lock.
+    /// Locks and reads the records of a root. The root is created if it does not exist. Calls `waiting` before it waits
+    /// for a process that holds the lock.
     pub(crate) async fn open(
         root: PathBuf,
         waiting: impl FnOnce(&Path) + Send + 'static,
@@ -248,7 +248,7 @@ impl InstalledPackages {
             options.read(true).append(true).create(true);
             let file = open_regular_with(&mut options, &path).with_context(|_| context())?;
             match file.try_lock() {
-                // Like cargo, continues without a lock if the file system does not support locks.
+                // Cargo also continues without a lock if the file system does not support locks.
                 Ok(()) | Err(TryLockError::Error(_)) => {}
                 Err(TryLockError::WouldBlock) => {
                     if let Some(waiting) = waiting.take() {
@@ -258,7 +258,7 @@ impl InstalledPackages {
                 }
             }
             let text = io::read_to_string(&file).with_context(|_| context())?;
-            // The previous holder of the lock may have replaced the file, so the lock may be on the old file.
+            // The process that held the lock may have replaced the file. The lock would then be on the old file.
             let current = open_regular(&path).and_then(io::read_to_string);
             if current.is_ok_and(|current| current == text) {
                 break (file, text);
@@ -292,7 +292,7 @@ impl InstalledPackages {
         })
     }
 
-    /// Directory of the programs.
+    /// Returns the directory of the programs.
     pub(crate) fn bin(&self) -> PathBuf {
         self.root.join("bin")
     }
@@ -324,7 +324,7 @@ impl InstalledPackages {
         Some(key)
     }
 
-    /// Returns the packages from this source.
+    /// Returns the packages that were installed from this source.
     pub(crate) fn of_source(&self, source: &str) -> Vec<InstalledPackage> {
         let packages = self.records.v1.iter().filter_map(|(key, programs)| {
             let (name, package_source) = parts(key)?;
@@ -339,7 +339,8 @@ impl InstalledPackages {
         packages.collect()
     }
 
-    /// Returns the names of the packages from OCI repositories, with the reference of the repository.
+    /// Returns the packages that were installed from OCI repositories: the name of each package and the reference of
+    /// its repository.
     pub(crate) fn of_repositories(&self) -> Vec<(String, String)> {
         let packages = self.records.v1.keys().filter_map(|key| {
             let (name, source) = parts(key)?;
@@ -401,8 +402,8 @@ impl InstalledPackages {
         Ok(())
     }
 
-    /// Removes a package. Programs are removed before the record, so that the remaining programs stay recorded after an
-    /// error.
+    /// Removes a package. The programs are removed before the record, so that after an error the record still lists the
+    /// remaining programs.
     pub(crate) fn remove(&mut self, key: &str) -> Result<(), super::Error> {
         let programs = self.records.v1.get(key).cloned().unwrap_or_default();
         for program in &programs {
@@ -445,7 +446,7 @@ impl InstalledPackages {
             let path = self.root.join(name);
             let replace = || {
                 let mut builder = tempfile::Builder::new();
-                // The default mode of new files, like cargo; the system applies the umask.
+                // The default mode of new files, which cargo uses as well. The system applies the umask.
                 #[cfg(unix)]
                 builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
                 let mut staged = builder.tempfile_in(&self.root)?;
@@ -581,7 +582,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn open_waits_for_lock_and_sees_changes_of_its_holder() {
+    async fn open_waits_for_lock_and_reads_new_records() {
         let scratch = TestDirectory::new();
         let mut first = open(&scratch).await;
         let root = scratch.path().join("root");

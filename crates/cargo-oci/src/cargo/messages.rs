@@ -32,7 +32,7 @@ pub(super) enum Error {
         "failed to read line {line} of the messages of cargo: it has more than {MAX_LINE} bytes"
     ))]
     LineTooLong { line: usize },
-    #[snafu(display("failed to read the messages of cargo: they are UTF-16"))]
+    #[snafu(display("failed to read the messages of cargo: they are encoded as UTF-16"))]
     Encoding,
     #[snafu(display("cargo reported no file for the {kind} target `{target}` of `{package}`"))]
     WithoutFile {
@@ -40,10 +40,12 @@ pub(super) enum Error {
         target: String,
         package: String,
     },
-    #[snafu(display("the messages of cargo end before the end of the build"))]
+    #[snafu(display(
+        "failed to read the messages of cargo: the build failed, or its messages are incomplete"
+    ))]
     Incomplete,
     #[snafu(display(
-        "nothing to push: the reported files are not on this machine; the first is `{}`",
+        "nothing to push: the files that cargo reported do not exist on this machine, for example `{}`",
         path.display()
     ))]
     NotOnThisMachine { path: PathBuf },
@@ -71,10 +73,10 @@ impl Failure for Error {
                 "save them as UTF-8, in PowerShell with `| Out-File -Encoding utf8 FILE`"
             }
             Self::WithoutFile { .. } => {
-                "two targets may write the same file: give them different names, and build again"
+                "give the targets different names, and build again: two targets may write the same file"
             }
             Self::Incomplete => {
-                "save the complete stdout of `cargo build --message-format json-render-diagnostics`"
+                "run the build again, and save the complete stdout of `cargo build --message-format json-render-diagnostics`"
             }
             Self::NotOnThisMachine { .. } => {
                 "copy the files to this machine, and pass them with `--file NAME=PATH`"
@@ -87,7 +89,7 @@ impl Failure for Error {
 
 /// Returns the files in a saved stream of cargo's messages, by the same rules as [`build`](super::build()).
 ///
-/// The stream may contain several builds one after the other. Each must have succeeded.
+/// The stream may contain several builds in sequence. Every build must have succeeded.
 pub(crate) async fn replay(
     messages: impl AsyncBufRead + Unpin,
     request: &BuildRequest<'_>,
@@ -98,7 +100,7 @@ pub(crate) async fn replay(
     reader.into_outputs()
 }
 
-/// Reader of messages, which collects the requested files.
+/// Reader that parses messages and collects the requested files.
 pub(super) struct MessageReader<'a> {
     request: BuildRequest<'a>,
     layout: TargetDirectory<'a>,
@@ -122,7 +124,7 @@ impl<'a> MessageReader<'a> {
         }
     }
 
-    /// Reads to the end. Returns whether the stream contains at least one build and all builds succeeded.
+    /// Reads the stream to its end. Returns whether it contains at least one build and all builds succeeded.
     pub(super) async fn read(
         &mut self,
         mut messages: impl AsyncBufRead + Unpin,
@@ -186,7 +188,7 @@ impl<'a> MessageReader<'a> {
         }
     }
 
-    /// Returns the path on this machine for a reported path.
+    /// Converts a reported path to a path on this machine.
     fn locate(&self, reported: &Path) -> PathBuf {
         match &self.container {
             Some(container) => container.locate(reported),
@@ -194,8 +196,8 @@ impl<'a> MessageReader<'a> {
         }
     }
 
-    /// Returns the workspace member of an artifact. In a container, the package identifier contains another path, so the
-    /// manifest path is compared as well.
+    /// Returns the workspace member of an artifact. The package identifier of a build in a container contains a path in
+    /// the container, so the manifest path is compared as well.
     fn member(&self, artifact: &Artifact) -> Option<&'a Package> {
         let workspace = self.request.workspace;
         workspace.member(&artifact.package_id).or_else(|| {
@@ -260,7 +262,8 @@ const REASONS: [&str; 4] = [
     "build-finished",
 ];
 
-/// Parses one line. Returns `None` for other text, which build scripts and wrappers of cargo may print.
+/// Parses one line. Returns `None` for a line that is not a message. Build scripts and wrappers of cargo may print such
+/// lines.
 fn parse(line: &[u8], number: usize) -> Result<Option<Message>, Error> {
     let is_utf16 = line.starts_with(&[0xff, 0xfe]) || line.starts_with(&[0xfe, 0xff]);
     ensure!(number > 1 || !is_utf16, EncodingSnafu);
@@ -276,7 +279,7 @@ fn parse(line: &[u8], number: usize) -> Result<Option<Message>, Error> {
 
 /// Whether a line that does not parse is a damaged message of cargo, and not other text.
 fn is_damaged_message(line: &[u8], error: &serde_json::Error) -> bool {
-    // JSON may write a letter of the `reason` as an escape sequence. Cargo writes the member first.
+    // A damaged `reason` value may contain escape sequences, so only its key is compared. Cargo writes this key first.
     let is_broken_json = !error.is_data() && line.starts_with(b"{\"reason\"");
     is_broken_json || contains_message(&String::from_utf8_lossy(line))
 }
@@ -407,7 +410,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn target_without_file_is_refused() {
+    async fn target_without_file_is_rejected() {
         let stream = [&artifact(2, &["cdylib"], &["cdylib"], &[]), END].concat();
         let error = read(&stream, "--workspace").await.unwrap_err();
         let error_chain = error_chain(&error);
@@ -437,7 +440,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_of_windows_macos_and_wasm_have_their_kinds() {
+    async fn file_kinds_of_windows_macos_and_wasm_are_detected() {
         let stream = [
             &artifact(
                 2,
@@ -535,7 +538,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stream_with_unfinished_or_failed_build_is_error() {
+    async fn stream_with_unfinished_or_failed_build_is_rejected() {
         let message = artifact(1, &["bin"], &["bin"], &["release/my-app"]);
         let failed = END.replace("true", "false");
         for stream in [
@@ -549,7 +552,7 @@ mod tests {
             assert_eq!(error_kind(&error), ErrorKind::InvalidInput);
             assert!(
                 error_chain(&error)
-                    .starts_with("the messages of cargo end before the end of the build")
+                    .starts_with("failed to read the messages of cargo: the build failed,")
             );
         }
     }
@@ -560,13 +563,13 @@ mod tests {
             artifact(1, &["bin"], &["bin"], &["release/my-app"]),
             artifact(2, &["cdylib"], &["cdylib"], &["release/libshapes.so"]),
         );
-        // Two concatenated streams.
+        // The stream consists of two concatenated streams.
         let stream = format!("\u{feff}{one}{END}\u{feff}{other}{END}");
         assert_eq!(read(&stream, "").await.unwrap().len(), 4);
     }
 
     #[tokio::test]
-    async fn message_that_does_not_parse_is_error_with_line() {
+    async fn invalid_message_is_rejected_with_line_number() {
         let message = artifact(1, &["bin"], &["bin"], &["release/my-app"]);
         let message = message.trim_end();
         for line in [
@@ -589,7 +592,7 @@ mod tests {
     }
 
     #[test]
-    fn message_with_invalid_utf8_is_error() {
+    fn message_with_invalid_utf8_is_rejected() {
         let line = b"{\"reason\":\"build-finished\",\"success\":true,\"x\":\"\xff\"}";
         assert!(parse(line, 1).is_err());
     }
@@ -608,7 +611,7 @@ mod tests {
         let error = replay(&stream[..], &request).await.unwrap_err();
         assert_eq!(
             error_chain(&error),
-            "failed to read the messages of cargo: they are UTF-16\n\
+            "failed to read the messages of cargo: they are encoded as UTF-16\n\
              help: save them as UTF-8, in PowerShell with `| Out-File -Encoding utf8 FILE`"
         );
     }
@@ -729,12 +732,12 @@ mod tests {
     }
 
     #[test]
-    fn files_outside_of_mounted_directories_are_error() {
+    fn files_outside_of_mounted_directories_are_rejected() {
         let file = "/builds/acme/target/a-b-c/release/my-app";
         let error = in_container("/builds/acme/app", file).unwrap_err();
         assert_eq!(error_kind(&error), ErrorKind::InvalidInput);
-        let expected = "nothing to push: the reported files are not on this machine; \
-                        the first is `/builds/acme/target/a-b-c/release/my-app`\nhelp: ";
+        let expected = "nothing to push: the files that cargo reported do not exist on this machine, \
+                        for example `/builds/acme/target/a-b-c/release/my-app`\nhelp: ";
         assert!(
             error_chain(&error).starts_with(expected),
             "{}",

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use cargo_metadata::{Metadata, Package, PackageId};
-use oci_package::nearest;
+use oci_package::find_similar_name;
 use oci_registry::{ErrorKind, Failure, Hint};
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 
@@ -47,7 +47,7 @@ impl Failure for Error {
         match self {
             Self::RunMetadata { source } => {
                 let stderr = source.stderr().into_iter();
-                stderr.map(|stderr| advice(stderr).into()).collect()
+                stderr.map(|stderr| advice_for(stderr).into()).collect()
             }
             Self::ExcludeAlone => vec!["add `--workspace`, or remove `--exclude`".into()],
             Self::UnknownPackage {
@@ -55,9 +55,12 @@ impl Failure for Error {
                 known,
             } => {
                 let name = specification.split(['@', ':']).next().unwrap_or_default();
-                let hint = match nearest(name, known.iter().map(String::as_str)) {
+                let hint = match find_similar_name(name, known.iter().map(String::as_str)) {
                     Some(near) => format!("a package with a similar name exists: `{near}`"),
-                    None => format!("the packages of the workspace are `{}`", known.join("`, `")),
+                    None => format!(
+                        "choose from the packages of the workspace: `{}`",
+                        known.join("`, `")
+                    ),
                 };
                 vec![hint.into()]
             }
@@ -67,7 +70,7 @@ impl Failure for Error {
 }
 
 /// Returns the hint for an error message of `cargo metadata`.
-fn advice(stderr: &str) -> &'static str {
+fn advice_for(stderr: &str) -> &'static str {
     if stderr.contains("could not find `Cargo.toml`") {
         "run the command in the directory of a package, or pass `--manifest-path`"
     } else if stderr.contains("manifest path") {
@@ -77,12 +80,12 @@ fn advice(stderr: &str) -> &'static str {
     }
 }
 
-/// Cargo workspace.
+/// Cargo workspace, with its members and their metadata.
 #[derive(Clone, Debug)]
 pub(crate) struct Workspace {
     /// Directory of the root manifest.
     pub(crate) root: PathBuf,
-    /// Target directory, which `--target-dir` overrides.
+    /// Target directory: `--target-dir`, or that of cargo's configuration.
     pub(crate) target_directory: PathBuf,
     /// Members, sorted by name.
     pub(crate) members: Vec<Package>,
@@ -92,7 +95,7 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// Loads the workspace of the flags or of the working directory with `cargo metadata`.
+    /// Loads the workspace of `--manifest-path` or of the working directory with `cargo metadata`.
     pub(crate) async fn load(
         environment: &CargoEnvironment,
         selection: &Selection,
@@ -101,7 +104,8 @@ impl Workspace {
         command
             .args(["metadata", "--format-version", "1", "--no-deps"])
             .args(selection.manifest_arguments());
-        // `cargo metadata` has no `--target-dir`, and the variable has precedence over the configuration.
+        // `cargo metadata` has no `--target-dir`, so the environment variable is set instead. It has precedence over
+        // cargo's configuration.
         if let Some(directory) = selection.target_directory(&environment.directory) {
             command.env("CARGO_TARGET_DIR", directory);
         }
@@ -121,7 +125,7 @@ impl Workspace {
             .into_iter()
             .filter(|package| metadata.workspace_members.contains(&package.id))
             .collect();
-        members.sort_by(|one, other| one.name.as_str().cmp(other.name.as_str()));
+        members.sort_by(|first, second| first.name.as_str().cmp(second.name.as_str()));
         Ok(Self {
             root: metadata.workspace_root.into(),
             target_directory: metadata.target_directory.into(),
@@ -136,7 +140,7 @@ impl Workspace {
         self.members.iter().find(|package| package.id == *id)
     }
 
-    /// Returns the selected members by the rules of cargo, sorted by name.
+    /// Returns the members that the flags select by the rules of cargo, sorted by name.
     pub(crate) fn select(&self, selection: &Selection) -> Result<Vec<&Package>, super::Error> {
         Ok(self.try_select(selection)?)
     }
@@ -169,7 +173,7 @@ impl Workspace {
             .collect())
     }
 
-    /// Sets the flag of the matching members. Returns `None` if no member matches.
+    /// Selects or deselects the matching members. Returns `None` if no member matches.
     fn set_matching(
         &self,
         selected: &mut [bool],
@@ -227,11 +231,11 @@ impl<'a> PackageSpec<'a> {
             })?;
             return Ok(Self::Pattern(pattern));
         }
-        Ok(Self::named(text))
+        Ok(Self::parse_name(text))
     }
 
-    /// `name`, `name@version`, or the older `name:version`.
-    fn named(text: &'a str) -> Self {
+    /// Parses `name`, `name@version`, or the older form `name:version`.
+    fn parse_name(text: &'a str) -> Self {
         match text.split_once(['@', ':']) {
             Some((name, version)) => Self::Name {
                 name,
@@ -260,14 +264,15 @@ impl<'a> PackageSpec<'a> {
                     .parent()
                     .is_some_and(|parent| parent == *directory);
                 at && fragment.is_none_or(|fragment| {
-                    is_version(fragment, &package.version) || Self::named(fragment).matches(package)
+                    is_version(fragment, &package.version)
+                        || Self::parse_name(fragment).matches(package)
                 })
             }
         }
     }
 }
 
-/// Whether text is this version or its leading numbers. Leading numbers never match a pre-release.
+/// Whether text is this version, or its leading numbers such as `1.2`. Leading numbers never match a pre-release.
 fn is_version(text: &str, version: &semver::Version) -> bool {
     let numbers = [version.major, version.minor, version.patch];
     let partial = |text: &str| {
@@ -291,7 +296,7 @@ mod tests {
         *,
     };
 
-    fn selected(line: &str) -> Vec<String> {
+    fn select_names(line: &str) -> Vec<String> {
         let workspace = recorded();
         let packages = workspace.select(&flags(line)).unwrap();
         packages
@@ -300,7 +305,7 @@ mod tests {
             .collect()
     }
 
-    fn refused(line: &str) -> String {
+    fn selection_error(line: &str) -> String {
         error_chain(&recorded().select(&flags(line)).unwrap_err())
     }
 
@@ -327,57 +332,63 @@ mod tests {
 
     #[test]
     fn packages_are_selected_by_the_rules_of_cargo() {
-        assert_eq!(selected(""), ["my-app", "shapes"]);
-        assert_eq!(selected("--workspace"), ["mac", "my-app", "shapes"]);
-        assert_eq!(selected("--all --exclude sh* --exclude mac"), ["my-app"]);
+        assert_eq!(select_names(""), ["my-app", "shapes"]);
+        assert_eq!(select_names("--workspace"), ["mac", "my-app", "shapes"]);
         assert_eq!(
-            selected("--workspace --exclude unknown"),
+            select_names("--all --exclude sh* --exclude mac"),
+            ["my-app"]
+        );
+        assert_eq!(
+            select_names("--workspace --exclude unknown"),
             ["mac", "my-app", "shapes"]
         );
-        assert_eq!(selected("-p shapes -p mac"), ["mac", "shapes"]);
-        assert_eq!(selected("-p m*"), ["mac", "my-app"]);
-        assert_eq!(selected("-p shapes@0.4 -p mac:0.1.0"), ["mac", "shapes"]);
-        assert_eq!(selected("-p my-app@1.2.3-rc.1+build.5"), ["my-app"]);
+        assert_eq!(select_names("-p shapes -p mac"), ["mac", "shapes"]);
+        assert_eq!(select_names("-p m*"), ["mac", "my-app"]);
         assert_eq!(
-            selected("-p path+file:///home/me/ws/shapes#0.4.0"),
+            select_names("-p shapes@0.4 -p mac:0.1.0"),
+            ["mac", "shapes"]
+        );
+        assert_eq!(select_names("-p my-app@1.2.3-rc.1+build.5"), ["my-app"]);
+        assert_eq!(
+            select_names("-p path+file:///home/me/ws/shapes#0.4.0"),
             ["shapes"]
         );
-        assert_eq!(selected("-p file:///home/me/ws/app#my-app"), ["my-app"]);
-        assert_eq!(selected("-p file:///home/me/ws/app"), ["my-app"]);
+        assert_eq!(select_names("-p file:///home/me/ws/app#my-app"), ["my-app"]);
+        assert_eq!(select_names("-p file:///home/me/ws/app"), ["my-app"]);
     }
 
     #[test]
-    fn specification_without_match_is_error_with_hint() {
+    fn specification_without_match_is_rejected_with_hint() {
         assert_eq!(
-            refused("-p shape"),
+            selection_error("-p shape"),
             "no package of the workspace matches `shape`\n\
              help: a package with a similar name exists: `shapes`"
         );
         assert_eq!(
-            refused("-p my-app@1.2"),
+            selection_error("-p my-app@1.2"),
             "no package of the workspace matches `my-app@1.2`\n\
              help: a package with a similar name exists: `my-app`"
         );
         assert_eq!(
-            refused("-p serde"),
+            selection_error("-p serde"),
             "no package of the workspace matches `serde`\n\
-             help: the packages of the workspace are `mac`, `my-app`, `shapes`"
+             help: choose from the packages of the workspace: `mac`, `my-app`, `shapes`"
         );
         assert!(
-            refused("-p shapes@0.5")
+            selection_error("-p shapes@0.5")
                 .starts_with("no package of the workspace matches `shapes@0.5`")
         );
-        assert!(refused("-p file:///home/me/ws/app#shapes").starts_with("no package"));
-        assert!(refused("-p [").starts_with("failed to read the package pattern `[`"));
+        assert!(selection_error("-p file:///home/me/ws/app#shapes").starts_with("no package"));
+        assert!(selection_error("-p [").starts_with("failed to read the package pattern `[`"));
         assert_eq!(
-            refused("--exclude mac"),
+            selection_error("--exclude mac"),
             "`--exclude` can only be used together with `--workspace`\n\
              help: add `--workspace`, or remove `--exclude`"
         );
     }
 
     #[tokio::test]
-    async fn directory_without_manifest_is_usage_error() {
+    async fn directory_without_manifest_is_rejected_with_hint() {
         let scratch = TestDirectory::new();
         let error = Workspace::load(&scratch.environment(), &flags(""))
             .await

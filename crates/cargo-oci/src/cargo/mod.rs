@@ -1,7 +1,7 @@
 //! Interface to cargo, rustc and git.
 //!
-//! This module does not know registries, names or tags. It prints nothing, and reads no environment variable of the
-//! process: its input is a [`CargoEnvironment`].
+//! This module does not depend on registries, references or tags. It prints nothing and does not read the environment
+//! of the process: a [`CargoEnvironment`] is its input.
 //!
 //! | subject | file | processes |
 //! | --- | --- | --- |
@@ -43,9 +43,9 @@ use oci_registry::Failure;
 pub(crate) use artifact::{BuildOutput, BuildRequest, BuiltFile, PackageOutput};
 pub(crate) use build::{BuildTool, OutputOptions, build};
 pub(crate) use crate_file::{CrateOptions, check_crates, crate_files};
-pub(crate) use existing::{existing, wrap_rustc};
+pub(crate) use existing::{find_existing, wrap_rustc};
 pub(crate) use git::{
-    Provenance, executables, origin, provenance, source_date_epoch, source_repository,
+    Provenance, find_executables, origin, read_provenance, source_date_epoch, source_repository,
     tracking_work_tree,
 };
 pub(crate) use installed::{InstallRecord, InstalledPackages, cargo_home, install_root, source_of};
@@ -60,7 +60,7 @@ pub(crate) use toolchain::Toolchain;
 pub(crate) struct CargoEnvironment {
     /// Absolute working directory of commands. Relative paths in flags are relative to it.
     pub(crate) directory: PathBuf,
-    /// Environment variables. Child processes get exactly these.
+    /// Environment variables. Child processes get exactly these variables.
     pub(crate) variables: BTreeMap<OsString, OsString>,
 }
 
@@ -114,7 +114,7 @@ impl fmt::Debug for CargoEnvironment {
     }
 }
 
-/// Error of this module.
+/// Error of a function in this module.
 #[derive(Debug)]
 pub(crate) enum Error {
     /// Cargo failed to build or to package, and already printed the error to stderr.

@@ -1,6 +1,6 @@
 //! Child processes with captured output.
 //!
-//! A child runs in a given environment, and is killed when the future that waits for it is dropped.
+//! A child process runs in a given environment. It is killed when the future that waits for it is dropped.
 
 use std::{
     ffi::OsStr,
@@ -76,7 +76,7 @@ impl Stderr {
     }
 }
 
-/// Creates a command that runs in the environment, and is killed when its future is dropped.
+/// Creates a command that runs in the environment. The child is killed when its future is dropped.
 pub(super) fn command(environment: &CargoEnvironment, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command
@@ -87,27 +87,27 @@ pub(super) fn command(environment: &CargoEnvironment, program: impl AsRef<OsStr>
     command
 }
 
-/// Runs a command without input and returns its stdout.
+/// Runs a command without input, and returns its stdout as text.
 pub(super) async fn capture(command: Command) -> Result<String, Error> {
-    let shown = shown(&command);
+    let shown = display_command(&command);
     let output = capture_bytes(command).await?;
     String::from_utf8(output).context(DecodeSnafu { command: shown })
 }
 
-/// Runs a command without input and returns its stdout, in any encoding.
+/// Runs a command without input, and returns the bytes of its stdout.
 pub(super) async fn capture_bytes(command: Command) -> Result<Vec<u8>, Error> {
     let finished = run(command).await?;
     finished.check()?;
     Ok(finished.output.stdout)
 }
 
-/// Finished command with its output.
-pub(super) struct Finished {
+/// Command that has finished, with its output.
+pub(super) struct FinishedCommand {
     command: String,
     output: Output,
 }
 
-impl Finished {
+impl FinishedCommand {
     /// Returns the bytes that the command printed to stdout.
     pub(super) fn stdout(&self) -> &[u8] {
         &self.output.stdout
@@ -125,22 +125,22 @@ impl Finished {
     }
 }
 
-/// Runs a command without input. A failure of the command is not an error.
-pub(super) async fn run(mut command: Command) -> Result<Finished, Error> {
-    let shown = shown(&command);
+/// Runs a command without input. Call [`FinishedCommand::check`] to turn a failure of the command into an error.
+pub(super) async fn run(mut command: Command) -> Result<FinishedCommand, Error> {
+    let shown = display_command(&command);
     let output = command
         .stdin(Stdio::null())
         .output()
         .await
         .context(RunSnafu { command: &shown })?;
-    Ok(Finished {
+    Ok(FinishedCommand {
         command: shown,
         output,
     })
 }
 
-/// Returns the command line for messages.
-pub(super) fn shown(command: &Command) -> String {
+/// Returns the command line as text for messages.
+pub(super) fn display_command(command: &Command) -> String {
     let command = command.as_std();
     std::iter::once(command.get_program())
         .chain(command.get_args())

@@ -1,4 +1,4 @@
-//! Test workspaces: a temporary one for tests that run the real programs, and a recorded one for other tests.
+//! Test workspaces: a temporary workspace for tests that run cargo and git, and a recorded workspace for other tests.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::{CargoEnvironment, Selection, Workspace, process};
 use crate::hints;
 
-/// Returns the environment of the tests, without variables that change the results.
+/// Returns the environment of the test process, without variables that change the results of tests.
 pub(super) fn environment(directory: &Path) -> CargoEnvironment {
     #[expect(
         clippy::disallowed_methods,
@@ -31,14 +31,14 @@ pub(super) fn environment(directory: &Path) -> CargoEnvironment {
     CargoEnvironment::new(directory.to_owned(), variables)
 }
 
-/// Parses a command line.
+/// Parses flags of cargo, separated by spaces.
 pub(super) fn flags(line: &str) -> Selection {
     let command = Selection::augment_args(clap::Command::new("push"));
     let words = std::iter::once("push").chain(line.split_whitespace());
     Selection::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap()
 }
 
-/// Returns all kinds of built files, for every member.
+/// Requests all kinds of built files from every member.
 pub(super) fn all_kinds(workspace: &Workspace) -> BTreeMap<PackageId, BTreeSet<FileKind>> {
     let kinds: BTreeSet<FileKind> = FileKind::ALL
         .into_iter()
@@ -109,20 +109,20 @@ impl TestDirectory {
     }
 }
 
-/// Returns the recorded workspace in `/home/me/ws`.
+/// Returns the recorded workspace, which was in `/home/me/ws`.
 pub(super) fn recorded() -> Workspace {
     Workspace::parse(include_str!("recorded/metadata.json")).unwrap()
 }
 
-/// Returns the messages of an error and its causes, and its hints.
+/// Returns the messages of an error and its causes, and its hints, one per line.
 pub(super) fn error_chain(error: &super::Error) -> String {
-    let error = other(error);
+    let error = library_error(error);
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| {
         error.source()
     });
     let mut lines: Vec<_> = causes.map(ToString::to_string).collect();
     lines.extend(
-        hints::worded(error)
+        hints::describe(error)
             .into_iter()
             .map(|hint| format!("help: {hint}")),
     );
@@ -131,10 +131,10 @@ pub(super) fn error_chain(error: &super::Error) -> String {
 
 /// Returns the kind of an error.
 pub(super) fn error_kind(error: &super::Error) -> ErrorKind {
-    other(error).kind()
+    library_error(error).kind()
 }
 
-fn other(error: &super::Error) -> &oci_registry::Error {
+fn library_error(error: &super::Error) -> &oci_registry::Error {
     match error {
         super::Error::Other(error) => error,
         super::Error::BuildFailed => panic!("cargo failed to build"),
@@ -155,5 +155,5 @@ async fn child_process_gets_the_given_environment() {
         .unwrap();
     assert_eq!(workspace.target_directory, scratch.path().join("out"));
     let command = process::command(&environment, "x");
-    assert_eq!(process::shown(&command), "x");
+    assert_eq!(process::display_command(&command), "x");
 }

@@ -8,8 +8,8 @@
 //! * `--artifact-dir`, `--unit-graph`, `--compile-time-deps`: unstable, and they change the messages of cargo;
 //! * `--timings`, `--future-incompat-report`: they only add reports.
 //!
-//! `--package`, `--bin`, `--example` and `--target` require a value. Without a value, cargo lists the possible values;
-//! ignoring the flag would publish too much.
+//! `--package`, `--bin`, `--example` and `--target` require a value. Cargo accepts these flags without a value, and
+//! lists the possible values. Here, such a flag would be ignored, and too many files would be published.
 
 use std::{
     collections::BTreeSet,
@@ -21,7 +21,7 @@ use cargo_options::Build;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use oci_package::FileKind;
 
-/// Supported flags, by the names of the fields of [`Build`].
+/// Supported flags. The names are those of the fields of [`Build`].
 const SUPPORTED: [&str; 25] = [
     "packages",
     "workspace",
@@ -77,7 +77,7 @@ impl Selection {
         }
     }
 
-    /// Returns the targets without duplicates: triples, `host-tuple`, or paths of target specifications.
+    /// Returns the values of `--target` without duplicates: triples, `host-tuple`, or paths of target specifications.
     pub(crate) fn targets(&self) -> Vec<&str> {
         let mut targets: Vec<&str> = Vec::new();
         for target in &self.0.common.target {
@@ -96,7 +96,7 @@ impl Selection {
     /// Returns the kinds of files that are published by default.
     pub(crate) fn default_kinds(&self) -> BTreeSet<FileKind> {
         let is_default = |kind: &FileKind| {
-            kind.pushed_by_default() || (*kind == FileKind::Example && self.wants_examples())
+            kind.is_pushed_by_default() || (*kind == FileKind::Example && self.wants_examples())
         };
         FileKind::ALL.into_iter().filter(is_default).collect()
     }
@@ -123,13 +123,13 @@ impl Selection {
     }
 
     /// Whether no flag selects cargo targets, so that cargo builds the libraries and programs of each package.
-    pub(crate) fn is_without_filter(&self) -> bool {
+    pub(crate) fn has_no_filter(&self) -> bool {
         let build = &self.0;
         let is_any = build.lib || build.bins || build.examples;
         !is_any && build.bin.is_empty() && build.example.is_empty()
     }
 
-    /// Returns the target of each run of `cargo build`. `None` is the target of cargo's configuration.
+    /// Returns the target for each run of `cargo build`. `None` is the default target of cargo's configuration.
     pub(super) fn build_targets(&self) -> Vec<Option<&str>> {
         let targets = self.targets();
         if targets.is_empty() {
@@ -148,7 +148,8 @@ impl Selection {
         build.release = false;
         build.common.profile = Some(self.profile().to_owned());
         build.common.target_dir = self.target_directory(working_directory);
-        // Added below, because `cargo-options` cuts targets at a dot, for tools that append a libc version.
+        // The target is added below, because `cargo-options` truncates it at a dot, where some tools append a libc
+        // version.
         build.common.target.clear();
         let mut arguments: Vec<OsString> =
             build.command().get_args().map(ToOwned::to_owned).collect();
@@ -174,12 +175,12 @@ impl Selection {
             },
             ..Default::default()
         };
-        arguments_of(&build)
+        subcommand_arguments(&build)
     }
 }
 
-/// Returns the arguments after `cargo build`.
-fn arguments_of(build: &Build) -> Vec<OsString> {
+/// Returns the arguments that follow `cargo build`.
+fn subcommand_arguments(build: &Build) -> Vec<OsString> {
     build
         .command()
         .get_args()
@@ -273,7 +274,7 @@ mod tests {
 
     use super::*;
 
-    /// Verb with its own global flags and the flags of cargo.
+    /// Command with global flags and the flags of cargo.
     #[derive(Debug, Parser)]
     struct TestCommand {
         #[command(flatten)]
@@ -289,7 +290,7 @@ mod tests {
 
     fn parse(line: &str) -> Result<Selection, clap::Error> {
         let words = std::iter::once("push").chain(line.split_whitespace());
-        TestCommand::try_parse_from(words).map(|verb| verb.selection)
+        TestCommand::try_parse_from(words).map(|command| command.selection)
     }
 
     fn arguments(line: &str, target: Option<&str>) -> String {
@@ -354,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn profile_directory_follows_from_profile() {
+    fn profile_directory_is_derived_from_profile() {
         let directory = |profile: &str| parse(profile).unwrap().profile_directory().to_owned();
         assert_eq!(directory(""), "release");
         assert_eq!(directory("--profile dev"), "debug");

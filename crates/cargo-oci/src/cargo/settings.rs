@@ -1,7 +1,7 @@
 //! Settings in `[package.metadata.oci]`, with defaults from `[workspace.metadata.oci]`.
 //!
-//! This file defines the names and types of the keys, and their inheritance. Unknown keys are errors. The values of
-//! strings are validated by other modules.
+//! This file defines the names and types of the keys, and how packages inherit them. Unknown keys are errors. Other
+//! modules validate the values of strings.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use std::{
 
 use cargo_metadata::Package;
 use oci_package::platform::{HOST_TUPLE, target_name};
-use oci_package::{FileKind, nearest};
+use oci_package::{FileKind, find_similar_name};
 use oci_registry::{ErrorKind, Failure, Hint};
 use serde_json::{Map, Value};
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
@@ -74,9 +74,9 @@ impl Failure for Error {
 
     fn hints(&self) -> Vec<Hint> {
         let hint: Hint = match &self.source {
-            InvalidValue::UnknownKey { key } => match nearest(key, KEYS) {
+            InvalidValue::UnknownKey { key } => match find_similar_name(key, KEYS) {
                 Some(near) => format!("a key with a similar name exists: `{near}`").into(),
-                None => format!("the keys are `{}`", KEYS.join("`, `")).into(),
+                None => format!("choose from the keys `{}`", KEYS.join("`, `")).into(),
             },
             InvalidValue::NotBuilt {
                 kind: FileKind::File,
@@ -109,21 +109,21 @@ pub(crate) struct PackageSettings {
     pub(crate) name_template: Option<String>,
     /// `include`: patterns of additional files, relative to the package.
     pub(crate) include: Option<Vec<String>>,
-    /// `annotations`: annotations of the workspace and of the package. Those of the package have precedence.
+    /// `annotations`: annotations of the workspace and of the package. Annotations of the package have precedence.
     pub(crate) annotations: BTreeMap<String, String>,
     /// `kinds`: kinds of built files to publish.
     pub(crate) kinds: Option<Vec<FileKind>>,
-    /// `tags`: tags instead of the version. An empty list means the version.
+    /// `tags`: tags to use instead of the version. An empty list selects the version.
     pub(crate) tags: Option<Vec<String>>,
     /// `floating`: whether tags like `1.2` and `latest` are moved to a release.
     pub(crate) floating: Option<bool>,
     /// `archive`: whether the files are packed into one tar archive.
     pub(crate) archive: Option<bool>,
-    /// Tables that set the keys, for messages.
+    /// Table that sets each key, for messages.
     origins: BTreeMap<&'static str, SettingsTable>,
 }
 
-/// Table of a manifest.
+/// Table with settings in a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct SettingsTable {
     table: &'static str,
@@ -148,12 +148,13 @@ impl PackageSettings {
     }
 
     /// Whether the package is published. The default is `true`.
-    pub(crate) fn publishes(&self) -> bool {
+    pub(crate) fn is_published(&self) -> bool {
         self.publish != Some(false)
     }
 
-    /// Returns the location of a key: `registry` of `package.metadata.oci` in `/home/me/widgets/Cargo.toml`.
-    pub(crate) fn place(&self, key: &str) -> Option<String> {
+    /// Returns the location where a key is set, such as: `registry` of `package.metadata.oci` in
+    /// `/home/me/widgets/Cargo.toml`.
+    pub(crate) fn location(&self, key: &str) -> Option<String> {
         let (key, origin) = self.origins.get_key_value(key)?;
         Some(format!(
             "`{key}` of `{}` in `{}`",
@@ -162,7 +163,7 @@ impl PackageSettings {
         ))
     }
 
-    /// Returns the location of a table that sets a key, if any.
+    /// Returns the location of a table that sets at least one key, if any.
     pub(crate) fn any_place(&self) -> Option<String> {
         let origin = self.origins.values().next()?;
         Some(format!("`{}` in `{}`", origin.table, origin.file.display()))
@@ -183,7 +184,7 @@ impl PackageSettings {
         let Some(value) = metadata.get("oci") else {
             return Ok(());
         };
-        for (name, value) in entries("oci", value)? {
+        for (name, value) in parse_table("oci", value)? {
             let key = KEYS
                 .into_iter()
                 .find(|key| key == name)
@@ -197,54 +198,55 @@ impl PackageSettings {
 
     fn set(&mut self, key: &'static str, value: &Value) -> Result<(), InvalidValue> {
         match key {
-            "registry" => self.registry = Some(text(key, value)?),
-            "repository" => self.repository = Some(text(key, value)?),
-            "targets" => self.targets = Some(triples(key, value)?),
-            "publish" => self.publish = Some(boolean(key, value)?),
-            "name-template" => self.name_template = Some(text(key, value)?),
-            "include" => self.include = Some(texts(key, value)?),
+            "registry" => self.registry = Some(parse_text(key, value)?),
+            "repository" => self.repository = Some(parse_text(key, value)?),
+            "targets" => self.targets = Some(parse_triples(key, value)?),
+            "publish" => self.publish = Some(parse_boolean(key, value)?),
+            "name-template" => self.name_template = Some(parse_text(key, value)?),
+            "include" => self.include = Some(parse_texts(key, value)?),
             "annotations" => {
-                for (name, value) in entries(key, value)? {
-                    check(key, name)?;
-                    let value = text(&format!("{key}.{name}"), value)?;
+                for (name, value) in parse_table(key, value)? {
+                    check_text(key, name)?;
+                    let value = parse_text(&format!("{key}.{name}"), value)?;
                     self.annotations.insert(name.clone(), value);
                 }
             }
-            "kinds" => self.kinds = Some(kinds(key, value)?),
-            "tags" => self.tags = Some(texts(key, value)?),
-            "floating" => self.floating = Some(boolean(key, value)?),
-            "archive" => self.archive = Some(boolean(key, value)?),
+            "kinds" => self.kinds = Some(parse_kinds(key, value)?),
+            "tags" => self.tags = Some(parse_texts(key, value)?),
+            "floating" => self.floating = Some(parse_boolean(key, value)?),
+            "archive" => self.archive = Some(parse_boolean(key, value)?),
             _ => unreachable!("every key of `KEYS` is matched"),
         }
         Ok(())
     }
 }
 
-fn entries<'a>(key: &str, value: &'a Value) -> Result<&'a Map<String, Value>, InvalidValue> {
+fn parse_table<'a>(key: &str, value: &'a Value) -> Result<&'a Map<String, Value>, InvalidValue> {
     value.as_object().context(wrong_type(key, "a table", value))
 }
 
-fn boolean(key: &str, value: &Value) -> Result<bool, InvalidValue> {
+fn parse_boolean(key: &str, value: &Value) -> Result<bool, InvalidValue> {
     value
         .as_bool()
         .context(wrong_type(key, "`true` or `false`", value))
 }
 
-fn text(key: &str, value: &Value) -> Result<String, InvalidValue> {
+fn parse_text(key: &str, value: &Value) -> Result<String, InvalidValue> {
     let text = value.as_str().context(wrong_type(key, "a string", value))?;
-    check(key, text)?;
+    check_text(key, text)?;
     Ok(text.to_owned())
 }
 
-/// Rejects empty strings and control characters. A line break would add lines to files that are read by line.
-fn check(key: &str, text: &str) -> Result<(), InvalidValue> {
+/// Rejects empty strings and control characters. A line break would add lines to output that programs read line by
+/// line.
+fn check_text(key: &str, text: &str) -> Result<(), InvalidValue> {
     ensure!(!text.is_empty(), EmptySnafu { key });
     ensure!(!text.contains(char::is_control), ControlSnafu { key });
     Ok(())
 }
 
 /// Parses a list of strings that are not empty and have no duplicates.
-fn texts(key: &str, value: &Value) -> Result<Vec<String>, InvalidValue> {
+fn parse_texts(key: &str, value: &Value) -> Result<Vec<String>, InvalidValue> {
     let list = value
         .as_array()
         .context(wrong_type(key, "a list of strings", value))?;
@@ -253,7 +255,7 @@ fn texts(key: &str, value: &Value) -> Result<Vec<String>, InvalidValue> {
         let entry = entry
             .as_str()
             .context(wrong_type(key, "a list of strings", value))?;
-        check(key, entry)?;
+        check_text(key, entry)?;
         ensure!(
             !texts.iter().any(|known| known == entry),
             RepeatedSnafu { key, entry }
@@ -263,10 +265,10 @@ fn texts(key: &str, value: &Value) -> Result<Vec<String>, InvalidValue> {
     Ok(texts)
 }
 
-/// Parses a list of target triples. An empty list is an error, because no target could be pushed.
-fn triples(key: &str, value: &Value) -> Result<Vec<String>, InvalidValue> {
+/// Parses a list of target triples. An empty list is an error: with it, no target could be pushed.
+fn parse_triples(key: &str, value: &Value) -> Result<Vec<String>, InvalidValue> {
     let mut triples = Vec::new();
-    for entry in &texts(key, value)? {
+    for entry in &parse_texts(key, value)? {
         let triple = declared_target(entry).context(NotATripleSnafu { key, entry })?;
         ensure!(!triples.contains(&triple), RepeatedSnafu { key, entry });
         triples.push(triple);
@@ -277,7 +279,7 @@ fn triples(key: &str, value: &Value) -> Result<Vec<String>, InvalidValue> {
 
 /// Returns the name of a declared target in the syntax of `--target`.
 ///
-/// Returns `None` for an invalid target, and for the host, because that depends on the machine.
+/// Returns `None` for an invalid target. Also returns `None` for the host, because the host depends on the machine.
 pub(crate) fn declared_target(text: &str) -> Option<String> {
     let name = target_name(text, HOST_TUPLE);
     let is_plain = name
@@ -288,10 +290,10 @@ pub(crate) fn declared_target(text: &str) -> Option<String> {
     (is_plain && (is_triple || is_specification)).then_some(name)
 }
 
-fn kinds(key: &str, value: &Value) -> Result<Vec<FileKind>, InvalidValue> {
+fn parse_kinds(key: &str, value: &Value) -> Result<Vec<FileKind>, InvalidValue> {
     let mut kinds = Vec::new();
-    for word in texts(key, value)? {
-        let kind: FileKind = word.parse().context(NotAKindSnafu { key })?;
+    for text in parse_texts(key, value)? {
+        let kind: FileKind = text.parse().context(NotAKindSnafu { key })?;
         ensure!(kind.is_built(), NotBuiltSnafu { key, kind });
         kinds.push(kind);
     }
@@ -342,10 +344,10 @@ mod tests {
     }
 
     /// Returns the message, the cause and the hint of an error.
-    fn error_of(package: &Value) -> [String; 3] {
+    fn messages_of(package: &Value) -> [String; 3] {
         let error = read(&json!({}), package).unwrap_err();
         let (message, cause) = (error.to_string(), error.source.to_string());
-        let hints = hints::worded(&error.into());
+        let hints = hints::describe(&error.into());
         [message, cause, hints.concat()]
     }
 
@@ -391,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn package_inherits_single_keys_of_workspace() {
+    fn package_inherits_unset_keys_of_workspace() {
         let settings = read(
             &json!({
                 "registry": "ghcr.io/acme",
@@ -404,7 +406,7 @@ mod tests {
         .unwrap();
         assert_eq!(settings.registry.as_deref(), Some("ghcr.io/acme"));
         assert_eq!(settings.targets, Some(vec!["a-b".to_owned()]));
-        assert!(settings.publishes());
+        assert!(settings.is_published());
         let annotations = settings
             .annotations
             .iter()
@@ -414,14 +416,14 @@ mod tests {
             [("team", "core"), ("tier", "2")]
         );
         assert_eq!(
-            settings.place("registry").as_deref(),
+            settings.location("registry").as_deref(),
             Some("`registry` of `workspace.metadata.oci` in `/home/me/Cargo.toml`")
         );
         assert_eq!(
-            settings.place("publish").as_deref(),
+            settings.location("publish").as_deref(),
             Some("`publish` of `package.metadata.oci` in `/home/me/widgets/Cargo.toml`")
         );
-        assert_eq!(settings.place("kinds"), None);
+        assert_eq!(settings.location("kinds"), None);
     }
 
     #[test]
@@ -431,18 +433,18 @@ mod tests {
             .read(&Value::Null, "package.metadata.oci", Path::new(FILE))
             .unwrap();
         assert_eq!(settings, PackageSettings::default());
-        assert!(settings.publishes());
+        assert!(settings.is_published());
         assert!(
             !read(&json!({}), &json!({ "publish": false }))
                 .unwrap()
-                .publishes()
+                .is_published()
         );
     }
 
     #[test]
     fn unknown_key_reports_manifest_and_similar_key() {
         assert_eq!(
-            error_of(&json!({ "registery": "ghcr.io/acme" })),
+            messages_of(&json!({ "registery": "ghcr.io/acme" })),
             [
                 "failed to read `package.metadata.oci` of `/home/me/widgets/Cargo.toml`",
                 "unknown key `registery`",
@@ -450,12 +452,12 @@ mod tests {
             ]
         );
         assert_eq!(
-            error_of(&json!({ "name_template": "x" }))[2],
+            messages_of(&json!({ "name_template": "x" }))[2],
             "a key with a similar name exists: `name-template`"
         );
         assert!(
-            error_of(&json!({ "colour": 1 }))[2]
-                .starts_with("the keys are `registry`, `repository`")
+            messages_of(&json!({ "colour": 1 }))[2]
+                .starts_with("choose from the keys `registry`, `repository`")
         );
     }
 
@@ -529,7 +531,7 @@ mod tests {
             ),
         ];
         for (table, cause) in cases {
-            assert_eq!(error_of(&table)[1], cause);
+            assert_eq!(messages_of(&table)[1], cause);
         }
     }
 }

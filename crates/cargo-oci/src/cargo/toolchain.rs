@@ -21,7 +21,7 @@ impl Failure for Error {
     }
 }
 
-/// Versions of the compiler and of cargo, as they print them.
+/// Version lines that rustc and cargo print, and the target triple of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Toolchain {
     /// First line of `rustc -vV`: `rustc 1.95.0 (59807616e 2026-04-14)`.
@@ -33,7 +33,7 @@ pub(crate) struct Toolchain {
 }
 
 impl Toolchain {
-    /// Runs both programs in parallel.
+    /// Detects the toolchain. Runs rustc and cargo in parallel.
     pub(crate) async fn detect(environment: &CargoEnvironment) -> Result<Self, super::Error> {
         let mut rustc = process::command(environment, environment.rustc());
         rustc.arg("-vV");
@@ -72,7 +72,7 @@ mod tests {
                          host: aarch64-apple-darwin\nrelease: 1.95.0\n";
 
     #[test]
-    fn versions_are_kept_as_printed() {
+    fn version_lines_and_host_are_parsed() {
         let toolchain = Toolchain::parse(RUSTC, "cargo 1.95.0 (f2d3ce0bd 2026-03-21)\n").unwrap();
         assert_eq!(toolchain.rustc, "rustc 1.95.0 (59807616e 2026-04-14)");
         assert_eq!(toolchain.cargo, "cargo 1.95.0 (f2d3ce0bd 2026-03-21)");
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn missing_rustc_is_error_with_command() {
+    async fn missing_rustc_is_reported_with_command() {
         let mut environment = environment(std::path::Path::new("/"));
         environment
             .variables

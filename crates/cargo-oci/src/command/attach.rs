@@ -11,19 +11,19 @@ use oci_registry::{
 };
 
 use super::copy::CopyReporter;
-use super::find::{self, Selector};
+use super::find::{self, SelectorFlags};
 use crate::message::FormatFlag;
 use crate::naming;
-use crate::options::location;
+use crate::options::parse_location;
 use crate::report::Error;
 use crate::session::Session;
 use crate::typed_path::{TypedPath, is_media_type};
 
 /// Attach SBOMs, reports or signatures to an artifact
 ///
-/// The files become a new artifact whose `subject` is the named one. `cargo oci referrers` lists it, `cargo oci copy
-/// --referrers` copies it, and `cargo oci pull` with the printed reference downloads its files. The same files produce
-/// the same digest.
+/// The files become a new artifact whose `subject` is the given artifact. `cargo oci referrers` lists the new artifact,
+/// `cargo oci copy --referrers` copies it, and `cargo oci pull` with the printed reference downloads its files. The
+/// same files always produce the same digest.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci attach ghcr.io/acme/widgets:1.2.3 widgets.spdx.json\n  cargo oci attach ghcr.io/acme/widgets:1.2.3 --target x86_64-unknown-linux-musl widgets.cdx.json\n  cargo oci attach oci:widgets:1.2.3 --artifact-type application/vnd.acme.report results.xml:application/xml"
@@ -32,27 +32,27 @@ pub(crate) struct Flags {
     /// Artifact to attach the files to
     ///
     /// REGISTRY/REPOSITORY:TAG, REGISTRY/REPOSITORY@DIGEST, oci:DIR:TAG, oci:DIR@DIGEST or an archive.
-    #[arg(value_name = "REFERENCE", value_parser = location)]
+    #[arg(value_name = "REFERENCE", value_parser = parse_location)]
     reference: LocationText,
 
     /// Files to attach, each with an optional media type
     ///
-    /// Without a media type, it is derived from the file name.
+    /// The default media type is derived from the file name.
     #[arg(value_name = "FILE[:TYPE]", required = true)]
     files: Vec<TypedPath>,
 
     /// Artifact type of the new manifest
     ///
     /// The default is derived from the name of the first file: SPDX, CycloneDX, SARIF and in-toto documents are known.
-    #[arg(long, value_name = "TYPE", value_parser = artifact_type)]
+    #[arg(long, value_name = "TYPE", value_parser = parse_artifact_type)]
     artifact_type: Option<MediaType>,
 
     /// Add an annotation to the manifest
-    #[arg(long, value_name = "KEY=VALUE", value_parser = super::push::annotation)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = super::push::parse_annotation)]
     annotation: Vec<(String, String)>,
 
     #[command(flatten)]
-    selector: Selector,
+    selector: SelectorFlags,
 
     #[command(flatten)]
     pub(crate) format: FormatFlag,
@@ -64,7 +64,7 @@ struct Attachment {
     media_type: Option<MediaType>,
 }
 
-fn artifact_type(text: &str) -> Result<MediaType, &'static str> {
+fn parse_artifact_type(text: &str) -> Result<MediaType, &'static str> {
     if is_media_type(text) {
         Ok(text.into())
     } else {
@@ -77,7 +77,7 @@ impl Attachment {
         Self { path, media_type }
     }
 
-    fn name(&self) -> Result<FileName, Error> {
+    fn file_name(&self) -> Result<FileName, Error> {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         name.parse().map_err(|error: oci_registry::Error| {
             Error::usage(format!(
@@ -88,16 +88,16 @@ impl Attachment {
         })
     }
 
-    /// Returns the given media type, or the one of a document format that the file name indicates.
-    fn known_type(&self) -> Option<MediaType> {
+    /// Returns the media type of the command line, or that of the document format that the file name indicates.
+    fn given_or_document_type(&self) -> Option<MediaType> {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         self.media_type
             .clone()
-            .or_else(|| media::of_document(&name))
+            .or_else(|| media::from_document_name(&name))
     }
 }
 
-/// Packs and pushes the files.
+/// Packs the files as an artifact with a `subject`, and pushes it.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
     let root = naming::require_identifier(&reference, "attach")?;
@@ -108,12 +108,14 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             return Err(Error::usage(format!(
                 "failed to attach `{file}`: no such file"
             ))
-            .help("check the path; a media type follows it after a colon, as in `results.xml:application/xml`"));
+            .help("check the path, or append a media type after a colon, as in `results.xml:application/xml`"));
         }
         attachments.push(attachment);
     }
-    let known = attachments.first().and_then(Attachment::known_type);
-    let Some(artifact_type) = flags.artifact_type.clone().or(known) else {
+    let document_type = attachments
+        .first()
+        .and_then(Attachment::given_or_document_type);
+    let Some(artifact_type) = flags.artifact_type.clone().or(document_type) else {
         return Err(
             Error::usage("failed to attach the files: unknown artifact type")
                 .help("pass `--artifact-type`, for example `application/vnd.acme.report`"),
@@ -121,17 +123,17 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     };
     let mut layers = Vec::new();
     for file in &attachments {
-        let name = file.name()?;
-        let media_type = file.known_type();
-        let media_type = media_type.unwrap_or_else(|| media::of_file_name(name.as_str()));
+        let name = file.file_name()?;
+        let media_type = file.given_or_document_type();
+        let media_type = media_type.unwrap_or_else(|| media::from_file_name(name.as_str()));
         let mut blob = Blob::from_file(media_type, &session.resolve(&file.path)).await?;
         let annotations = &mut blob.descriptor_mut().annotations;
         annotations.insert(annotation::TITLE.to_owned(), name.to_string());
         layers.push(blob);
     }
-    let place = session.target(&reference, Mode::Existing).await?;
-    let wanted = flags.selector.wanted();
-    let subject = find::manifest(&*place, &reference, &root, wanted.as_ref()).await?;
+    let target = session.open_target(&reference, Mode::Existing).await?;
+    let selector = flags.selector.manifest_selector();
+    let subject = find::resolve_manifest(&*target, &reference, &root, selector.as_ref()).await?;
     let descriptor = Descriptor::new(
         subject.media_type().clone(),
         subject.digest().clone(),
@@ -139,7 +141,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     );
     let annotations: Annotations = flags.annotation.into_iter().collect();
     let packed =
-        Packed::new(artifact_type, Blob::empty(), layers, annotations)?.about(descriptor)?;
+        Packed::new(artifact_type, Blob::empty(), layers, annotations)?.with_subject(descriptor)?;
     let digest = packed.manifest().digest().clone();
     let name = reference.with(digest.clone());
     let whole = reference.whole_repository();
@@ -147,17 +149,17 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         "Attaching",
         format_args!("{name} to {}", reference.with(subject.digest().clone())),
     );
-    let mut reporter = CopyReporter::silent_start(session, &whole, "Attached");
-    let observer = |event| reporter.event(event);
+    let mut reporter = CopyReporter::new_silent(session, &whole, "Attached");
+    let observer = |event| reporter.report_event(event);
     let options = CopyOptions {
         concurrency: session.concurrency,
         observer: &observer,
         ..CopyOptions::default()
     };
     let source: Arc<dyn Source> = Arc::new(packed);
-    oci_registry::copy(&source, &digest.clone().into(), &*place, options).await?;
-    reporter.end();
-    session.finished(&name, &digest, None)
+    oci_registry::copy(&source, &digest.clone().into(), &*target, options).await?;
+    reporter.finish();
+    session.report_finished(&name, &digest, None)
 }
 
 #[cfg(test)]
@@ -168,7 +170,9 @@ mod tests {
     fn media_type_is_derived_from_file_name_unless_given() {
         let known = |path: &str, media_type: Option<&str>| {
             let attachment = Attachment::new((path.into(), media_type.map(MediaType::from)));
-            attachment.known_type().map(|kind| kind.to_string())
+            attachment
+                .given_or_document_type()
+                .map(|kind| kind.to_string())
         };
         let xml = Some("application/xml");
         assert_eq!(known("out/results.xml", xml).as_deref(), xml);

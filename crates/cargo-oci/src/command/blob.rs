@@ -7,10 +7,10 @@ use futures_util::TryStreamExt;
 use oci_registry::{ErrorKind, LocationText};
 
 use crate::figures::Size;
-use crate::options::location;
+use crate::options::parse_location;
+use crate::output;
 use crate::report::{self, Error};
 use crate::session::Session;
-use crate::{naming, output};
 
 /// Maximum size of text that is printed to a terminal, in bytes.
 const MAX_TERMINAL_TEXT: u64 = 1 << 20;
@@ -25,7 +25,7 @@ const MAX_TERMINAL_TEXT: u64 = 1 << 20;
 )]
 pub(crate) struct Flags {
     /// Blob to download: REGISTRY/REPOSITORY@DIGEST, oci:DIR@DIGEST or an archive
-    #[arg(value_name = "REFERENCE", value_parser = location)]
+    #[arg(value_name = "REFERENCE", value_parser = parse_location)]
     reference: LocationText,
 
     /// Write to FILE instead of stdout
@@ -40,65 +40,67 @@ pub(crate) struct Flags {
 /// Downloads the blob and writes it to the file or to stdout.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
-    let Some(digest) = naming::digest(&reference) else {
+    let Some(digest) = reference.digest().cloned() else {
         let name = format!("failed to fetch `{reference}`: missing digest");
         return Err(Error::usage(name).help(format!(
-            "`cargo oci manifest {reference}` lists the digests of its blobs"
+            "append `@DIGEST`; run `cargo oci manifest {reference}` to list the digests of its blobs"
         )));
     };
     if let Some(path) = &flags.output {
         output::check(&session.resolve(path), flags.force)?;
     }
-    let source = session.source(&reference).await?;
-    let found = source.find_blob(&digest).await.map_err(|error| {
-        let is_absent = error.kind() == ErrorKind::NotFound;
+    let source = session.open_source(&reference).await?;
+    let descriptor = source.find_blob(&digest).await.map_err(|error| {
+        let is_missing = error.kind() == ErrorKind::NotFound;
         let error = Error::from(error);
-        if is_absent {
+        if is_missing {
             error.help(format!(
-                "if it is the digest of a manifest, run `cargo oci manifest {reference}`"
+                "run `cargo oci manifest {reference}` if this is the digest of a manifest"
             ))
         } else {
             error
         }
     })?;
-    let mut content = source.blob(&found).await?;
+    let mut content = source.blob(&descriptor).await?;
     if let Some(path) = flags.output {
         let output = output::create(session.resolve(&path), flags.force).await?;
         output.write(content).await?;
         let is_stdout = output.is_stdout();
         output::finish(output).await?;
-        let what = format!("{} ({})", path.display(), Size(found.size));
-        session.reporter.status("Fetched", what);
+        let object = format!("{} ({})", path.display(), Size(descriptor.size));
+        session.reporter.status("Fetched", object);
         // As without `--output`, stdout contains the blob only.
         if is_stdout {
             return Ok(());
         }
-        return session.finished(&reference, &digest, None);
+        return session.report_finished(&reference, &digest, None);
     }
-    if output::is_terminal() {
+    if output::is_stdout_terminal() {
         let advice = "write it to a file with `--output FILE`, or pipe it to another program";
         let not_text = || {
             let name =
                 format!("refusing to print `{reference}` to a terminal: the content is not text");
             Error::usage(name).help(advice)
         };
-        if found.size > MAX_TERMINAL_TEXT {
+        if descriptor.size > MAX_TERMINAL_TEXT {
             return Err(not_text());
         }
         let limit = usize::try_from(MAX_TERMINAL_TEXT).unwrap_or(usize::MAX);
         let bytes = content.read_to_end(limit).await?;
-        let is_active = |text: &str| {
+        let needs_escape = |text: &str| {
             let mut characters = text.chars();
             characters.any(|character| {
-                !matches!(character, '\n' | '\t') && oci_registry::is_active(character)
+                !matches!(character, '\n' | '\t') && oci_registry::needs_escape(character)
             })
         };
         let text = std::str::from_utf8(&bytes).ok();
-        let text = text.filter(|text| !is_active(text)).ok_or_else(not_text)?;
-        return report::bytes(text.as_bytes());
+        let text = text
+            .filter(|text| !needs_escape(text))
+            .ok_or_else(not_text)?;
+        return report::write_bytes(text.as_bytes());
     }
-    while let Some(piece) = content.try_next().await? {
-        report::bytes(&piece)?;
+    while let Some(chunk) = content.try_next().await? {
+        report::write_bytes(&chunk)?;
     }
     Ok(())
 }

@@ -7,9 +7,9 @@ use futures_util::TryStreamExt;
 use oci_registry::{Layout, Location, RegistryName};
 
 use crate::filter::Filter;
-use crate::finding::Finding;
 use crate::message::FormatFlag;
 use crate::options::ArgumentError;
+use crate::query_result::QueryResult;
 use crate::report::{self, Error};
 use crate::session::Session;
 
@@ -20,8 +20,8 @@ use crate::session::Session;
 )]
 pub(crate) struct Flags {
     /// Registry HOST[:PORT], or oci:DIR for a directory of OCI layouts
-    #[arg(value_name = "REGISTRY", value_parser = source)]
-    source: CatalogSource,
+    #[arg(value_name = "REGISTRY", value_parser = parse_catalog_argument)]
+    source: CatalogArgument,
 
     #[command(flatten)]
     filter: Filter,
@@ -32,53 +32,55 @@ pub(crate) struct Flags {
 
 /// Registry or directory that contains the repositories.
 #[derive(Debug, Clone)]
-enum CatalogSource {
+enum CatalogArgument {
     Registry(RegistryName),
     Directory(PathBuf),
 }
 
-fn source(text: &str) -> Result<CatalogSource, ArgumentError> {
+fn parse_catalog_argument(text: &str) -> Result<CatalogArgument, ArgumentError> {
     match text.strip_prefix("oci:") {
-        Some(directory) if !directory.is_empty() => Ok(CatalogSource::Directory(directory.into())),
+        Some(directory) if !directory.is_empty() => {
+            Ok(CatalogArgument::Directory(directory.into()))
+        }
         _ => text
             .parse()
-            .map(CatalogSource::Registry)
+            .map(CatalogArgument::Registry)
             .map_err(ArgumentError::from),
     }
 }
 
-/// Prints one name per line, page by page.
+/// Prints one name per line. Names of a registry are printed while further pages are fetched.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reporter = session.reporter;
     let print = |name: String, reference: String| {
         if reporter.is_json() {
-            reporter.emit_finding(&Finding::Repository { name, reference });
+            reporter.emit_query_result(&QueryResult::Repository { name, reference });
             return Ok(());
         }
         report::line(reference)
     };
     match flags.source {
-        CatalogSource::Registry(registry) => {
-            let mut names = session.registry(&registry)?.catalog();
+        CatalogArgument::Registry(registry) => {
+            let mut names = session.open_registry(&registry)?.catalog();
             while let Some(name) = names.try_next().await? {
-                if flags.filter.passes(name.as_str()) {
+                if flags.filter.matches(name.as_str()) {
                     print(name.to_string(), format!("{registry}/{name}"))?;
                 }
             }
         }
-        CatalogSource::Directory(directory) => {
+        CatalogArgument::Directory(directory) => {
             let base = session.resolve(&directory);
-            for layout in Layout::below(&base).await? {
+            for layout in Layout::find_below(&base).await? {
                 let name = layout.directory().strip_prefix(&base);
                 let name = name.unwrap_or(layout.directory());
-                if flags.filter.passes(&name.to_string_lossy()) {
+                if flags.filter.matches(&name.to_string_lossy()) {
                     // A relative path stays relative to the working directory.
-                    let shown: PathBuf = directory.join(name).components().collect();
-                    let location = Location::layout(shown);
+                    let path: PathBuf = directory.join(name).components().collect();
+                    let location = Location::layout(path);
                     print(name.display().to_string(), location.to_string())?;
                 }
             }
         }
     }
-    reporter.end()
+    reporter.finish()
 }

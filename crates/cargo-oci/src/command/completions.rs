@@ -1,6 +1,6 @@
 //! `cargo oci completions`: print a shell completion script.
 //!
-//! The scripts complete `cargo-oci` only. The completion script of cargo is responsible for `cargo oci`.
+//! The scripts complete only `cargo-oci`. `cargo oci` is completed by the completion script of cargo.
 
 use clap::{Args, CommandFactory as _, ValueEnum};
 use clap_complete::generate;
@@ -11,7 +11,7 @@ use crate::cli::Cli;
 use crate::report::{self, Error};
 use crate::session::Session;
 
-/// Name of the completed program.
+/// Name of the program that the scripts complete.
 const PROGRAM: &str = "cargo-oci";
 
 /// Print a shell completion script for `cargo-oci`
@@ -25,7 +25,7 @@ pub(crate) struct Flags {
     shell: Shell,
 }
 
-/// Supported shell.
+/// Shell that the program can generate a completion script for.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Shell {
     Bash,
@@ -36,13 +36,13 @@ enum Shell {
     Elvish,
 }
 
-/// Prints the script for this program.
-#[expect(clippy::unused_async, reason = "all verbs have the same signature")]
+/// Prints the completion script.
+#[expect(clippy::unused_async, reason = "all commands have the same signature")]
 pub(crate) async fn run(_: &Session, flags: Flags) -> Result<(), Error> {
-    report::bytes(&script(flags.shell, Cli::command()))
+    report::write_bytes(&generate_script(flags.shell, Cli::command()))
 }
 
-fn script(shell: Shell, mut program: clap::Command) -> Vec<u8> {
+fn generate_script(shell: Shell, mut program: clap::Command) -> Vec<u8> {
     let mut script = Vec::new();
     let (command, out) = (&mut program, &mut script);
     match shell {
@@ -54,14 +54,14 @@ fn script(shell: Shell, mut program: clap::Command) -> Vec<u8> {
         Shell::Elvish => generate(Elvish, command, PROGRAM, out),
     }
     match shell {
-        Shell::Bash => with_consistent_name(script),
+        Shell::Bash => correct_name(script),
         _ => script,
     }
 }
 
-/// Replaces one of the two forms in which `clap_complete` writes the hyphen of `cargo-oci`. The two forms do not match, so
-/// no verb would be completed.
-fn with_consistent_name(script: Vec<u8>) -> Vec<u8> {
+/// Corrects the function name of `cargo-oci` in the script. `clap_complete` writes its hyphen in two forms, so the
+/// script would complete no command.
+fn correct_name(script: Vec<u8>) -> Vec<u8> {
     let script = String::from_utf8(script).expect("a script is text");
     script
         .replace("cargo__subcmd__oci", "cargo__oci")
@@ -76,15 +76,15 @@ mod tests {
     use crate::cli::Cli;
 
     #[test]
-    fn script_of_every_shell_contains_every_verb() {
+    fn script_of_every_shell_contains_every_command() {
         for shell in Shell::value_variants() {
-            let script =
-                String::from_utf8(script(*shell, Cli::command())).expect("a script is text");
-            for verb in Cli::command().get_subcommands() {
+            let script = String::from_utf8(generate_script(*shell, Cli::command()))
+                .expect("a script is text");
+            for command in Cli::command().get_subcommands() {
                 assert!(
-                    script.contains(verb.get_name()),
+                    script.contains(command.get_name()),
                     "{shell:?}: {}",
-                    verb.get_name()
+                    command.get_name()
                 );
             }
             assert!(script.contains("plain-http"), "{shell:?}");

@@ -3,8 +3,8 @@
 use clap::Args;
 use oci_registry::{ErrorKind, LocationText};
 
-use super::find::{self, Selector};
-use crate::options::location;
+use super::find::{self, SelectorFlags};
+use crate::options::parse_location;
 use crate::report::{self, Error};
 use crate::session::Session;
 
@@ -23,36 +23,36 @@ pub(crate) struct Flags {
     ///
     /// REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive. An archive is oci-archive:FILE[:TAG] or
     /// docker-archive:FILE[:NAME[:TAG]].
-    #[arg(value_name = "REFERENCE", value_parser = location)]
+    #[arg(value_name = "REFERENCE", value_parser = parse_location)]
     reference: LocationText,
 
     #[command(flatten)]
-    selector: Selector,
+    selector: SelectorFlags,
 }
 
-/// Downloads and prints the config.
+/// Downloads the config and prints it as formatted JSON.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
-    let source = session.source(&reference).await?;
-    let root = find::root(&*source, &reference).await?;
-    let wanted = flags.selector.wanted();
-    let manifest = find::manifest(&*source, &reference, &root, wanted.as_ref()).await?;
+    let source = session.open_source(&reference).await?;
+    let root = find::resolve_identifier(&*source, &reference).await?;
+    let selector = flags.selector.manifest_selector();
+    let manifest = find::resolve_manifest(&*source, &reference, &root, selector.as_ref()).await?;
     let name = reference.with(manifest.digest().clone());
     let Some(image) = manifest.as_image() else {
-        let what = if manifest.as_index().is_some() {
+        let reason = if manifest.as_index().is_some() {
             "an index has no config"
         } else {
             "the manifest has no config"
         };
         return Err(
-            Error::usage(format!("failed to show the config of `{name}`: {what}"))
+            Error::usage(format!("failed to show the config of `{name}`: {reason}"))
                 .help("select a manifest with `--target` or `--platform`"),
         );
     };
     let content = source.blob(&image.config).await?;
     let bytes = content.read_to_end(MAX_SIZE).await?;
     match serde_json::from_slice::<serde_json::Value>(&bytes) {
-        Ok(value) => report::json(&format!("{value:#}")),
+        Ok(value) => report::write_json(&format!("{value:#}")),
         Err(_) => Err(Error::new(
             ErrorKind::Protocol,
             format!(
@@ -61,7 +61,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             ),
         )
         .help(format!(
-            "`cargo oci blob {}` downloads its bytes",
+            "run `cargo oci blob {}` to download its bytes",
             reference.with(image.config.digest.clone())
         ))),
     }

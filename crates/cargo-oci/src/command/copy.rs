@@ -9,11 +9,11 @@ use oci_registry::{
     Mode, Source, Tag, Target,
 };
 
-use super::find::{self, Selector};
-use crate::figures::{Size, plural};
+use super::find::{self, SelectorFlags};
+use crate::figures::{Size, format_count};
 use crate::message::{FormatFlag, ManifestAction, Message};
 use crate::naming;
-use crate::options::location;
+use crate::options::parse_location;
 use crate::report::Error;
 use crate::session::Session;
 
@@ -30,13 +30,13 @@ pub(crate) struct Flags {
     /// Artifact to copy (default tag: the highest release)
     ///
     /// REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME[:TAG]].
-    #[arg(value_name = "SOURCE", value_parser = location)]
+    #[arg(value_name = "SOURCE", value_parser = parse_location)]
     source: LocationText,
 
     /// Locations to copy to, each with an optional tag
     ///
     /// Same formats as SOURCE. May be given more than once.
-    #[arg(value_name = "TARGET", required = true, value_parser = location)]
+    #[arg(value_name = "TARGET", required = true, value_parser = parse_location)]
     targets: Vec<LocationText>,
 
     /// Copy all tags of the source repository
@@ -48,64 +48,68 @@ pub(crate) struct Flags {
     referrers: bool,
 
     #[command(flatten)]
-    selector: Selector,
+    selector: SelectorFlags,
 
     #[command(flatten)]
     pub(crate) format: FormatFlag,
 }
 
-/// Target location of a copy.
+/// Location to copy to, and the tags to write there.
 struct CopyTarget {
-    /// Location without a tag.
-    place: Location,
-    /// Tags from the command line. If empty, the tag of the source is used.
+    /// Repository, layout or archive, without a tag.
+    location: Location,
+    /// Tags from the command line. If the list is empty, the default is the tag of the source.
     tags: Vec<Tag>,
 }
 
 /// Copies the artifact to all targets.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    let from = session.locate(&flags.source).await?;
-    let targets = copy_targets(session, &flags, &from)?;
-    let source = session.source(&from).await?;
+    let source_location = session.locate(&flags.source).await?;
+    let targets = copy_targets(session, &flags, &source_location)?;
+    let source = session.open_source(&source_location).await?;
     if flags.all_tags {
         for target in &targets {
-            copy_all(session, &source, &flags, &from, &target.place).await?;
+            copy_all_tags(session, &source, &flags, &source_location, &target.location).await?;
         }
         return Ok(());
     }
-    let root = find::root(&*source, &from).await?;
-    let wanted = flags.selector.wanted();
-    // For a layout or archive, the manifest is fetched before the target is created, so that a missing source creates no
-    // files.
-    let is_file_target = |target: &CopyTarget| match &target.place {
+    let root = find::resolve_identifier(&*source, &source_location).await?;
+    let selector = flags.selector.manifest_selector();
+    // If a target is a layout or an archive, the manifest is fetched before the target is created. If the source does
+    // not exist, no files are created.
+    let is_file_target = |target: &CopyTarget| match &target.location {
         Location::Registry(_) => false,
         Location::Layout { .. } | Location::Archive { .. } => true,
     };
-    let known = if wanted.is_some() || targets.iter().any(is_file_target) {
-        Some(find::manifest(&*source, &from, &root, wanted.as_ref()).await?)
+    let resolved = if selector.is_some() || targets.iter().any(is_file_target) {
+        Some(find::resolve_manifest(&*source, &source_location, &root, selector.as_ref()).await?)
     } else {
         None
     };
-    let asked = from.with(root.clone());
-    let own_tag = own_tag(&from, &root, known.as_ref().filter(|_| wanted.is_some()));
-    let root = known
+    let requested = source_location.with(root.clone());
+    let default_tag = default_tag(
+        &source_location,
+        &root,
+        resolved.as_ref().filter(|_| selector.is_some()),
+    );
+    let root = resolved
         .as_ref()
-        .map_or(root, |known| known.digest().clone().into());
-    for CopyTarget { place, mut tags } in targets {
+        .map_or(root, |manifest| manifest.digest().clone().into());
+    for CopyTarget { location, mut tags } in targets {
         if tags.is_empty() {
-            tags.extend(own_tag.clone());
+            tags.extend(default_tag.clone());
         }
-        if let (true, Some(index)) = (is_docker_archive(&place), &known)
+        if let (true, Some(index)) = (is_docker_archive(&location), &resolved)
             && index.as_index().is_some()
         {
             return Err(Error::usage(format!(
-                "failed to copy to `{place}`: a docker archive holds single images, and `{from}` is an index"
+                "failed to copy to `{location}`: a docker archive can only contain single images, and `{source_location}` is an index"
             ))
             .help("select an image with `--platform`"));
         }
-        let target = session.target(&place, Mode::WriteOnce).await?;
-        let mut reporter = CopyReporter::new(session, &place, &asked, &tags);
-        let observer = |event| reporter.event(event);
+        let target = session.open_target(&location, Mode::WriteOnce).await?;
+        let mut reporter = CopyReporter::new(session, &location, &requested, &tags);
+        let observer = |event| reporter.report_event(event);
         let options = CopyOptions {
             tags,
             referrers: flags.referrers,
@@ -116,27 +120,29 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         let manifest = match copied {
             Ok(manifest) => manifest,
             Err(error) => {
-                return Err(oci_package::explain(&*source, &from, error).await.into());
+                return Err(oci_package::explain(&*source, &source_location, error)
+                    .await
+                    .into());
             }
         };
-        reporter.end();
-        let name = place.with(manifest.digest().clone());
-        session.finished(&name, manifest.digest(), None)?;
+        reporter.finish();
+        let name = location.with(manifest.digest().clone());
+        session.report_finished(&name, manifest.digest(), None)?;
     }
     Ok(())
 }
 
-/// Copies every tag, and prints the reference of each distinct manifest.
-async fn copy_all(
+/// Copies every tag, and prints the reference of each copied manifest once.
+async fn copy_all_tags(
     session: &Session,
     source: &Arc<dyn Source>,
     flags: &Flags,
-    from: &Location,
-    place: &Location,
+    source_location: &Location,
+    location: &Location,
 ) -> Result<(), Error> {
-    let target: Arc<dyn Target> = session.target(place, Mode::WriteOnce).await?;
-    let mut reporter = CopyReporter::new(session, place, from, &[]);
-    let observer = |event| reporter.event(event);
+    let target: Arc<dyn Target> = session.open_target(location, Mode::WriteOnce).await?;
+    let mut reporter = CopyReporter::new(session, location, source_location, &[]);
+    let observer = |event| reporter.report_event(event);
     let options = CopyOptions {
         referrers: flags.referrers,
         concurrency: session.concurrency,
@@ -144,28 +150,31 @@ async fn copy_all(
         ..CopyOptions::default()
     };
     let copied = oci_registry::copy_all(source, &*target, options).await;
-    let copied = copied.map_err(|error| oci_package::explain_repository(from, error))?;
-    let skipped = reporter.end();
+    let copied = copied.map_err(|error| oci_package::explain_repository(source_location, error))?;
+    let skipped = reporter.finish();
     if !skipped.is_empty() && !flags.referrers {
-        let count = plural(skipped.len(), "tag");
+        let count = format_count(skipped.len(), "tag");
         session.reporter.note(format_args!(
-            "skipped {count} of the referrers tag schema: `--referrers` copies the listed artifacts"
+            "skipped {count} of the referrers tag schema: pass `--referrers` to copy the artifacts that they list"
         ));
     }
     if copied.is_empty() {
-        session.reporter.note(format_args!("`{from}` has no tags"));
+        session
+            .reporter
+            .note(format_args!("`{source_location}` has no tags"));
     }
     let mut printed = std::collections::HashSet::new();
     for (_, manifest) in copied {
         if printed.insert(manifest.digest().clone()) {
-            let name = place.with(manifest.digest().clone());
-            session.finished(&name, manifest.digest(), None)?;
+            let name = location.with(manifest.digest().clone());
+            session.report_finished(&name, manifest.digest(), None)?;
         }
     }
     Ok(())
 }
 
-/// Returns the targets, with all tags of one location together. Reports invalid targets before any request.
+/// Returns the targets. Tags of the same location are merged into one target. Reports invalid targets before any
+/// request.
 fn copy_targets(
     session: &Session,
     flags: &Flags,
@@ -177,7 +186,7 @@ fn copy_targets(
     let mut targets: Vec<CopyTarget> = Vec::new();
     for target in &flags.targets {
         let target = &session.locate_target(target)?;
-        if let Some(digest) = naming::digest(target) {
+        if let Some(digest) = target.digest() {
             return Err(Error::usage(format!(
                 "failed to copy to `{target}`: a target cannot have a digest"
             ))
@@ -187,24 +196,24 @@ fn copy_targets(
             naming::require_repository(target, "copy all tags")?;
         }
         check_image_name(target, source)?;
-        let own = naming::tag(source);
-        let tag = naming::tag(target);
-        let is_same =
-            naming::is_same_repository(session, target, source) && (tag.is_none() || tag == own);
+        let source_tag = source.tag().cloned();
+        let tag = target.tag().cloned();
+        let is_same = naming::is_same_repository(session, target, source)
+            && (tag.is_none() || tag == source_tag);
         if is_same {
             let error = Error::usage(format!(
                 "failed to copy `{source}` to `{target}`: source and target are the same"
             ));
             return Err(error.help("choose another location or tag"));
         }
-        let place = target.whole_repository();
+        let location = target.whole_repository();
         match targets
             .iter_mut()
-            .find(|known| known.place == place && !known.tags.is_empty() && tag.is_some())
+            .find(|known| known.location == location && !known.tags.is_empty() && tag.is_some())
         {
             Some(known) => known.tags.extend(tag),
             None => targets.push(CopyTarget {
-                place,
+                location,
                 tags: tag.into_iter().collect(),
             }),
         }
@@ -212,9 +221,9 @@ fn copy_targets(
     Ok(targets)
 }
 
-fn is_docker_archive(place: &Location) -> bool {
+fn is_docker_archive(location: &Location) -> bool {
     matches!(
-        place,
+        location,
         Location::Archive {
             format: ArchiveFormat::Docker(_),
             ..
@@ -222,7 +231,7 @@ fn is_docker_archive(place: &Location) -> bool {
     )
 }
 
-/// Checks that a docker archive target has an image name, which cannot be derived from the source.
+/// Checks that a docker archive has an image name, because the name cannot be derived from the source.
 fn check_image_name(target: &Location, source: &Location) -> Result<(), Error> {
     let Location::Archive {
         file,
@@ -236,7 +245,7 @@ fn check_image_name(target: &Location, source: &Location) -> Result<(), Error> {
         Location::Registry(reference) => reference.whole_repository().to_string(),
         _ => "NAME".to_owned(),
     };
-    let tag = naming::tag(target).or_else(|| naming::tag(source));
+    let tag = target.tag().cloned().or_else(|| source.tag().cloned());
     let tag = tag.map_or_else(|| "TAG".to_owned(), |tag| tag.to_string());
     Err(
         Error::usage(format!("failed to copy to `{target}`: missing image name")).help(format!(
@@ -246,32 +255,32 @@ fn check_image_name(target: &Location, source: &Location) -> Result<(), Error> {
     )
 }
 
-/// Returns the default tag of a target location: the tag of the source, or for one target of a release, the tag of that
-/// target.
-fn own_tag(source: &Location, root: &Identifier, chosen: Option<&Manifest>) -> Option<Tag> {
-    let tag = naming::tag(source).or_else(|| match root {
+/// Returns the tag for a target location without a tag: the tag of the source. If one target of a release is copied, it
+/// is the tag of this target, such as `1.2.3__x86_64-unknown-linux-gnu`.
+fn default_tag(source: &Location, root: &Identifier, selected: Option<&Manifest>) -> Option<Tag> {
+    let tag = source.tag().cloned().or_else(|| match root {
         Identifier::Tag(tag) => Some(tag.clone()),
         Identifier::Digest(_) => None,
     })?;
-    let of_target = chosen.and_then(PackageTarget::read).and_then(|package| {
+    let target_tag = selected.and_then(PackageTarget::read).and_then(|package| {
         let release = ReleaseTag::new(tag.clone()).ok()?;
         release.target(&package.target).ok()
     });
-    Some(of_target.unwrap_or(tag))
+    Some(target_tag.unwrap_or(tag))
 }
 
-/// Reporter of a copy: progress, messages and a summary.
+/// Reporter of a copy. It shows progress bars, messages and a summary.
 pub(super) struct CopyReporter<'a> {
     session: &'a Session,
-    place: &'a Location,
+    location: &'a Location,
     /// Verb of the summary.
-    done: &'static str,
+    summary_verb: &'static str,
     batch: Option<crate::progress::Batch>,
-    tally: Mutex<Tally>,
+    counts: Mutex<CopyCounts>,
 }
 
 #[derive(Default)]
-struct Tally {
+struct CopyCounts {
     delivered: [usize; 3],
     bytes: u64,
     manifests: usize,
@@ -280,42 +289,42 @@ struct Tally {
 }
 
 impl<'a> CopyReporter<'a> {
-    /// Creates the reporter, and prints the status line of the start.
+    /// Creates the reporter, and prints the status line `Copying`.
     pub(super) fn new(
         session: &'a Session,
-        place: &'a Location,
+        location: &'a Location,
         source: &Location,
         tags: &[Tag],
     ) -> Self {
         let tags: Vec<_> = tags.iter().map(|tag| format!(":{tag}")).collect();
         session.reporter.status(
             "Copying",
-            format_args!("{source} to {place}{}", tags.join(", ")),
+            format_args!("{source} to {location}{}", tags.join(", ")),
         );
-        Self::silent_start(session, place, "Copied")
+        Self::new_silent(session, location, "Copied")
     }
 
-    /// Creates the reporter without a status line of the start.
-    pub(super) fn silent_start(
+    /// Creates the reporter without printing a status line.
+    pub(super) fn new_silent(
         session: &'a Session,
-        place: &'a Location,
-        done: &'static str,
+        location: &'a Location,
+        summary_verb: &'static str,
     ) -> Self {
         Self {
             session,
-            place,
-            done,
-            batch: Some(session.reporter.batch("Copying", None)),
-            tally: Mutex::default(),
+            location,
+            summary_verb,
+            batch: Some(session.reporter.start_batch("Copying", None)),
+            counts: Mutex::default(),
         }
     }
 
-    fn tally(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_counts(&self) -> MutexGuard<'_, CopyCounts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reports one event.
-    pub(super) fn event(&self, event: CopyEvent) {
+    pub(super) fn report_event(&self, event: CopyEvent) {
         let reporter = self.session.reporter;
         match event {
             CopyEvent::BlobStarted(blob, meter) => {
@@ -330,24 +339,24 @@ impl<'a> CopyReporter<'a> {
                     batch.finish(blob.digest.as_str(), blob.size);
                 }
                 {
-                    let mut tally = self.tally();
+                    let mut counts = self.lock_counts();
                     let at = match delivery {
                         Delivery::Uploaded => 0,
                         Delivery::Mounted => 1,
                         Delivery::Existed => 2,
                     };
-                    tally.delivered[at] += 1;
+                    counts.delivered[at] += 1;
                     if delivery == Delivery::Uploaded {
-                        tally.bytes += blob.size;
+                        counts.bytes += blob.size;
                     }
                 }
-                let reference = self.place.with(blob.digest.clone()).to_string();
-                reporter.emit(&Message::blob(reference, &blob, delivery));
+                let reference = self.location.with(blob.digest.clone()).to_string();
+                reporter.emit(&Message::for_blob(reference, &blob, delivery));
             }
             CopyEvent::Manifest(manifest) => {
-                self.tally().manifests += 1;
+                self.lock_counts().manifests += 1;
                 reporter.emit(&Message::Manifest {
-                    reference: self.place.with(manifest.digest.clone()).to_string(),
+                    reference: self.location.with(manifest.digest.clone()).to_string(),
                     action: ManifestAction::Pushed,
                     target: None,
                     size: manifest.size,
@@ -356,9 +365,9 @@ impl<'a> CopyReporter<'a> {
                 });
             }
             CopyEvent::Tag(tag, manifest, previous) => {
-                self.tally().tags += 1;
-                let reference = self.place.with(tag).to_string();
-                let action = reporter.tag_update(&reference, previous.as_ref());
+                self.lock_counts().tags += 1;
+                let reference = self.location.with(tag).to_string();
+                let action = reporter.report_tag_update(&reference, previous.as_ref());
                 reporter.emit(&Message::Tag {
                     reference,
                     action,
@@ -369,30 +378,30 @@ impl<'a> CopyReporter<'a> {
                 let reason = "non-distributable layer that the source does not have";
                 reporter.status("Skipped", format_args!("{}: {reason}", blob.digest));
             }
-            CopyEvent::SkippedTag(tag) => self.tally().skipped.push(tag),
+            CopyEvent::SkippedTag(tag) => self.lock_counts().skipped.push(tag),
             _ => {}
         }
     }
 
-    /// Prints the summary, and returns the skipped tags of the referrers tag schema.
-    pub(super) fn end(&mut self) -> Vec<Tag> {
+    /// Prints the summary. Returns the tags that were skipped because they belong to the referrers tag schema.
+    pub(super) fn finish(&mut self) -> Vec<Tag> {
         self.batch = None;
-        let tally = std::mem::take(&mut *self.tally());
-        let [uploaded, mounted, existed] = tally.delivered;
+        let counts = std::mem::take(&mut *self.lock_counts());
+        let [uploaded, mounted, existed] = counts.delivered;
         let blobs = uploaded + mounted + existed;
-        if blobs + tally.manifests + tally.tags == 0 {
-            self.session.reporter.status("Unchanged", self.place);
-        } else if blobs + tally.manifests > 0 {
+        if blobs + counts.manifests + counts.tags == 0 {
+            self.session.reporter.status("Unchanged", self.location);
+        } else if blobs + counts.manifests > 0 {
             self.session.reporter.status(
-                self.done,
+                self.summary_verb,
                 format_args!(
                     "{} and {}, {} sent",
-                    plural(tally.manifests, "manifest"),
-                    plural(blobs, "blob"),
-                    Size(tally.bytes)
+                    format_count(counts.manifests, "manifest"),
+                    format_count(blobs, "blob"),
+                    Size(counts.bytes)
                 ),
             );
         }
-        tally.skipped
+        counts.skipped
     }
 }

@@ -11,15 +11,15 @@ use oci_registry::{
 
 use crate::message::{DeleteAction, FormatFlag, Message};
 use crate::naming;
-use crate::options::location;
+use crate::options::parse_location;
 use crate::report::{self, Error};
 use crate::session::Session;
 
 /// Delete tags, manifests and blobs
 ///
-/// A tag is deleted alone: its manifest stays available by digest and by other tags. A digest deletes the manifest and
-/// every tag that refers to it. The tag of one target of a package also removes the entry of the target from the index of
-/// the version. An index without entries is deleted.
+/// A tag is deleted without its manifest, which stays available by its digest and its other tags. A digest deletes the
+/// manifest and every tag that refers to it. The tag of one target of a package also removes the entry of the target
+/// from the index of the version. An index without entries is deleted.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci delete ghcr.io/acme/widgets:nightly\n  cargo oci delete registry.example.com/widgets@sha256:DIGEST --dry-run\n  cargo oci delete registry.example.com/widgets:1.2.3__x86_64-unknown-linux-gnu --yes\n  cargo oci delete --blob oci:widgets@sha256:DIGEST"
@@ -28,7 +28,7 @@ pub(crate) struct Flags {
     /// Tags or digests to delete
     ///
     /// REGISTRY/REPOSITORY:TAG, REGISTRY/REPOSITORY@DIGEST, oci:DIR:TAG or oci:DIR@DIGEST.
-    #[arg(value_name = "REFERENCE", required = true, value_parser = location)]
+    #[arg(value_name = "REFERENCE", required = true, value_parser = parse_location)]
     references: Vec<LocationText>,
 
     /// Delete blobs; all references must be blob digests
@@ -51,7 +51,7 @@ pub(crate) struct Flags {
 #[derive(Clone)]
 struct DeleteTask {
     location: Location,
-    place: Arc<dyn Delete>,
+    repository: Arc<dyn Delete>,
     item: DeleteItem,
     digest: Digest,
     is_index: bool,
@@ -62,38 +62,38 @@ enum DeleteItem {
     Tag(Tag),
     /// Target of a package: its tags, and its entry in the index of the version.
     Target {
-        listed: Box<EntryLocation>,
+        entry: Box<EntryLocation>,
         /// Tag or digest on the command line. With a digest, the manifest is deleted as well.
-        named: Identifier,
-        /// Whether it is the last entry of the index, which is then deleted as well.
+        identifier: Identifier,
+        /// Whether the entry is the last of the index. The index is then deleted as well.
         is_last: bool,
     },
     Manifest,
     Blob,
 }
 
-/// Deleted content of each repository, or content that would be deleted in a dry run.
+/// Deleted content of each repository. In a dry run, the content that would be deleted.
 #[derive(Default)]
 struct DeletedContent(Vec<(Location, DeletedSet)>);
 
 impl DeletedContent {
-    fn of(&mut self, location: &Location) -> &mut DeletedSet {
-        let place = location.whole_repository();
-        let known = self.0.iter().position(|(known, _)| *known == place);
+    fn set_for(&mut self, location: &Location) -> &mut DeletedSet {
+        let repository = location.whole_repository();
+        let known = self.0.iter().position(|(known, _)| *known == repository);
         let at = known.unwrap_or_else(|| {
-            self.0.push((place, DeletedSet::default()));
+            self.0.push((repository, DeletedSet::default()));
             self.0.len() - 1
         });
         &mut self.0[at].1
     }
 }
 
-/// Resolves all references, asks for confirmation, and deletes.
+/// Resolves all references, prompts for confirmation, and deletes the content.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let mut locations = Vec::new();
     for reference in &flags.references {
         let location = session.locate_deletable(reference).await?;
-        check(&location, flags.blob)?;
+        check_reference(&location, flags.blob)?;
         locations.push(location);
     }
     let needs_confirmation = !flags.yes && !flags.dry_run;
@@ -111,8 +111,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let planned: Vec<_> = tasks
         .iter()
         .filter_map(|task| {
-            let task = task.remaining(deleted.of(&task.location))?;
-            task.mark_deleted(deleted.of(&task.location));
+            let task = task.without_deleted(deleted.set_for(&task.location))?;
+            task.mark_deleted(deleted.set_for(&task.location));
             Some(task)
         })
         .collect();
@@ -132,131 +132,134 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             return Ok(());
         }
     }
-    // Starts with an empty set, because other clients may have changed the repository since the tasks were planned.
+    // The set starts empty again, because other clients may have changed the repository since the tasks were planned.
     let mut deleted = DeletedContent::default();
     for task in tasks {
-        let taken = deleted.of(&task.location);
-        let Some(mut task) = task.remaining(taken) else {
+        let deleted = deleted.set_for(&task.location);
+        let Some(mut task) = task.without_deleted(deleted) else {
             continue;
         };
-        task.delete(session, taken).await?;
+        task.delete(session, deleted).await?;
         task.report(session, DeleteAction::Deleted)?;
     }
     Ok(())
 }
 
-/// Checks a reference before any request.
-fn check(location: &Location, is_blob: bool) -> Result<(), Error> {
-    let named = naming::require_identifier(location, "delete")?;
-    if is_blob && let Identifier::Tag(tag) = named {
+/// Checks that a reference has a tag or a digest. Called before any request.
+fn check_reference(location: &Location, is_blob: bool) -> Result<(), Error> {
+    let identifier = naming::require_identifier(location, "delete")?;
+    if is_blob && let Identifier::Tag(tag) = identifier {
         let name = format!("failed to delete the blob `{location}`: missing digest");
         return Err(Error::usage(name).help(format!("replace `{tag}` with a digest")));
     }
     Ok(())
 }
 
-/// Resolves a reference, and finds the index entry to delete with it.
+/// Resolves a reference, and finds the index entry that is deleted together with it.
 async fn find_task(
     session: &Session,
     location: &Location,
     is_blob: bool,
 ) -> Result<DeleteTask, Error> {
-    let place = session.delete_target(location).await?;
-    let named = naming::require_identifier(location, "delete")?;
-    let (item, digest, is_index) = match named {
+    let repository = session.open_delete_target(location).await?;
+    let identifier = naming::require_identifier(location, "delete")?;
+    let (item, digest, is_index) = match identifier {
         Identifier::Digest(digest) if is_blob => {
-            place.find_blob(&digest).await?;
+            repository.find_blob(&digest).await?;
             (DeleteItem::Blob, digest, false)
         }
         Identifier::Digest(digest) => {
-            let named = digest.clone().into();
-            let held = resolve(&*place, location, &named).await?;
-            let target = package_target(&*place, &named).await?;
+            let identifier = digest.clone().into();
+            let descriptor = resolve_reference(&*repository, location, &identifier).await?;
+            let target = find_package_target(&*repository, &identifier).await?;
             let item = target.unwrap_or(DeleteItem::Manifest);
-            (item, digest, held.media_type.is_index())
+            (item, digest, descriptor.media_type.is_index())
         }
         Identifier::Tag(tag) => {
-            let named = tag.clone().into();
-            let held = resolve(&*place, location, &named).await?;
-            let target = package_target(&*place, &named).await?;
+            let identifier = tag.clone().into();
+            let descriptor = resolve_reference(&*repository, location, &identifier).await?;
+            let target = find_package_target(&*repository, &identifier).await?;
             let item = target.unwrap_or(DeleteItem::Tag(tag));
-            (item, held.digest, held.media_type.is_index())
+            (item, descriptor.digest, descriptor.media_type.is_index())
         }
     };
     Ok(DeleteTask {
         location: location.clone(),
-        place,
+        repository,
         item,
         digest,
         is_index,
     })
 }
 
-/// Resolves a tag or digest. A missing one is an error with hints.
-async fn resolve(
-    place: &dyn Source,
+/// Resolves a tag or digest. If it does not exist, the error has hints.
+async fn resolve_reference(
+    source: &dyn Source,
     location: &Location,
-    named: &Identifier,
+    identifier: &Identifier,
 ) -> Result<Descriptor, Error> {
-    match place.resolve(named).await {
-        Ok(held) => Ok(held),
-        Err(error) => Err(oci_package::explain(place, location, error).await.into()),
+    match source.resolve(identifier).await {
+        Ok(descriptor) => Ok(descriptor),
+        Err(error) => Err(oci_package::explain(source, location, error).await.into()),
     }
 }
 
-/// Returns the target of a package with this tag or digest, if the index of the version lists it.
-async fn package_target(
-    place: &dyn Source,
-    named: &Identifier,
+/// Returns the target of a package that has this tag or digest, if the index of the version lists the target.
+async fn find_package_target(
+    source: &dyn Source,
+    identifier: &Identifier,
 ) -> Result<Option<DeleteItem>, Error> {
-    let listed = oci_package::find_entry(place, named).await?;
-    Ok(listed.map(|listed| DeleteItem::Target {
-        is_last: listed.others.is_empty(),
-        listed: Box::new(listed),
-        named: named.clone(),
+    let entry = oci_package::find_entry(source, identifier).await?;
+    Ok(entry.map(|entry| DeleteItem::Target {
+        is_last: entry.other_entries.is_empty(),
+        entry: Box::new(entry),
+        identifier: identifier.clone(),
     }))
 }
 
 impl DeleteTask {
-    /// Returns the task without content that is already deleted. `None` if nothing remains.
-    fn remaining(&self, taken: &DeletedSet) -> Option<Self> {
-        if taken.contains(&self.named(), Some(&self.digest)) {
+    /// Returns the task without the content that an earlier task deleted. `None` if nothing remains to delete.
+    fn without_deleted(&self, deleted: &DeletedSet) -> Option<Self> {
+        if deleted.contains(&self.identifier(), Some(&self.digest)) {
             return None;
         }
-        let mut left = self.clone();
-        if let DeleteItem::Target { listed, named, .. } = &self.item {
-            left.item = match (taken.remaining_entry((**listed).clone()), named) {
-                (Some(listed), _) => DeleteItem::Target {
-                    is_last: listed.others.is_empty(),
-                    listed: Box::new(listed),
-                    named: named.clone(),
+        let mut task = self.clone();
+        if let DeleteItem::Target {
+            entry, identifier, ..
+        } = &self.item
+        {
+            task.item = match (deleted.remaining_entry((**entry).clone()), identifier) {
+                (Some(entry), _) => DeleteItem::Target {
+                    is_last: entry.other_entries.is_empty(),
+                    entry: Box::new(entry),
+                    identifier: identifier.clone(),
                 },
                 (None, Identifier::Tag(tag)) => DeleteItem::Tag(tag.clone()),
                 (None, Identifier::Digest(_)) => DeleteItem::Manifest,
             };
         }
-        Some(left)
+        Some(task)
     }
 
     /// Returns the tag or digest to delete.
-    fn named(&self) -> Identifier {
+    fn identifier(&self) -> Identifier {
         match &self.item {
             DeleteItem::Tag(tag) => tag.clone().into(),
-            DeleteItem::Target { named, .. } => named.clone(),
+            DeleteItem::Target { identifier, .. } => identifier.clone(),
             DeleteItem::Manifest | DeleteItem::Blob => self.digest.clone().into(),
         }
     }
 
-    /// Adds the content of the task to the deleted content.
-    fn mark_deleted(&self, taken: &mut DeletedSet) {
-        taken.insert(self.named());
-        if let DeleteItem::Target { listed, .. } = &self.item {
-            taken.insert_entry(listed);
+    /// Adds the content of the task to the set of deleted content.
+    fn mark_deleted(&self, deleted: &mut DeletedSet) {
+        deleted.insert(self.identifier());
+        if let DeleteItem::Target { entry, .. } = &self.item {
+            deleted.insert_entry(entry);
         }
     }
 
-    /// Prints a note if the index of a version is deleted and the tags of its targets remain, because `pull` finds the
-    /// targets by these tags.
+    /// Prints a note if the task deletes the index of a version and the tags of its targets remain. `pull` still finds
+    /// the targets by these tags.
     async fn note_remaining_targets(
         &self,
         session: &Session,
@@ -268,7 +271,7 @@ impl DeleteTask {
         if !self.is_index {
             return Ok(());
         }
-        let manifest = self.place.manifest(&tag.clone().into()).await?;
+        let manifest = self.repository.manifest(&tag.clone().into()).await?;
         let Some(index) = PackageIndex::read(&manifest) else {
             return Ok(());
         };
@@ -280,35 +283,39 @@ impl DeleteTask {
             let Ok(tag) = release.target(entry.target()) else {
                 continue;
             };
-            let named = Identifier::Tag(tag.clone());
-            let held = self.place.resolve(&named).await.optional()?;
-            let stays =
-                held.filter(|held| !deleted.of(location).contains(&named, Some(&held.digest)));
-            targets.extend(stays.map(|_| location.with(tag).to_string()));
+            let identifier = Identifier::Tag(tag.clone());
+            let descriptor = self.repository.resolve(&identifier).await.optional()?;
+            let remaining = descriptor.filter(|descriptor| {
+                !deleted
+                    .set_for(location)
+                    .contains(&identifier, Some(&descriptor.digest))
+            });
+            targets.extend(remaining.map(|_| location.with(tag).to_string()));
         }
         if !targets.is_empty() {
             session.reporter.note(format_args!(
-                "the targets of `{location}` keep their tags, so `pull` still finds them: {}",
+                "the tags of the targets of `{location}` are not deleted, so `pull` still finds them: {}",
                 targets.join(" ")
             ));
         }
         Ok(())
     }
 
-    /// Returns the references to delete with their digests. The reference of the command line comes last.
-    fn names(&self) -> Vec<(Location, &Digest)> {
+    /// Returns the references that the task deletes, and their digests. The reference on the command line is the last
+    /// one.
+    fn references(&self) -> Vec<(Location, &Digest)> {
         let own = &self.digest;
         match &self.item {
             DeleteItem::Target {
-                listed,
-                named,
+                entry,
+                identifier,
                 is_last,
             } => {
-                let index = self.location.with(listed.index.clone());
-                let index = is_last.then_some((index, &listed.index_digest));
-                let tags = listed.tags.iter();
+                let index = self.location.with(entry.index.clone());
+                let index = is_last.then_some((index, &entry.index_digest));
+                let tags = entry.tags.iter();
                 let tags = tags.map(|tag| (self.location.with(tag.clone()), own));
-                let with_manifest = matches!(named, Identifier::Digest(_));
+                let with_manifest = matches!(identifier, Identifier::Digest(_));
                 let manifest = with_manifest.then(|| (self.location.with(own.clone()), own));
                 index.into_iter().chain(tags).chain(manifest).collect()
             }
@@ -324,16 +331,14 @@ impl DeleteTask {
         } = self;
         match &self.item {
             DeleteItem::Tag(_) => format!("the tag {location} ({digest})"),
-            DeleteItem::Target {
-                listed, is_last, ..
-            } => {
-                let index = location.with(listed.index.clone());
-                let names = self.names();
+            DeleteItem::Target { entry, is_last, .. } => {
+                let index = location.with(entry.index.clone());
+                let names = self.references();
                 let names = names.iter().map(|(name, _)| name.to_string());
                 let names: Vec<_> = names.filter(|name| *name != index.to_string()).collect();
                 let names = names.join(" and ");
                 if *is_last {
-                    format!("{names}, and {index}, whose last entry this is")
+                    format!("{names}, and {index}, which has no other entry")
                 } else {
                     format!("{names}, and its entry in {index}")
                 }
@@ -343,40 +348,41 @@ impl DeleteTask {
         }
     }
 
-    /// Deletes the content, and records everything that was deleted with it.
-    async fn delete(&mut self, session: &Session, taken: &mut DeletedSet) -> Result<(), Error> {
+    /// Deletes the content of the task, and adds it to the set of deleted content.
+    async fn delete(&mut self, session: &Session, deleted: &mut DeletedSet) -> Result<(), Error> {
         match &mut self.item {
-            DeleteItem::Tag(tag) => self.place.delete_tag(tag).await?,
-            DeleteItem::Manifest => self.place.delete_manifest(&self.digest).await?,
-            DeleteItem::Blob => self.place.delete_blob(&self.digest).await?,
+            DeleteItem::Tag(tag) => self.repository.delete_tag(tag).await?,
+            DeleteItem::Manifest => self.repository.delete_manifest(&self.digest).await?,
+            DeleteItem::Blob => self.repository.delete_blob(&self.digest).await?,
             DeleteItem::Target {
-                listed,
-                named,
+                entry,
+                identifier,
                 is_last,
             } => {
                 let observer = |event: PublishEvent<'_>| {
                     super::index::report_event(session, &self.location, &event);
                 };
-                let members = std::slice::from_ref(&listed.selector);
-                let place = &*self.place;
-                let removed = oci_package::remove(place, &listed.index, members, &observer).await?;
-                taken.insert_removed(&listed.index, &removed);
+                let members = std::slice::from_ref(&entry.selector);
+                let repository = &*self.repository;
+                let removed =
+                    oci_package::remove(repository, &entry.index, members, &observer).await?;
+                deleted.insert_removed(&entry.index, &removed);
                 *is_last = removed.deleted_index.is_some();
-                if let Some(gone) = removed.deleted_index {
-                    listed.index_digest = gone;
+                if let Some(deleted_index) = removed.deleted_index {
+                    entry.index_digest = deleted_index;
                 }
-                if let Identifier::Digest(digest) = named {
-                    self.place.delete_manifest(digest).await?;
+                if let Identifier::Digest(digest) = identifier {
+                    self.repository.delete_manifest(digest).await?;
                 }
             }
         }
-        taken.insert(self.named());
+        deleted.insert(self.identifier());
         Ok(())
     }
 
     /// Reports each deleted reference.
     fn report(&self, session: &Session, action: DeleteAction) -> Result<(), Error> {
-        for (name, digest) in self.names() {
+        for (name, digest) in self.references() {
             session.reporter.emit(&Message::Delete {
                 reference: name.to_string(),
                 action,

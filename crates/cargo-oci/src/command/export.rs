@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use oci_registry::{ErrorKind, ExportOptions, Location, LocationText};
 
-use super::find::{self, Selector};
-use crate::options::location;
+use super::find::{self, SelectorFlags};
+use crate::options::parse_location;
 use crate::output;
 use crate::report::Error;
 use crate::session::Session;
@@ -22,11 +22,11 @@ use crate::session::Session;
 )]
 pub(crate) struct Flags {
     /// Image to export: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive
-    #[arg(value_name = "REFERENCE", value_parser = location)]
+    #[arg(value_name = "REFERENCE", value_parser = parse_location)]
     reference: LocationText,
 
     #[command(flatten)]
-    selector: Selector,
+    selector: SelectorFlags,
 
     /// Write to FILE instead of stdout
     #[arg(long, short, value_name = "FILE")]
@@ -37,20 +37,20 @@ pub(crate) struct Flags {
     force: bool,
 }
 
-/// Downloads all layers, and writes the root filesystem.
+/// Downloads and verifies all layers, and writes the root filesystem as a tar archive.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
-    if flags.output.is_none() && output::is_terminal() {
+    if flags.output.is_none() && output::is_stdout_terminal() {
         return Err(Error::usage("refusing to write an archive to a terminal")
             .help("write it to a file with `--output FILE`, or pipe it to another program"));
     }
     if let Some(path) = &flags.output {
         output::check(&session.resolve(path), flags.force)?;
     }
-    let source = session.source(&reference).await?;
-    let root = find::root(&*source, &reference).await?;
-    let wanted = flags.selector.wanted();
-    let (manifest, _) = find::for_use(&*source, &reference, &root, wanted).await?;
+    let source = session.open_source(&reference).await?;
+    let root = find::resolve_identifier(&*source, &reference).await?;
+    let selector = flags.selector.manifest_selector();
+    let (manifest, _) = find::select_manifest(&*source, &reference, &root, selector).await?;
     let name = reference.with(manifest.digest().clone());
     session.reporter.status("Exporting", &name);
     let options = ExportOptions::default();
@@ -66,7 +66,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         if is_stdout {
             return Ok(());
         }
-        return session.finished(&name, manifest.digest(), None);
+        return session.report_finished(&name, manifest.digest(), None);
     }
     let exported = oci_registry::export(&*source, &manifest, tokio::io::stdout(), options).await;
     exported.map_err(|error| {
@@ -79,13 +79,13 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     })
 }
 
-/// Adds the hint to use `pull` to the error that the artifact is not an image.
+/// Adds a hint about `cargo oci pull` to the error that the artifact is not an image.
 fn with_pull_hint(error: oci_registry::Error, name: &Location) -> Error {
-    let is_none = error.kind() == ErrorKind::Unsupported;
+    let is_unsupported = error.kind() == ErrorKind::Unsupported;
     let error = Error::from(error);
-    if is_none && !error.has_help() {
+    if is_unsupported && !error.has_help() {
         return error.help(format!(
-            "`cargo oci pull {name}` downloads the files of an artifact that is not an image"
+            "run `cargo oci pull {name}` to download the files of an artifact that is not an image"
         ));
     }
     error

@@ -1,4 +1,4 @@
-//! Selection of the manifest that a command reads, by its flags or for this machine.
+//! Selection of the manifest that a command reads: by `--target` or `--platform`, or for this machine.
 
 use std::path::Path;
 
@@ -11,49 +11,51 @@ use crate::report::Error;
 /// Target triple that this program was built for.
 const BUILT_FOR: &str = env!("BUILT_FOR");
 
-/// Root directory of this machine.
-const ROOT: &str = "/";
+/// Directory below which the libc of this machine is detected.
+const FILE_SYSTEM_ROOT: &str = "/";
 
 /// Flags that select a manifest of an index.
 #[derive(Debug, Args)]
-pub(crate) struct Selector {
+pub(crate) struct SelectorFlags {
     /// Select the manifest for this target triple
     #[arg(long, value_name = "TRIPLE", conflicts_with = "platform")]
     target: Option<String>,
 
     /// Select the manifest for this platform: OS/ARCHITECTURE[/VARIANT]
-    #[arg(long, value_name = "PLATFORM", value_parser = platform)]
+    #[arg(long, value_name = "PLATFORM", value_parser = parse_platform)]
     platform: Option<Platform>,
 }
 
-fn platform(text: &str) -> Result<Platform, String> {
+fn parse_platform(text: &str) -> Result<Platform, String> {
     oci_package::platform::parse(text).map_err(|error| error.to_string())
 }
 
-impl Selector {
+impl SelectorFlags {
     /// Returns the target or platform of the flags, if one is given.
-    pub(crate) fn wanted(&self) -> Option<ManifestSelector> {
-        let target = self.target.as_deref().map(target);
+    pub(crate) fn manifest_selector(&self) -> Option<ManifestSelector> {
+        let target = self.target.as_deref().map(parse_target);
         target.or_else(|| self.platform.clone().map(ManifestSelector::Platform))
     }
 }
 
 /// Parses the value of `--target`, in the syntax of `cargo oci push`.
-pub(crate) fn target(text: &str) -> ManifestSelector {
-    ManifestSelector::from_target(text, Path::new(ROOT), BUILT_FOR)
+pub(crate) fn parse_target(text: &str) -> ManifestSelector {
+    ManifestSelector::from_target(text, Path::new(FILE_SYSTEM_ROOT), BUILT_FOR)
 }
 
-/// Finds the wanted manifest, by default the best for this machine, and checks that its documents agree. Also returns the
-/// digest of the index, if the manifest was selected in one.
-pub(crate) async fn for_use(
+/// Selects the manifest to download files from, and checks that its tag, index and config do not contradict it.
+///
+/// Without a selector, the best manifest for this machine is selected. If the manifest was selected in an index, the
+/// digest of the index is returned as well.
+pub(crate) async fn select_manifest(
     source: &dyn Source,
     location: &Location,
     root: &Identifier,
-    wanted: Option<ManifestSelector>,
+    selector: Option<ManifestSelector>,
 ) -> Result<(Manifest, Option<Digest>), Error> {
-    let candidates = match wanted {
-        Some(wanted) => vec![wanted],
-        None => ManifestSelector::for_machine(Path::new(ROOT), BUILT_FOR),
+    let candidates = match selector {
+        Some(selector) => vec![selector],
+        None => ManifestSelector::for_machine(Path::new(FILE_SYSTEM_ROOT), BUILT_FOR),
     };
     let found = oci_package::resolve_manifest(source, location, root, &candidates).await;
     let (manifest, index) = found?;
@@ -62,29 +64,33 @@ pub(crate) async fn for_use(
     Ok((manifest, index.map(|index| index.digest().clone())))
 }
 
-/// Finds the manifest that a location identifies, or the wanted one in an index. Also returns that index.
-pub(crate) async fn listed(
+/// Returns the manifest of an identifier. With a selector, returns the selected manifest of the index and the index
+/// itself.
+pub(crate) async fn resolve_manifest_with_index(
     source: &dyn Source,
     location: &Location,
     root: &Identifier,
-    wanted: Option<&ManifestSelector>,
+    selector: Option<&ManifestSelector>,
 ) -> Result<(Manifest, Option<Manifest>), Error> {
-    let candidates = wanted.map_or(&[][..], std::slice::from_ref);
+    let candidates = selector.map_or(&[][..], std::slice::from_ref);
     Ok(oci_package::resolve_manifest(source, location, root, candidates).await?)
 }
 
-/// Finds a manifest as [`listed`] does, without its index.
-pub(crate) async fn manifest(
+/// Like [`resolve_manifest_with_index`], but returns only the manifest.
+pub(crate) async fn resolve_manifest(
     source: &dyn Source,
     location: &Location,
     root: &Identifier,
-    wanted: Option<&ManifestSelector>,
+    selector: Option<&ManifestSelector>,
 ) -> Result<Manifest, Error> {
-    let (found, _) = listed(source, location, root, wanted).await?;
+    let (found, _) = resolve_manifest_with_index(source, location, root, selector).await?;
     Ok(found)
 }
 
-/// Returns the identifier of a location, or the tag of its highest release.
-pub(crate) async fn root(source: &dyn Source, location: &Location) -> Result<Identifier, Error> {
+/// Returns the tag or digest of a location. The default is the tag of the highest release.
+pub(crate) async fn resolve_identifier(
+    source: &dyn Source,
+    location: &Location,
+) -> Result<Identifier, Error> {
     Ok(oci_package::resolve_identifier(source, location, None).await?)
 }

@@ -8,21 +8,21 @@ use super::copy::CopyReporter;
 use super::find;
 use crate::message::{DeleteAction, FormatFlag, Message, MessageFormat, TagUpdate};
 use crate::naming;
-use crate::options::{ArgumentError, location};
+use crate::options::{ArgumentError, parse_location};
 use crate::report::Error;
 use crate::session::Session;
 
 /// Edit a multi-platform index
 ///
-/// The index of a package version is derived from the tags of its targets: an edit writes or deletes those tags first, so
-/// that concurrent writers do not lose entries. Any other index is edited directly.
+/// The index of a package version is computed from the tags of its targets. An edit writes or deletes these tags first,
+/// so concurrent writers do not lose entries. Any other index is edited directly.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci index add ghcr.io/acme/widgets:1.2.3 oci:out/widgets:1.2.3__aarch64-apple-darwin\n  cargo oci index remove registry.example.com/widgets:1.2.3 x86_64-pc-windows-msvc\n  cargo oci index assemble ghcr.io/acme/widgets:1.2.3"
 )]
 pub(crate) struct Flags {
     #[command(subcommand)]
-    verb: IndexCommand,
+    command: IndexCommand,
 }
 
 #[derive(Debug, Subcommand)]
@@ -42,11 +42,11 @@ enum IndexCommand {
 )]
 struct Add {
     /// Index to edit: REGISTRY/REPOSITORY:TAG or oci:DIR:TAG
-    #[arg(value_name = "INDEX", value_parser = location)]
+    #[arg(value_name = "INDEX", value_parser = parse_location)]
     index: LocationText,
 
     /// Manifests to add: references, or digests in the repository of the index
-    #[arg(value_name = "REFERENCE", required = true, value_parser = manifest_argument)]
+    #[arg(value_name = "REFERENCE", required = true, value_parser = parse_manifest_argument)]
     manifests: Vec<ManifestArgument>,
 
     /// Replace the files of a released version
@@ -64,12 +64,12 @@ struct Add {
 )]
 struct Remove {
     /// Index to edit: REGISTRY/REPOSITORY:TAG or oci:DIR:TAG
-    #[arg(value_name = "INDEX", value_parser = location)]
+    #[arg(value_name = "INDEX", value_parser = parse_location)]
     index: LocationText,
 
     /// Entries to remove: target triples, platforms or digests
-    #[arg(value_name = "ENTRY", required = true, value_parser = member)]
-    members: Vec<EntrySelector>,
+    #[arg(value_name = "ENTRY", required = true, value_parser = parse_entry)]
+    entries: Vec<EntrySelector>,
 
     #[command(flatten)]
     format: FormatFlag,
@@ -80,7 +80,7 @@ struct Remove {
 #[command(after_help = "Examples:\n  cargo oci index assemble ghcr.io/acme/widgets:1.2.3")]
 struct Assemble {
     /// Index to write: REGISTRY/REPOSITORY:VERSION or oci:DIR:VERSION
-    #[arg(value_name = "INDEX", value_parser = location)]
+    #[arg(value_name = "INDEX", value_parser = parse_location)]
     index: LocationText,
 
     #[command(flatten)]
@@ -90,27 +90,27 @@ struct Assemble {
 /// Manifest to add to an index.
 #[derive(Debug, Clone)]
 enum ManifestArgument {
-    /// Digest in the repository of the index.
+    /// Digest of a manifest in the repository of the index.
     Digest(Digest),
     Location(LocationText),
 }
 
-fn manifest_argument(text: &str) -> Result<ManifestArgument, ArgumentError> {
+fn parse_manifest_argument(text: &str) -> Result<ManifestArgument, ArgumentError> {
     match text.parse() {
         Ok(digest) => Ok(ManifestArgument::Digest(digest)),
-        Err(_) => location(text).map(ManifestArgument::Location),
+        Err(_) => parse_location(text).map(ManifestArgument::Location),
     }
 }
 
-fn member(text: &str) -> Result<EntrySelector, String> {
+fn parse_entry(text: &str) -> Result<EntrySelector, String> {
     text.parse()
         .map_err(|error: oci_package::Error| error.to_string())
 }
 
 impl Flags {
-    /// Returns the output format.
+    /// Returns the output format of the subcommand.
     pub(super) fn message_format(&self) -> MessageFormat {
-        match &self.verb {
+        match &self.command {
             IndexCommand::Add(flags) => flags.format.message_format,
             IndexCommand::Remove(flags) => flags.format.message_format,
             IndexCommand::Assemble(flags) => flags.format.message_format,
@@ -118,9 +118,9 @@ impl Flags {
     }
 }
 
-/// Edits the index.
+/// Runs the subcommand.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    match flags.verb {
+    match flags.command {
         IndexCommand::Add(flags) => add(session, flags).await,
         IndexCommand::Remove(flags) => remove(session, flags).await,
         IndexCommand::Assemble(flags) => assemble(session, flags).await,
@@ -128,16 +128,16 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
 }
 
 async fn add(session: &Session, flags: Add) -> Result<(), Error> {
-    let place = session.locate_target(&flags.index)?;
-    let tag = naming::require_index_tag(&place)?;
+    let index_location = session.locate_target(&flags.index)?;
+    let tag = naming::require_index_tag(&index_location)?;
     let mut locations = Vec::new();
     for argument in flags.manifests {
         let location = match argument {
-            ManifestArgument::Digest(digest) => place.with(digest),
-            ManifestArgument::Location(written) => session.locate(&written).await?,
+            ManifestArgument::Digest(digest) => index_location.with(digest),
+            ManifestArgument::Location(text) => session.locate(&text).await?,
         };
-        let is_own = naming::is_same_repository(session, &location, &place);
-        if is_own && location.identifier() == Some(tag.clone().into()) {
+        let is_same = naming::is_same_repository(session, &location, &index_location);
+        if is_same && location.identifier() == Some(tag.clone().into()) {
             return Err(Error::usage(format!(
                 "failed to add `{location}`: an index cannot contain itself"
             ))
@@ -145,17 +145,18 @@ async fn add(session: &Session, flags: Add) -> Result<(), Error> {
         }
         locations.push(location);
     }
-    let target = session.target(&place, Mode::Write).await?;
+    let target = session.open_target(&index_location, Mode::Write).await?;
     let mut manifests: Vec<Manifest> = Vec::new();
     for location in locations {
-        let source = session.source(&location).await?;
-        let root = find::root(&*source, &location).await?;
-        if naming::is_same_repository(session, &location, &place) {
-            manifests.push(find::manifest(&*target, &location, &root, None).await?);
+        let source = session.open_source(&location).await?;
+        let root = find::resolve_identifier(&*source, &location).await?;
+        if naming::is_same_repository(session, &location, &index_location) {
+            manifests.push(find::resolve_manifest(&*target, &location, &root, None).await?);
             continue;
         }
-        let mut reporter = CopyReporter::new(session, &place, &location.with(root.clone()), &[]);
-        let observer = |event| reporter.event(event);
+        let mut reporter =
+            CopyReporter::new(session, &index_location, &location.with(root.clone()), &[]);
+        let observer = |event| reporter.report_event(event);
         let options = CopyOptions {
             concurrency: session.concurrency,
             observer: &observer,
@@ -170,32 +171,36 @@ async fn add(session: &Session, flags: Add) -> Result<(), Error> {
                     .into());
             }
         });
-        reporter.end();
+        reporter.finish();
     }
     let options = AddOptions {
         overwrite: flags.overwrite,
     };
-    let observer = |event: PublishEvent<'_>| report_event(session, &place, &event);
+    let observer = |event: PublishEvent<'_>| report_event(session, &index_location, &event);
     let index = oci_package::add(&*target, &tag, &manifests, &options, &observer).await?;
-    finished(session, &place, &index)
+    report_finished(session, &index_location, &index)
 }
 
 async fn remove(session: &Session, flags: Remove) -> Result<(), Error> {
-    let place = session.locate(&flags.index).await?;
-    let tag = naming::require_index_tag(&place)?;
-    let content = session.delete_target(&place).await?;
-    let observer = |event: PublishEvent<'_>| report_event(session, &place, &event);
-    let removed = oci_package::remove(&*content, &tag, &flags.members, &observer).await;
+    let index_location = session.locate(&flags.index).await?;
+    let tag = naming::require_index_tag(&index_location)?;
+    let content = session.open_delete_target(&index_location).await?;
+    let observer = |event: PublishEvent<'_>| report_event(session, &index_location, &event);
+    let removed = oci_package::remove(&*content, &tag, &flags.entries, &observer).await;
     let removed = match removed {
         Ok(removed) => removed,
-        Err(error) => return Err(oci_package::explain(&*content, &place, error).await.into()),
+        Err(error) => {
+            return Err(oci_package::explain(&*content, &index_location, error)
+                .await
+                .into());
+        }
     };
     for tag in &removed.tags {
         let (_, target) = oci_package::tag::split(tag);
         let has_target = |entry: &&Descriptor| entry.annotation(annotation::TARGET) == target;
         if let Some(entry) = removed.entries.iter().find(has_target) {
             session.reporter.emit(&Message::Delete {
-                reference: place.with(tag.clone()).to_string(),
+                reference: index_location.with(tag.clone()).to_string(),
                 action: DeleteAction::Deleted,
                 digest: &entry.digest,
             });
@@ -210,51 +215,59 @@ async fn remove(session: &Session, flags: Remove) -> Result<(), Error> {
             .status("Removed", format_args!("{name} ({})", entry.digest));
     }
     if let Some(index) = removed.index {
-        return finished(session, &place, &index);
+        return report_finished(session, &index_location, &index);
     }
     session.reporter.note(format_args!(
-        "`{place}` had no entries left, so it was deleted"
+        "deleted `{index_location}`, because it has no entries left"
     ));
-    if let Some(gone) = &removed.deleted_index {
+    if let Some(digest) = &removed.deleted_index {
         session.reporter.emit(&Message::Delete {
-            reference: place.with(tag).to_string(),
+            reference: index_location.with(tag).to_string(),
             action: DeleteAction::Deleted,
-            digest: gone,
+            digest,
         });
     }
-    session.reporter.end()
+    session.reporter.finish()
 }
 
 async fn assemble(session: &Session, flags: Assemble) -> Result<(), Error> {
-    let place = session.locate(&flags.index).await?;
-    let tag: Tag = naming::require_index_tag(&place)?;
+    let index_location = session.locate(&flags.index).await?;
+    let tag: Tag = naming::require_index_tag(&index_location)?;
     let release = ReleaseTag::new(tag)?;
-    let target = session.target(&place, Mode::Existing).await?;
-    let observer = |event: PublishEvent<'_>| report_event(session, &place, &event);
+    let target = session.open_target(&index_location, Mode::Existing).await?;
+    let observer = |event: PublishEvent<'_>| report_event(session, &index_location, &event);
     let index = oci_package::assemble(&*target, &release, &observer).await;
     let index = match index {
         Ok(index) => index,
-        Err(error) => return Err(oci_package::explain(&*target, &place, error).await.into()),
+        Err(error) => {
+            return Err(oci_package::explain(&*target, &index_location, error)
+                .await
+                .into());
+        }
     };
-    finished(session, &place, &index)
+    report_finished(session, &index_location, &index)
 }
 
-fn finished(session: &Session, place: &Location, index: &Manifest) -> Result<(), Error> {
+fn report_finished(
+    session: &Session,
+    index_location: &Location,
+    index: &Manifest,
+) -> Result<(), Error> {
     let digest = index.digest();
-    session.finished(&place.with(digest.clone()), digest, Some(digest))
+    session.report_finished(&index_location.with(digest.clone()), digest, Some(digest))
 }
 
-/// Reports an event of editing an index.
-pub(super) fn report_event(session: &Session, place: &Location, event: &PublishEvent<'_>) {
+/// Reports an event that occurs while an index is edited.
+pub(super) fn report_event(session: &Session, index_location: &Location, event: &PublishEvent<'_>) {
     let reporter = session.reporter;
     match event {
         PublishEvent::Tag(tag, manifest) => reporter.emit(&Message::Tag {
-            reference: place.with((*tag).clone()).to_string(),
+            reference: index_location.with((*tag).clone()).to_string(),
             action: TagUpdate::Tagged,
             digest: manifest.digest(),
         }),
         PublishEvent::Index(tag, index) => reporter.emit(&Message::Index {
-            reference: place.with((*tag).clone()).to_string(),
+            reference: index_location.with((*tag).clone()).to_string(),
             entries: index.as_index().map_or(0, |index| index.manifests.len()),
             targets: oci_package::Summary::from_manifest(index).targets,
             size: index.bytes().len() as u64,

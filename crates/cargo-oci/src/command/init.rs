@@ -43,10 +43,10 @@ fn table(workspace: &Workspace) -> Result<(&'static str, PathBuf), Error> {
     for package in &workspace.members {
         let settings = PackageSettings::of(workspace, package)?;
         if let Some(place) = settings.any_place() {
-            return Err(
-                Error::usage(format!("failed to suggest settings: {place} exists"))
-                    .help("`cargo oci push --dry-run` shows the effect of the settings"),
-            );
+            return Err(Error::usage(format!(
+                "refusing to suggest settings: {place} already exists"
+            ))
+            .help("run `cargo oci push --dry-run` to see the effect of the settings"));
         }
     }
     Ok(match &workspace.members[..] {
@@ -65,7 +65,7 @@ struct Suggestion {
     origin: String,
 }
 
-/// Returns the registry that belongs to the source repository.
+/// Returns the suggested registry: that of the CI job, or that of the forge that hosts the source repository.
 async fn registry(session: &Session, root: &Path) -> Option<Suggestion> {
     if let Some(image) = session.environment.var("CI_REGISTRY_IMAGE") {
         return Some(Suggestion {
@@ -83,7 +83,7 @@ async fn registry(session: &Session, root: &Path) -> Option<Suggestion> {
     Some(Suggestion { value, origin })
 }
 
-/// Returns the registry of a forge for the owner of a repository.
+/// Returns the container registry of the forge that hosts a repository, with the owner of the repository as prefix.
 fn registry_of_forge(url: &str) -> Option<String> {
     let (host, path) = host_and_path(url)?;
     let path = path.to_ascii_lowercase();

@@ -4,11 +4,11 @@ use clap::Args;
 use oci_package::{InspectedFile, InspectedTarget, Inspection, Libc, ManifestOrigin};
 use oci_registry::{Cache, Location, LocationText, escape};
 
-use super::find::{self, Selector};
+use super::find::{self, SelectorFlags};
 use crate::figures::Size;
-use crate::finding::Finding;
 use crate::message::FormatFlag;
-use crate::options::location;
+use crate::options::parse_location;
+use crate::query_result::QueryResult;
 use crate::report::{self, Error};
 use crate::session::Session;
 
@@ -28,49 +28,50 @@ pub(crate) struct Flags {
     ///
     /// REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive. An archive is oci-archive:FILE[:TAG] or
     /// docker-archive:FILE[:NAME[:TAG]].
-    #[arg(value_name = "REFERENCE", value_parser = location)]
+    #[arg(value_name = "REFERENCE", value_parser = parse_location)]
     reference: LocationText,
 
     #[command(flatten)]
-    selector: Selector,
+    selector: SelectorFlags,
 
     #[command(flatten)]
     pub(crate) format: FormatFlag,
 }
 
-/// Reads the metadata and prints it.
+/// Reads the metadata of the artifact and prints it.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
-    let source = session.source(&reference).await?;
-    let source = match Cache::of_user(&session.environment) {
-        Some(cache) if source.origin().is_some() => cache.over(source),
+    let source = session.open_source(&reference).await?;
+    let source = match Cache::for_user(&session.environment) {
+        Some(cache) if source.origin().is_some() => cache.wrap(source),
         _ => source,
     };
-    let root = find::root(&*source, &reference).await?;
-    let wanted = flags.selector.wanted();
-    let (manifest, index) = find::listed(&*source, &reference, &root, wanted.as_ref()).await?;
-    let listing = ManifestOrigin::new(&reference, &root).with_index(index.as_ref());
-    let inspection = oci_package::inspect(&source, listing, &manifest).await?;
+    let root = find::resolve_identifier(&*source, &reference).await?;
+    let selector = flags.selector.manifest_selector();
+    let (manifest, index) =
+        find::resolve_manifest_with_index(&*source, &reference, &root, selector.as_ref()).await?;
+    let origin = ManifestOrigin::new(&reference, &root).with_index(index.as_ref());
+    let inspection = oci_package::inspect(&source, origin, &manifest).await?;
     if session.reporter.is_json() {
-        let finding = Finding::inspection(&reference, &inspection);
-        session.reporter.emit_finding(&finding);
-        return session.reporter.end();
+        let result = QueryResult::from_inspection(&reference, &inspection);
+        session.reporter.emit_query_result(&result);
+        return session.reporter.finish();
     }
     let name = reference.with(inspection.digest.clone());
-    report::line(page(&reference, &name, &inspection).trim_end())
+    report::line(format_page(&reference, &name, &inspection).trim_end())
 }
 
 /// Escapes text from a registry to a single line without control characters, because it is untrusted.
-fn escaped(text: &str) -> String {
+fn escape_text(text: &str) -> String {
     escape(text, MAX_TEXT_LENGTH)
 }
 
-fn page(asked: &Location, name: &Location, inspection: &Inspection) -> String {
+fn format_page(requested: &Location, name: &Location, inspection: &Inspection) -> String {
     let title = inspection
         .name
         .as_deref()
-        .map_or_else(|| asked.whole_repository().to_string(), escaped);
-    let version = inspection.version.as_deref().map(escaped);
+        .map_or_else(|| requested.whole_repository().to_string(), escape_text);
+    let version = inspection.version.as_deref().map(escape_text);
     let mut lines = vec![
         [title]
             .into_iter()
@@ -78,39 +79,39 @@ fn page(asked: &Location, name: &Location, inspection: &Inspection) -> String {
             .collect::<Vec<_>>()
             .join(" "),
     ];
-    lines.extend(inspection.description.as_deref().map(escaped));
+    lines.extend(inspection.description.as_deref().map(escape_text));
     lines.push(String::new());
     let kind = inspection
         .artifact_type
         .as_ref()
         .unwrap_or(&inspection.media_type);
-    let facts = [
+    let fields = [
         ("reference", Some(name.to_string())),
-        ("licenses", inspection.licenses.as_deref().map(escaped)),
-        ("source", inspection.source.as_deref().map(escaped)),
-        ("revision", inspection.revision.as_deref().map(escaped)),
-        ("created", inspection.created.as_deref().map(escaped)),
+        ("licenses", inspection.licenses.as_deref().map(escape_text)),
+        ("source", inspection.source.as_deref().map(escape_text)),
+        ("revision", inspection.revision.as_deref().map(escape_text)),
+        ("created", inspection.created.as_deref().map(escape_text)),
         ("type", Some(kind.to_string())),
         ("size", inspection.size.map(|size| Size(size).to_string())),
     ];
-    for (label, fact) in facts {
-        lines.extend(fact.map(|fact| format!("{label:<11}{fact}")));
+    for (label, value) in fields {
+        lines.extend(value.map(|value| format!("{label:<11}{value}")));
     }
     for target in &inspection.targets {
         lines.push(String::new());
-        lines.push(heading(target));
+        lines.push(format_heading(target));
         let conflicts = target.conflicts.iter();
         lines.extend(conflicts.map(|conflict| format!("  conflict: {conflict}")));
-        lines.extend(files(&target.files));
+        lines.extend(format_files(&target.files));
     }
     lines.join("\n")
 }
 
 /// Returns the heading of a target: name, requirements, size and digest.
-fn heading(target: &InspectedTarget) -> String {
+fn format_heading(target: &InspectedTarget) -> String {
     let platform = target.platform.as_ref().map(ToString::to_string);
-    let platform = platform.as_deref().map(escaped);
-    let triple = target.target.as_deref().map(escaped);
+    let platform = platform.as_deref().map(escape_text);
+    let triple = target.target.as_deref().map(escape_text);
     let (name, platform) = match (triple, platform) {
         (Some(triple), platform) => (triple, platform),
         (None, Some(platform)) => (platform, None),
@@ -123,14 +124,14 @@ fn heading(target: &InspectedTarget) -> String {
         (Some(Libc::Glibc), None) => Some("glibc".to_owned()),
         (None, None) => None,
     };
-    let needs: Vec<_> = platform.into_iter().chain(libc).collect();
+    let requirements: Vec<_> = platform.into_iter().chain(libc).collect();
     let size = match (target.exists, target.size) {
         (false, _) => Some("missing".to_owned()),
         (true, size) => size.map(|size| Size(size).to_string()),
     };
     let parts = [
         Some(name),
-        Some(needs.join(", ")),
+        Some(requirements.join(", ")),
         size,
         Some(target.digest.to_string()),
     ];
@@ -139,13 +140,13 @@ fn heading(target: &InspectedTarget) -> String {
 }
 
 /// Returns one line per file: name, kind, size and digest.
-fn files(files: &[InspectedFile]) -> Vec<String> {
+fn format_files(files: &[InspectedFile]) -> Vec<String> {
     let rows: Vec<_> = files
         .iter()
         .map(|file| {
             let name = file.file.as_deref().or(file.title.as_deref());
-            let name = name.map_or_else(|| "-".to_owned(), escaped);
-            let kind = file.kind.as_deref().map(escaped);
+            let name = name.map_or_else(|| "-".to_owned(), escape_text);
+            let kind = file.kind.as_deref().map(escape_text);
             let kind = kind.unwrap_or_else(|| file.media_type.to_string());
             (name, kind, Size(file.size).to_string(), &file.digest)
         })
@@ -197,9 +198,9 @@ mod tests {
         let source: Arc<dyn Source> = Arc::new(memory);
         let inspection = oci_package::inspect(&source, ManifestOrigin::default(), &index).await;
         let inspection = inspection.expect("all is there");
-        let asked = Location::Registry("a.b/widgets:1.2.3".parse().expect("a reference"));
-        let name = asked.with(index.digest().clone());
-        let shown = page(&asked, &name, &inspection);
+        let requested = Location::Registry("a.b/widgets:1.2.3".parse().expect("a reference"));
+        let name = requested.with(index.digest().clone());
+        let shown = format_page(&requested, &name, &inspection);
         let size = Size(inspection.size.expect("a size"));
         let expected = [
             "widgets 1.2.3".to_owned(),

@@ -1,7 +1,8 @@
-//! `cargo oci install`: install the programs of a package into cargo's bin directory, with a record in the format of cargo.
+//! `cargo oci install`: install the programs of a package into cargo's bin directory, and record them in the format of
+//! cargo.
 //!
-//! The steps are: select the release and the target, read name and version, check for conflicts with other packages, write
-//! the programs, write the record.
+//! The steps are: select the release and the target, read the name and version of the package, check for conflicts with
+//! other packages, write the programs, write the record.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use super::find;
 use crate::cargo::{self, InstallRecord, InstalledPackages};
 use crate::contents::{self, FileGroup, FileWriter};
 use crate::message::{FileAction, FormatFlag};
-use crate::options::location;
+use crate::options::parse_location;
 use crate::report::Error;
 use crate::session::Session;
 
@@ -36,11 +37,11 @@ const MAX_TEXT_LENGTH: usize = 200;
 )]
 pub(crate) struct Flags {
     /// Package to install: REGISTRY/REPOSITORY[:TAG][@DIGEST] or oci:DIR[:TAG]
-    #[arg(value_name = "REPOSITORY", value_parser = location)]
+    #[arg(value_name = "REPOSITORY", value_parser = parse_location)]
     repository: LocationText,
 
     /// Install the highest release that matches: 1.2.3, ^1.2, ~1.2, >=1, <2
-    #[arg(long, value_name = "REQ", value_parser = requirement)]
+    #[arg(long, value_name = "REQ", value_parser = parse_requirement)]
     version: Option<VersionReq>,
 
     /// Install the programs for this target triple
@@ -63,7 +64,7 @@ pub(crate) struct Flags {
 }
 
 /// Parses a version requirement. A full version matches exactly, as with `cargo install`.
-fn requirement(text: &str) -> Result<VersionReq, semver::Error> {
+fn parse_requirement(text: &str) -> Result<VersionReq, semver::Error> {
     let Ok(version) = text.parse::<Version>() else {
         return text.parse();
     };
@@ -81,20 +82,20 @@ fn requirement(text: &str) -> Result<VersionReq, semver::Error> {
 /// Selects, downloads and installs the programs, and records the package.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let repository = session.locate(&flags.repository).await?;
-    let source = session.source(&repository).await?;
-    let root = release(&*source, &repository, flags.version.as_ref()).await?;
-    let wanted = flags.target.as_deref().map(find::target);
-    let (manifest, index) = find::for_use(&*source, &repository, &root, wanted).await?;
+    let source = session.open_source(&repository).await?;
+    let root = resolve_release(&*source, &repository, flags.version.as_ref()).await?;
+    let selector = flags.target.as_deref().map(find::parse_target);
+    let (manifest, index) = find::select_manifest(&*source, &repository, &root, selector).await?;
     let name = repository.with(manifest.digest().clone());
-    let identity = identity(&manifest, &root, &repository)?;
+    let identity = package_identity(&manifest, &root, &repository)?;
     let install_root = cargo::install_root(&session.cargo, flags.root.as_deref())?;
     let mut files = oci_package::files(&manifest)?;
-    // Programs are separate layers, or in an archive.
+    // Programs are separate layers or files in an archive.
     files.retain(|file| matches!(file.kind, FileKind::Bin | FileKind::Archive));
     let bin = install_root.join("bin");
-    let groups = contents::open(session, source, files, &bin).await?;
-    let groups = programs(groups, &name)?;
-    let record = record(session, &flags, &repository, identity, &manifest, &groups)?;
+    let groups = contents::open_archives(session, source, files, &bin).await?;
+    let groups = select_programs(groups, &name)?;
+    let record = install_record(session, &flags, &repository, identity, &manifest, &groups)?;
 
     let reporter = session.reporter;
     let waiting = move |path: &Path| {
@@ -133,29 +134,29 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     );
     note_shadowed_programs(session, &installed.bin(), &record.programs);
     note_missing_path(session, &installed.bin());
-    session.finished(&name, manifest.digest(), index.as_ref())
+    session.report_finished(&name, manifest.digest(), index.as_ref())
 }
 
 /// Returns the identifier of the location, or the tag of the highest release that matches the requirement.
-async fn release(
+async fn resolve_release(
     source: &dyn Source,
     repository: &Location,
     requirement: Option<&VersionReq>,
 ) -> Result<Identifier, Error> {
     let Some(requirement) = requirement else {
-        return find::root(source, repository).await;
+        return find::resolve_identifier(source, repository).await;
     };
-    if let Some(named) = repository.identifier() {
+    if let Some(identifier) = repository.identifier() {
         return Err(Error::usage(format!(
-            "failed to select a release: `{named}` in the reference conflicts with `--version`"
+            "failed to select a release: `{identifier}` in the reference conflicts with `--version`"
         ))
-        .help("remove one of them"));
+        .help(format!("remove `{identifier}`, or omit `--version`")));
     }
     Ok(oci_package::resolve_identifier(source, repository, Some(requirement)).await?)
 }
 
 /// Returns the programs among the files of an artifact.
-fn programs(groups: Vec<FileGroup>, name: &Location) -> Result<Vec<FileGroup>, Error> {
+fn select_programs(groups: Vec<FileGroup>, name: &Location) -> Result<Vec<FileGroup>, Error> {
     let is_program =
         |file: &PackageFile| file.kind == FileKind::Bin && !file.name.as_str().contains('/');
     let programs = groups.into_iter().map(|(source, mut files)| {
@@ -168,51 +169,52 @@ fn programs(groups: Vec<FileGroup>, name: &Location) -> Result<Vec<FileGroup>, E
             ErrorKind::NotFound,
             format!("failed to install `{name}`: the artifact contains no program"),
         )
-        .help(format!("`cargo oci pull {name}` downloads its files")));
+        .help(format!("run `cargo oci pull {name}` to download its files")));
     }
     for file in programs.iter().flat_map(|(_, files)| files) {
-        check_name(file.name.as_str(), name)?;
+        check_program_name(file.name.as_str(), name)?;
     }
     Ok(programs)
 }
 
 /// Rejects a program name that starts with `-`, because a command would parse it as a flag when a shell expands `*`.
-fn check_name(program: &str, place: &Location) -> Result<(), Error> {
+fn check_program_name(program: &str, artifact: &Location) -> Result<(), Error> {
     if !program.starts_with('-') {
         return Ok(());
     }
     Err(Error::new(
         ErrorKind::Unsupported,
         format!(
-            "refusing to install `{program}` from `{place}`: a program name must not start with `-`"
+            "refusing to install `{program}` from `{artifact}`: a program name must not start with `-`"
         ),
     )
-    .help(format!("`cargo oci pull {place}` downloads its files")))
+    .help(format!("run `cargo oci pull {artifact}` to download its files")))
 }
 
 /// Returns the name and version of a package for cargo's records.
 ///
 /// Cargo cannot read a record with an invalid name or version, so both are checked.
-fn identity(
+fn package_identity(
     manifest: &Manifest,
     root: &Identifier,
     repository: &Location,
 ) -> Result<(String, Version), Error> {
-    let stated = |key: &str| manifest.annotations().get(key).map(String::as_str);
+    let annotation_value = |key: &str| manifest.annotations().get(key).map(String::as_str);
     let pull = || {
         let name = repository.with(manifest.digest().clone());
-        format!("`cargo oci pull {name}` downloads its files")
+        format!("run `cargo oci pull {name}` to download its files")
     };
     let unknown = || {
         Error::new(
             ErrorKind::Unsupported,
             format!("failed to install `{repository}`: missing package name or version"),
         )
-        .help("only artifacts of `cargo oci push` can be installed; `cargo oci pull` downloads the files of any artifact")
+        .help("run `cargo oci pull` to download the files; only artifacts of `cargo oci push` can be installed")
     };
-    let name = stated(annotation::TITLE).filter(|_| PackageTarget::read(manifest).is_some());
+    let name =
+        annotation_value(annotation::TITLE).filter(|_| PackageTarget::read(manifest).is_some());
     let name = name.ok_or_else(unknown)?;
-    let version = match (stated(annotation::VERSION), root) {
+    let version = match (annotation_value(annotation::VERSION), root) {
         (Some(text), _) => text.parse().map_err(|error| {
             Error::new(
                 ErrorKind::Mismatch,
@@ -240,7 +242,7 @@ fn identity(
 }
 
 /// Returns the record of the installation.
-fn record(
+fn install_record(
     session: &Session,
     flags: &Flags,
     repository: &Location,
@@ -250,8 +252,8 @@ fn record(
 ) -> Result<InstallRecord, Error> {
     let package = PackageTarget::read(manifest);
     let package = package.as_ref();
-    let here = session.environment.current_dir();
-    let Some(source) = cargo::source_of(repository, here) else {
+    let working_directory = session.environment.current_dir();
+    let Some(source) = cargo::source_of(repository, working_directory) else {
         return Err(Error::usage(format!(
             "failed to convert `{repository}` to a URL"
         )));
@@ -271,7 +273,7 @@ fn record(
     })
 }
 
-/// Writes the programs, and returns whether at least one was written.
+/// Writes the programs. Returns whether at least one program was written.
 async fn write_programs(
     session: &Session,
     source: &dyn Source,
@@ -288,21 +290,22 @@ async fn write_programs(
     let writer = FileWriter::new(session, "Installing", FileAction::Installed, &files);
     let is_own = |file: &FileEntry| force || installed.is_own(file.name.as_str(), record);
     let (own, new): (Vec<_>, Vec<_>) = files.into_iter().partition(is_own);
-    // Files that must not exist come first: if one exists, the command fails before any change.
+    // New files are installed first: if one of them already exists, the command fails before it changes anything.
     for (files, replace) in [(new, false), (own, true)] {
         let bin = installed.bin();
         writer.write(source, &files, &bin, replace).await?;
     }
-    Ok(writer.has_changed())
+    Ok(writer.has_written_files())
 }
 
-/// Prints a note for each program that is in two directories of PATH, because a shell starts only the first one.
+/// Prints a note for each program that exists in another directory of PATH as well, because a shell runs only the
+/// program that it finds first.
 fn note_shadowed_programs(session: &Session, bin: &Path, programs: &BTreeSet<String>) {
     let path = session.environment.var("PATH").unwrap_or_default();
     let directories: Vec<_> = std::env::split_paths(path)
         .filter(|directory| directory.is_absolute())
         .collect();
-    // While `bin` is not in PATH, every directory of PATH is treated as earlier.
+    // If `bin` is not in PATH, programs in all directories of PATH shadow the installed program.
     let own = directories.iter().position(|directory| directory == bin);
     let (before, after) = directories.split_at(own.unwrap_or(directories.len()));
     for program in programs {
@@ -356,21 +359,23 @@ mod tests {
 
     #[test]
     fn program_name_with_leading_dash_is_rejected() {
-        let place = Location::Registry("a.b/c".parse().expect("a reference"));
-        check_name("-rf", &place).expect_err("a flag");
-        check_name("a-b", &place).expect("a name");
+        let artifact = Location::Registry("a.b/c".parse().expect("a reference"));
+        check_program_name("-rf", &artifact).expect_err("a flag");
+        check_program_name("a-b", &artifact).expect("a name");
     }
 
     #[test]
     fn full_version_matches_exactly_and_partial_version_as_range() {
         let allows = |text: &str, version: &str| {
             let version = version.parse().expect("a version");
-            requirement(text).expect("a requirement").matches(&version)
+            parse_requirement(text)
+                .expect("a requirement")
+                .matches(&version)
         };
         assert!(allows("1.2.3", "1.2.3") && !allows("1.2.3", "1.2.4"));
         assert!(allows("1.2", "1.9.0") && !allows("1.2", "2.0.0"));
         assert!(allows("1.2.3-rc.1", "1.2.3-rc.1") && !allows("1.2.3-rc.1", "1.2.3"));
         assert!(allows(">=1, <2", "1.5.0"));
-        assert!(requirement("one").is_err());
+        assert!(parse_requirement("one").is_err());
     }
 }

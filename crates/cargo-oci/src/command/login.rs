@@ -13,28 +13,28 @@ use oci_registry::{
     Lookup, RegistryName, Secret,
 };
 
-use crate::options::registry;
+use crate::options::parse_registry;
 use crate::report::Error;
 use crate::session::Session;
 
 /// Maximum length of a password or token, in bytes.
 const MAX_SECRET_LENGTH: u64 = 64 << 10;
 
-/// Credential source in errors.
+/// Name of the credential source in error messages.
 const SOURCE: &str = "command line";
 
 /// Log in to a registry
 ///
-/// Verifies the credential with the registry and stores it. The store is the credential helper in docker's configuration,
-/// else the keyring of the operating system, else docker's configuration file, which holds it in clear text; a warning is
-/// printed in that case.
+/// Verifies the credential with the registry and stores it. The store is the credential helper in docker's
+/// configuration, else the keyring of the operating system, else docker's configuration file. The file contains the
+/// credential in clear text, so a note is printed.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci login ghcr.io\n  cargo oci login registry.example.com --username carol --password-stdin < token.txt"
 )]
 pub(crate) struct Flags {
     /// Registry to log in to: HOST[:PORT]
-    #[arg(value_name = "REGISTRY", value_parser = registry)]
+    #[arg(value_name = "REGISTRY", value_parser = parse_registry)]
     registry: RegistryName,
 
     /// User name (default: prompt for it)
@@ -50,8 +50,8 @@ pub(crate) struct Flags {
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let name = &flags.registry;
     let credential = read_credential(&flags).await?;
-    let registry = session.registry_as(name, FixedCredential(credential.clone()))?;
-    let pong = registry
+    let registry = session.open_registry_with(name, FixedCredential(credential.clone()))?;
+    let response = registry
         .ping()
         .await
         .map_err(|error| match error.kind() {
@@ -63,32 +63,32 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             _ => Error::from(error),
         })?;
     let reporter = session.reporter;
-    if pong.credential_source.is_none() {
+    if response.credential_source.is_none() {
         reporter.note(format_args!(
             "`{name}` does not require authentication: the credential was not verified"
         ));
     }
-    let store = CredentialStore::of_user(&session.environment);
+    let store = CredentialStore::for_user(&session.environment);
     let stored = store.store(name, &credential).await?;
     reporter.status(
         "Logged in",
-        format_args!("to {name}, stored in: {}", stored.place),
+        format_args!("to {name}, stored in: {}", stored.location),
     );
-    if stored.is_readable {
+    if stored.is_unencrypted {
         reporter.note(format_args!(
-            "the password is stored in clear text in {}: set a credential helper there (`credsStore`)",
-            stored.place
+            "the password is stored in clear text in {}: set `credsStore` in this file to use a credential helper",
+            stored.location
         ));
     }
-    // Another credential source may have precedence over the store.
+    // Another credential source may have precedence over the store, so the credential in use may differ.
     let chain = CredentialChain::new(&session.environment, []);
     let lookup = chain.credential(&CredentialRequest::new(name)).await?;
     for problem in &lookup.warnings {
         reporter.note(problem);
     }
-    if let Some((_, place)) = lookup.found.filter(|(_, place)| *place != stored.place) {
+    if let Some((_, source)) = lookup.found.filter(|(_, source)| *source != stored.location) {
         reporter.note(format_args!(
-            "another credential for `{name}` has precedence: {place}"
+            "another credential for `{name}` has precedence: {source}"
         ));
     }
     Ok(())
@@ -106,7 +106,8 @@ async fn read_credential(flags: &Flags) -> Result<Credential, Error> {
     }
     let (registry, username, from_stdin) =
         (name.clone(), flags.username.clone(), flags.password_stdin);
-    // A signal drops this future while the blocking read continues without echo, so the guard restores the terminal.
+    // A signal drops this future while the blocking read is still running without echo, so the guard restores the
+    // terminal.
     let _guard = TerminalGuard::new();
     let input = tokio::task::spawn_blocking(move || {
         let mut term = Term::stderr();
@@ -132,7 +133,7 @@ async fn read_credential(flags: &Flags) -> Result<Credential, Error> {
         return Err(Error::usage(format!(
             "failed to log in to `{name}`: the user name or password is empty, or the user name contains `:`"
         ))
-        .help("many registries accept any user name with an access token"));
+        .help("enter a user name and a password; many registries accept any user name with an access token"));
     }
     Ok(Credential::Basic {
         username,
@@ -160,7 +161,7 @@ impl Drop for TerminalGuard {
         #[cfg(unix)]
         if let Some(saved) = &self.saved {
             use rustix::termios::{OptionalActions, tcsetattr};
-            // An error means that the terminal was closed.
+            // The call fails only if the terminal was closed, so its error is ignored.
             let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, saved);
         }
     }
@@ -182,7 +183,7 @@ fn prompt(
     Ok(answer.trim().to_owned())
 }
 
-/// Reads stdin to its end, without the final newline.
+/// Reads stdin to its end, and removes the final newline.
 fn read_stdin() -> Result<String, Error> {
     let mut text = String::new();
     let read = std::io::stdin()
@@ -195,7 +196,7 @@ fn read_stdin() -> Result<String, Error> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// Provider of only the credential to verify.
+/// Provider that returns only the credential to verify.
 #[derive(Debug)]
 struct FixedCredential(Credential);
 

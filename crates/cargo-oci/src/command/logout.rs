@@ -5,7 +5,7 @@ use oci_registry::{
     CredentialChain, CredentialProvider as _, CredentialRequest, CredentialStore, RegistryName,
 };
 
-use crate::options::registry;
+use crate::options::parse_registry;
 use crate::report::Error;
 use crate::session::Session;
 
@@ -16,19 +16,19 @@ use crate::session::Session;
 #[command(after_help = "Examples:\n  cargo oci logout ghcr.io")]
 pub(crate) struct Flags {
     /// Registry to log out of: HOST[:PORT]
-    #[arg(value_name = "REGISTRY", value_parser = registry)]
+    #[arg(value_name = "REGISTRY", value_parser = parse_registry)]
     registry: RegistryName,
 }
 
-/// Deletes the credential, and reports credentials in other sources.
+/// Deletes the stored credential, and prints a note if another source still has a credential.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let (name, reporter) = (&flags.registry, session.reporter);
-    let store = CredentialStore::of_user(&session.environment);
-    let places = store.erase(name).await?;
-    for place in &places {
+    let store = CredentialStore::for_user(&session.environment);
+    let sources = store.erase(name).await?;
+    for source in &sources {
         reporter.status(
             "Logged out",
-            format_args!("of {name}, deleted from: {place}"),
+            format_args!("of {name}, deleted from: {source}"),
         );
     }
     let chain = CredentialChain::new(&session.environment, []);
@@ -37,10 +37,10 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         reporter.note(problem);
     }
     match lookup.found {
-        Some((_, place)) => reporter.note(format_args!(
-            "another source still has a credential for `{name}`: {place}"
+        Some((_, source)) => reporter.note(format_args!(
+            "another source still has a credential for `{name}`: {source}"
         )),
-        None if places.is_empty() => {
+        None if sources.is_empty() => {
             reporter.note(format_args!("no credential for `{name}` was stored"));
         }
         None => {}

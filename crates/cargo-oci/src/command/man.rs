@@ -1,4 +1,4 @@
-//! `cargo oci man`: manual pages of the program and of each verb.
+//! `cargo oci man`: manual pages of the program and of each command.
 
 use std::path::{Path, PathBuf};
 
@@ -11,17 +11,17 @@ use crate::cli::Cli;
 use crate::report::{self, Error};
 use crate::session::Session;
 
-/// Print the manual page of a verb, or write all pages to a directory
+/// Print the manual page of a command, or write all pages to a directory
 ///
-/// Every verb has a page, such as `cargo-oci-push`. The page of the program is `cargo-oci`.
+/// Every command has a page, such as `cargo-oci-push`. The page of the program is `cargo-oci`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci man push | man -l -\n  cargo oci man --output ~/.local/share/man/man1"
 )]
 pub(crate) struct Flags {
-    /// Verb to print the page of (default: the page of the program)
-    #[arg(value_name = "VERB", conflicts_with = "output")]
-    verb: Option<String>,
+    /// Command to print the page of (default: the page of the program)
+    #[arg(value_name = "COMMAND", conflicts_with = "output")]
+    command: Option<String>,
 
     /// Write all pages to DIR, which is created if it does not exist
     #[arg(long, short, value_name = "DIR")]
@@ -29,9 +29,9 @@ pub(crate) struct Flags {
 }
 
 /// Prints or writes the manual pages of this program.
-#[expect(clippy::unused_async, reason = "all verbs have the same signature")]
+#[expect(clippy::unused_async, reason = "all commands have the same signature")]
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    let pages = pages(Cli::command());
+    let pages = render_pages(Cli::command());
     if let Some(directory) = flags.output {
         let directory = session.resolve(&directory);
         std::fs::create_dir_all(&directory).map_err(|error| write_error(&directory, &error))?;
@@ -42,18 +42,18 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         }
         return Ok(());
     }
-    let wanted = match &flags.verb {
-        Some(verb) => format!("cargo-oci-{verb}"),
+    let name = match &flags.command {
+        Some(command) => format!("cargo-oci-{command}"),
         None => "cargo-oci".to_owned(),
     };
-    let found = pages.iter().find(|(name, _)| *name == wanted);
+    let found = pages.iter().find(|(page_name, _)| *page_name == name);
     match found {
-        Some((_, page)) => report::bytes(page),
+        Some((_, page)) => report::write_bytes(page),
         None => Err(Error::usage(format!(
-            "failed to find a manual page: unknown verb `{}`",
-            flags.verb.unwrap_or_default()
+            "failed to find a manual page: unknown command `{}`",
+            flags.command.unwrap_or_default()
         ))
-        .help("`cargo oci help` lists the verbs")),
+        .help("run `cargo oci help` to list the commands")),
     }
 }
 
@@ -64,36 +64,36 @@ fn write_error(path: &Path, error: &std::io::Error) -> Error {
 }
 
 /// Returns all pages with their names. The page of the program is first.
-fn pages(program: clap::Command) -> Vec<(String, Vec<u8>)> {
+fn render_pages(program: clap::Command) -> Vec<(String, Vec<u8>)> {
     let mut command = program.disable_help_subcommand(true);
     command.build();
     let mut pages = Vec::new();
-    add(&command, "cargo-oci".to_owned(), &mut pages);
+    add_pages(&command, "cargo-oci".to_owned(), &mut pages);
     pages
 }
 
 /// Adds the pages of a command and of its subcommands.
-fn add(command: &clap::Command, name: String, pages: &mut Vec<(String, Vec<u8>)>) {
-    let page = page(command.clone(), &name);
+fn add_pages(command: &clap::Command, name: String, pages: &mut Vec<(String, Vec<u8>)>) {
+    let page = render_page(command.clone(), &name);
     let subcommands = command.get_subcommands();
     let subcommands: Vec<_> = subcommands
-        .map(|verb| (verb, format!("{name}-{}", verb.get_name())))
+        .map(|command| (command, format!("{name}-{}", command.get_name())))
         .collect();
     pages.push((name, page));
-    for (verb, name) in subcommands {
-        add(verb, name, pages);
+    for (command, name) in subcommands {
+        add_pages(command, name, pages);
     }
 }
 
-fn page(mut command: clap::Command, name: &str) -> Vec<u8> {
+fn render_page(mut command: clap::Command, name: &str) -> Vec<u8> {
     let mut page = Vec::new();
     let usage = command.render_usage().to_string();
-    let has_verbs = command.has_subcommands();
+    let has_subcommands = command.has_subcommands();
     let man = Man::new(command)
         .title(name.to_uppercase())
         .source(concat!("cargo-oci ", env!("CARGO_PKG_VERSION")))
         .manual("Cargo OCI Manual");
-    // Without the flags, because the section OPTIONS lists up to forty of them.
+    // The synopsis does not list the flags, because the section OPTIONS lists up to forty of them.
     let mut synopsis = Roff::new();
     synopsis.control("SH", ["SYNOPSIS"]);
     synopsis.text([roman(usage.trim_start_matches("Usage: "))]);
@@ -103,7 +103,7 @@ fn page(mut command: clap::Command, name: &str) -> Vec<u8> {
         synopsis.to_writer(&mut page)?;
         man.render_description_section(&mut page)?;
         man.render_options_section(&mut page)?;
-        if has_verbs {
+        if has_subcommands {
             man.render_subcommands_section(&mut page)?;
         }
         man.render_extra_section(&mut page)?;
@@ -121,19 +121,19 @@ mod tests {
     use crate::cli::Cli;
 
     #[test]
-    fn program_and_every_verb_have_a_page() {
-        let pages = pages(Cli::command());
+    fn program_and_every_command_have_a_page() {
+        let pages = render_pages(Cli::command());
         let names: Vec<_> = pages.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names[0], "cargo-oci");
-        for verb in Cli::command().get_subcommands() {
-            let name = format!("cargo-oci-{}", verb.get_name());
+        for command in Cli::command().get_subcommands() {
+            let name = format!("cargo-oci-{}", command.get_name());
             assert!(names.contains(&name.as_str()), "{name}");
         }
         assert!(names.contains(&"cargo-oci-index-add"), "{names:?}");
         let (_, push) = pages
             .iter()
             .find(|(name, _)| name == "cargo-oci-push")
-            .expect("there is a verb push");
+            .expect("there is a command push");
         let push = String::from_utf8(push.clone()).expect("a page is text");
         assert!(push.starts_with(".ie"), "{push}");
         for part in ["CARGO-OCI-PUSH", "\\-\\-registry", "Examples:"] {

@@ -3,8 +3,8 @@
 use clap::Args;
 use oci_registry::LocationText;
 
-use super::find::{self, Selector};
-use crate::options::location;
+use super::find::{self, SelectorFlags};
+use crate::options::parse_location;
 use crate::report::{self, Error};
 use crate::session::Session;
 
@@ -20,31 +20,31 @@ pub(crate) struct Flags {
     ///
     /// REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive. An archive is oci-archive:FILE[:TAG] or
     /// docker-archive:FILE[:NAME[:TAG]].
-    #[arg(value_name = "REFERENCE", value_parser = location)]
+    #[arg(value_name = "REFERENCE", value_parser = parse_location)]
     reference: LocationText,
 
     #[command(flatten)]
-    selector: Selector,
+    selector: SelectorFlags,
 
     /// Print the exact bytes of the manifest, without formatting
     #[arg(long)]
     raw: bool,
 }
 
-/// Finds and prints the manifest.
+/// Fetches the manifest and prints it.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
-    let source = session.source(&reference).await?;
-    let root = find::root(&*source, &reference).await?;
-    let wanted = flags.selector.wanted();
-    let manifest = find::manifest(&*source, &reference, &root, wanted.as_ref()).await?;
+    let source = session.open_source(&reference).await?;
+    let root = find::resolve_identifier(&*source, &reference).await?;
+    let selector = flags.selector.manifest_selector();
+    let manifest = find::resolve_manifest(&*source, &reference, &root, selector.as_ref()).await?;
     if flags.raw {
-        return report::bytes(manifest.bytes());
+        return report::write_bytes(manifest.bytes());
     }
     let bytes = manifest.bytes();
     let shown = match serde_json::from_slice::<serde_json::Value>(bytes) {
         Ok(value) => format!("{value:#}"),
         Err(_) => String::from_utf8_lossy(bytes).into_owned(),
     };
-    report::json(&shown)
+    report::write_json(&shown)
 }

@@ -1,4 +1,4 @@
-//! Verbs: one file per verb with its flags and its `run` function, and the list of all verbs.
+//! Commands of `cargo oci`: one file per command with its flags and its `run` function, and the list of all commands.
 
 mod attach;
 mod blob;
@@ -32,39 +32,39 @@ use crate::message::MessageFormat;
 use crate::report::Error;
 use crate::session::Session;
 
-/// Declares the verbs. Each line is the variant, the module, and the kind of output:
+/// Declares the commands. Each line is the variant, the module, and the kind of output:
 ///
 /// * `messages`: the flags contain `FormatFlag` as `format`.
-/// * `nested`: each subcommand of the verb contains `FormatFlag`, which `Flags::message_format` reads.
-/// * `data`: the verb has no `--message-format`.
-/// * `program`: as `data`, and `oci.toml` is not read, because the output describes only the program itself.
-macro_rules! verbs {
+/// * `nested`: each subcommand of the command contains `FormatFlag`, which `Flags::message_format` reads.
+/// * `data`: the command has no `--message-format`.
+/// * `program`: like `data`, but `oci.toml` is not read, because the output describes only the program itself.
+macro_rules! commands {
     ($($variant:ident $module:ident $output:ident;)*) => {
-        /// Verb with its flags.
+        /// Command with its flags.
         #[derive(Debug, Subcommand)]
         pub(crate) enum Command {
             $($variant(Box<$module::Flags>),)*
         }
 
         impl Command {
-            /// Runs the verb.
+            /// Runs the command.
             pub(crate) async fn run(self, session: &Session) -> Result<(), Error> {
                 match self {
                     $(Self::$variant(flags) => $module::run(session, *flags).await,)*
                 }
             }
 
-            /// Whether the verb reads `oci.toml`.
+            /// Whether the command reads `oci.toml`.
             pub(crate) fn reads_defaults(&self) -> bool {
                 match self {
-                    $(Self::$variant(_) => verbs!(@reads_defaults $output),)*
+                    $(Self::$variant(_) => commands!(@reads_defaults $output),)*
                 }
             }
 
             /// Returns the output format.
             pub(crate) fn message_format(&self) -> MessageFormat {
                 match self {
-                    $(Self::$variant(_flags) => verbs!(@message_format $output _flags),)*
+                    $(Self::$variant(_flags) => commands!(@message_format $output _flags),)*
                 }
             }
         }
@@ -77,7 +77,7 @@ macro_rules! verbs {
     (@message_format program $flags:ident) => { MessageFormat::Human };
 }
 
-verbs! {
+commands! {
     Push push messages;
     Pull pull messages;
     Tags tags messages;

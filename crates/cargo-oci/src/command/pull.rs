@@ -7,11 +7,11 @@ use glob::Pattern;
 use oci_package::PackageFile;
 use oci_registry::{FileEntry, Location, LocationText, Source};
 
-use super::find::{self, Selector};
+use super::find::{self, SelectorFlags};
 use crate::contents::{self, FileGroup, FileWriter};
 use crate::filter;
 use crate::message::{FileAction, FormatFlag};
-use crate::options::location;
+use crate::options::parse_location;
 use crate::report::Error;
 use crate::session::Session;
 
@@ -26,7 +26,7 @@ use crate::session::Session;
 )]
 pub(crate) struct Flags {
     /// Artifact to download: REGISTRY/REPOSITORY[:TAG][@DIGEST] or oci:DIR[:TAG]
-    #[arg(value_name = "REFERENCE", value_parser = location)]
+    #[arg(value_name = "REFERENCE", value_parser = parse_location)]
     reference: LocationText,
 
     /// Directory to write to, which is created if it does not exist
@@ -34,10 +34,10 @@ pub(crate) struct Flags {
     output: PathBuf,
 
     #[command(flatten)]
-    selector: Selector,
+    selector: SelectorFlags,
 
     /// Download only files whose names match one of these patterns
-    #[arg(long, value_name = "GLOB", value_parser = filter::pattern)]
+    #[arg(long, value_name = "GLOB", value_parser = filter::parse_pattern)]
     include: Vec<Pattern>,
 
     /// Keep published file names (`widgets-1.2.3-x86_64-...`)
@@ -66,10 +66,10 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
                 .help("pass a directory with `--output`; the artifact determines the file names"),
         );
     }
-    let source = session.source(&reference).await?;
-    let root = find::root(&*source, &reference).await?;
-    let wanted = flags.selector.wanted();
-    let (manifest, index) = find::for_use(&*source, &reference, &root, wanted).await?;
+    let source = session.open_source(&reference).await?;
+    let root = find::resolve_identifier(&*source, &reference).await?;
+    let selector = flags.selector.manifest_selector();
+    let (manifest, index) = find::select_manifest(&*source, &reference, &root, selector).await?;
     let name = reference.with(manifest.digest().clone());
     let files = oci_package::files(&manifest)?;
     if files.is_empty() {
@@ -77,22 +77,23 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             oci_registry::ErrorKind::NotFound,
             format!("failed to pull `{name}`: the artifact contains no files"),
         )
-        .help(format!("`cargo oci manifest {name}` lists its layers")));
+        .help(format!("run `cargo oci manifest {name}` to see its layers")));
     }
-    let asked = reference.with(root);
-    if asked == name {
+    let requested = reference.with(root);
+    if requested == name {
         session.reporter.status("Pulling", &name);
     } else {
-        session
-            .reporter
-            .status("Pulling", format_args!("{asked} ({})", manifest.digest()));
+        session.reporter.status(
+            "Pulling",
+            format_args!("{requested} ({})", manifest.digest()),
+        );
     }
     let groups = if flags.titles {
         vec![(source, files)]
     } else {
-        contents::open(session, source, files, &directory).await?
+        contents::open_archives(session, source, files, &directory).await?
     };
-    let groups = included(groups, &flags, &name)?;
+    let groups = select_included(groups, &flags, &name)?;
     for (source, files) in groups {
         let file_entry = |file: PackageFile| {
             let titled = file.title.filter(|_| flags.titles);
@@ -103,13 +104,13 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             }
         };
         let files: Vec<_> = files.into_iter().map(file_entry).collect();
-        write(session, &*source, &files, &directory, flags.force).await?;
+        write_files(session, &*source, &files, &directory, flags.force).await?;
     }
-    session.finished(&name, manifest.digest(), index.as_ref())
+    session.report_finished(&name, manifest.digest(), index.as_ref())
 }
 
-/// Returns the files that match `--include`, by the names that they get.
-fn included(
+/// Returns the files whose names match `--include`. The names are those under which the files are written.
+fn select_included(
     groups: Vec<FileGroup>,
     flags: &Flags,
     name: &Location,
@@ -125,8 +126,8 @@ fn included(
         let name = name_of(file);
         flags.include.iter().any(|pattern| pattern.matches(&name))
     };
-    let known = groups.iter().flat_map(|(_, files)| files);
-    let known: Vec<_> = known.map(|file| format!("`{}`", name_of(file))).collect();
+    let names = groups.iter().flat_map(|(_, files)| files);
+    let names: Vec<_> = names.map(|file| format!("`{}`", name_of(file))).collect();
     let groups = groups.into_iter().map(|(source, mut files)| {
         files.retain(is_included);
         (source, files)
@@ -139,13 +140,13 @@ fn included(
             oci_registry::ErrorKind::NotFound,
             format!("failed to pull `{patterns}` from `{name}`: no file matches"),
         )
-        .help(format!("its files are {}", known.join(", "))));
+        .help(format!("choose from its files: {}", names.join(", "))));
     }
     Ok(groups)
 }
 
-/// Downloads files from one source into a directory.
-async fn write(
+/// Downloads the files of one source into a directory.
+async fn write_files(
     session: &Session,
     source: &dyn Source,
     files: &[FileEntry],

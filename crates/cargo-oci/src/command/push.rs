@@ -1,7 +1,7 @@
 //! `cargo oci push`: build packages with cargo, pack the built files, and publish them.
 //!
-//! Errors that do not depend on the build are reported before it: invalid names, destinations and settings, and a registry
-//! that is not reachable. This file has the flags and the order of the steps; each step has a file of its own.
+//! Errors that do not depend on the build are reported before it: invalid names, destinations and settings, and a
+//! registry that is not reachable. This file defines the flags and runs the steps. Each step is in a separate file.
 
 mod destination;
 mod extra;
@@ -23,7 +23,7 @@ use oci_registry::{Location, LocationText, Mode, Target};
 
 use crate::cargo::{self, BuildTool, Selection, Toolchain, Workspace};
 use crate::message::FormatFlag;
-use crate::options::location;
+use crate::options::parse_location;
 use crate::report::Error;
 use crate::session::Session;
 use files::FileArgument;
@@ -43,7 +43,7 @@ pub(crate) struct Flags {
     /// Publish one package under exactly this name (tag defaults to the version)
     ///
     /// REGISTRY/REPOSITORY[:TAG], oci:DIR[:TAG] or oci-archive:FILE[:TAG].
-    #[arg(value_name = "REFERENCE", value_parser = location, conflicts_with = "registry")]
+    #[arg(value_name = "REFERENCE", value_parser = parse_location, conflicts_with = "registry")]
     reference: Option<LocationText>,
 
     /// Registry and prefix; each package is published as PREFIX/NAME
@@ -75,7 +75,7 @@ pub(crate) struct Flags {
     #[arg(long, conflicts_with_all = ["no_index", "tag"])]
     floating: bool,
 
-    /// Hold back the version tag until all these targets are pushed
+    /// Write the version tag only after all these targets are pushed
     ///
     /// Declares the targets of the release. The default is the environment variable `CARGO_OCI_TARGETS`, then `targets`
     /// in `[package.metadata.oci]` or `[workspace.metadata.oci]`.
@@ -90,18 +90,18 @@ pub(crate) struct Flags {
     ///
     /// One or more of bin, cdylib, staticlib, wasm, rlib, proc-macro, example and debuginfo, separated by commas. The
     /// default is `kinds` in `[package.metadata.oci]`, then bin, cdylib, staticlib and wasm.
-    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind)]
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = parse_kind)]
     kind: Vec<FileKind>,
 
     /// Add an annotation to the manifests
-    #[arg(long, value_name = "KEY=VALUE", value_parser = annotation)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_annotation)]
     annotation: Vec<(String, String)>,
 
-    /// Do not build; push what the last build produced
+    /// Push the files of the last build, without building
     ///
-    /// Runs cargo with the same flags, and fails with "not built" if cargo would compile a crate, as in a fresh checkout.
-    /// Use `--messages` or `--file` there. Build scripts that cargo considers out of date still run. Cargo restores a file
-    /// that was replaced after the build.
+    /// Runs cargo with the same flags, and fails with "not built" if cargo would compile a crate. In a fresh checkout,
+    /// use `--messages` or `--file` instead. Build scripts that cargo considers out of date still run. Cargo restores a
+    /// file that was replaced after the build.
     #[arg(long, conflicts_with_all = ["file", "messages"])]
     no_build: bool,
 
@@ -151,7 +151,7 @@ pub(crate) struct Flags {
     selection: Selection,
 }
 
-fn kind(text: &str) -> Result<FileKind, String> {
+fn parse_kind(text: &str) -> Result<FileKind, String> {
     let kind = text.parse::<FileKind>().ok().filter(|kind| kind.is_built());
     kind.ok_or_else(|| {
         let built = FileKind::ALL.into_iter().filter(|kind| kind.is_built());
@@ -160,7 +160,7 @@ fn kind(text: &str) -> Result<FileKind, String> {
     })
 }
 
-pub(super) fn annotation(text: &str) -> Result<(String, String), &'static str> {
+pub(super) fn parse_annotation(text: &str) -> Result<(String, String), &'static str> {
     let (key, value) = text
         .split_once('=')
         .filter(|(key, _)| !key.is_empty())
@@ -171,7 +171,7 @@ pub(super) fn annotation(text: &str) -> Result<(String, String), &'static str> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// Builds, packs and publishes.
+/// Builds, packs and publishes the selected packages.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let (workspace, toolchain) = if flags.file.is_empty() {
         let (workspace, toolchain) = tokio::join!(
@@ -186,17 +186,17 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             None,
         )
     };
-    let publications = publication::select(session, &workspace, &flags)?;
+    let publications = publication::select_publications(session, &workspace, &flags)?;
     // Reports an invalid date before the build.
     cargo::source_date_epoch(&session.cargo)?
-        .map(publish::timestamp)
+        .map(publish::to_timestamp)
         .transpose()?;
-    let extra = extra::included(session, &workspace, &publications).await?;
+    let extra = extra::find_included(session, &workspace, &publications).await?;
     extra::check_crates(session, &publications, &flags).await?;
     let (mut outputs, repositories) = if let Some(toolchain) = &toolchain {
-        let targets = targets::names(&flags.selection, &toolchain.host)?;
+        let targets = targets::target_names(&flags.selection, &toolchain.host)?;
         publication::check_targets(&publications, &targets)?;
-        if flags.messages.is_none() && flags.selection.is_without_filter() {
+        if flags.messages.is_none() && flags.selection.has_no_filter() {
             let built = publications
                 .iter()
                 .filter(|publication| publication.has_files());
@@ -208,31 +208,31 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             repositories,
         )
     } else {
-        let output = files::given(session, &publications, &flags).await?;
+        let output = files::from_arguments(session, &publications, &flags).await?;
         let targets = std::slice::from_ref(&output.target);
         let repositories = open_repositories(session, &publications, targets).await?;
         (vec![output], repositories)
     };
     let pushed: Vec<_> = publications
         .iter()
-        .filter(|publication| publication.is_among(&outputs))
+        .filter(|publication| publication.has_output_in(&outputs))
         .collect();
     publication::check_destinations(session, &pushed)?;
     publication::note_shared_repositories(session, &pushed);
-    let crates = extra::crates(session, &workspace, &pushed, &flags).await?;
-    extra::add(&mut outputs, &[extra, crates]);
+    let crates = extra::crate_files(session, &workspace, &pushed, &flags).await?;
+    extra::add_to_outputs(&mut outputs, &[extra, crates]);
     let outputs = (outputs, repositories);
     publish::pack_and_publish(session, &publications, &flags, outputs, toolchain.as_ref()).await
 }
 
-/// Repository of a package at a registry, opened before the build.
+/// Repository of a package at a registry. It is opened before the build.
 struct OpenRepository {
     target: Arc<dyn Target>,
-    /// Tags of the package. The publication uses them instead of reading them again.
+    /// Tags of the package in the repository. The publication uses them, so that they are read only once.
     stored: StoredTags,
 }
 
-/// Open repositories by package.
+/// Open repositories, by the package that is pushed to them.
 type OpenRepositories = BTreeMap<PackageId, OpenRepository>;
 
 /// Reads the tags of each package at its registry, so that an unreachable registry or a rejected credential is reported
@@ -252,11 +252,13 @@ async fn open_repositories(
             continue;
         };
         let target_tags = destination.target_tags(targets.iter().map(String::as_str))?;
-        let target = session.target(&destination.repository, Mode::Write).await?;
+        let target = session
+            .open_target(&destination.repository, Mode::Write)
+            .await?;
         let index_tags = destination.index_tags();
         let stored = StoredTags::read(&*target, &index_tags, &target_tags).await;
         let stored = stored.map_err(|error| {
-            // The tags are read before the build, so the error would not say that it is about a push.
+            // The error of reading tags does not say that the command is a push, so the message is replaced.
             let name = match index_tags.first() {
                 Some(tag) => destination.repository.with(tag.clone()),
                 None => destination.repository.clone(),

@@ -8,16 +8,16 @@ use futures_util::TryStreamExt;
 use oci_package::{ReferrerNode, annotation, referrer_tree};
 use oci_registry::{Digest, LocationText, MediaType, Source, escape};
 
-use super::find::{self, Selector};
-use crate::finding::Finding;
+use super::find::{self, SelectorFlags};
 use crate::message::FormatFlag;
-use crate::options::location;
+use crate::options::parse_location;
+use crate::query_result::QueryResult;
 use crate::report::{self, Error};
 use crate::session::Session;
 
 /// List artifacts that refer to this one (SBOMs, signatures, attestations)
 ///
-/// Prints a tree of the manifests whose `subject` is the named manifest, and of their own referrers.
+/// Prints a tree of the manifests whose `subject` is the given manifest, and of the referrers of these manifests.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci referrers ghcr.io/acme/widgets:1.2.3\n  cargo oci referrers ghcr.io/acme/widgets:1.2.3 --target x86_64-unknown-linux-musl\n  cargo oci referrers oci:widgets:1.2.3 --artifact-type application/spdx+json"
@@ -27,11 +27,11 @@ pub(crate) struct Flags {
     ///
     /// REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive. An archive is oci-archive:FILE[:TAG] or
     /// docker-archive:FILE[:NAME[:TAG]].
-    #[arg(value_name = "REFERENCE", value_parser = location)]
+    #[arg(value_name = "REFERENCE", value_parser = parse_location)]
     reference: LocationText,
 
     #[command(flatten)]
-    selector: Selector,
+    selector: SelectorFlags,
 
     /// Show only referrers of this artifact type, with their own referrers
     #[arg(long, value_name = "TYPE")]
@@ -44,25 +44,25 @@ pub(crate) struct Flags {
 /// Lists the referrers and prints the tree.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
-    let source = session.source(&reference).await?;
-    let root = find::root(&*source, &reference).await?;
-    let wanted = flags.selector.wanted();
-    let manifest = find::manifest(&*source, &reference, &root, wanted.as_ref()).await?;
+    let source = session.open_source(&reference).await?;
+    let root = find::resolve_identifier(&*source, &reference).await?;
+    let selector = flags.selector.manifest_selector();
+    let manifest = find::resolve_manifest(&*source, &reference, &root, selector.as_ref()).await?;
     let artifact_type = flags.artifact_type.as_deref().map(MediaType::from);
     let digest = manifest.digest();
-    let tree = ReferrerTree::of(&source, digest.clone(), artifact_type).await?;
+    let tree = ReferrerTree::fetch(&source, digest.clone(), artifact_type).await?;
     if session.reporter.is_json() {
         for ReferrerNode {
             subject, referrer, ..
         } in &tree.branches
         {
-            let finding = Finding::referrer(&reference, subject, referrer);
-            session.reporter.emit_finding(&finding);
+            let result = QueryResult::for_referrer(&reference, subject, referrer);
+            session.reporter.emit_query_result(&result);
         }
-        return session.reporter.end();
+        return session.reporter.finish();
     }
     report::line(reference.with(digest.clone()))?;
-    for line in tree.lines() {
+    for line in tree.format_lines() {
         report::line(line)?;
     }
     if tree.branches.is_empty() {
@@ -73,13 +73,13 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
 
 /// Tree of the referrers of a manifest.
 struct ReferrerTree {
-    /// Branches in depth-first order.
+    /// Nodes of the tree in depth-first order.
     branches: Vec<ReferrerNode>,
 }
 
 impl ReferrerTree {
     /// Fetches the referrers, level by level.
-    async fn of(
+    async fn fetch(
         source: &Arc<dyn Source>,
         subject: Digest,
         artifact_type: Option<MediaType>,
@@ -89,7 +89,7 @@ impl ReferrerTree {
         Ok(Self { branches })
     }
 
-    fn lines(&self) -> impl Iterator<Item = String> {
+    fn format_lines(&self) -> impl Iterator<Item = String> {
         self.branches.iter().enumerate().map(
             |(
                 at,
@@ -124,7 +124,7 @@ impl ReferrerTree {
         )
     }
 
-    /// Whether the branch of this depth at this line has a later sibling.
+    /// Whether the node at this depth, on the path to the node at index `at`, has a later sibling.
     fn has_next_sibling(&self, at: usize, depth: usize) -> bool {
         let later = self.branches[at + 1..].iter();
         let mut later = later.map(|branch| branch.depth);
@@ -155,7 +155,7 @@ mod tests {
         let tree = ReferrerTree {
             branches: branches.into(),
         };
-        let lines = tree.lines().map(|line| {
+        let lines = tree.format_lines().map(|line| {
             let (drawn, _) = line.split_once("  sha256:").expect("a digest");
             drawn.to_owned()
         });

@@ -5,7 +5,7 @@ use oci_registry::{Identifier, LocationText, Mode, Optional, Tag};
 
 use crate::message::{FormatFlag, Message};
 use crate::naming;
-use crate::options::{ArgumentError, location};
+use crate::options::{ArgumentError, parse_location};
 use crate::report::Error;
 use crate::session::Session;
 
@@ -20,26 +20,26 @@ pub(crate) struct Flags {
     /// Artifact to tag
     ///
     /// REGISTRY/REPOSITORY:TAG, REGISTRY/REPOSITORY@DIGEST, oci:DIR:TAG, oci:DIR@DIGEST or an archive.
-    #[arg(value_name = "REFERENCE", value_parser = location)]
+    #[arg(value_name = "REFERENCE", value_parser = parse_location)]
     reference: LocationText,
 
     /// Tags to add
-    #[arg(value_name = "TAG", required = true, value_parser = tag)]
+    #[arg(value_name = "TAG", required = true, value_parser = parse_tag)]
     tags: Vec<Tag>,
 
     #[command(flatten)]
     pub(crate) format: FormatFlag,
 }
 
-fn tag(text: &str) -> Result<Tag, ArgumentError> {
+fn parse_tag(text: &str) -> Result<Tag, ArgumentError> {
     text.parse().map_err(ArgumentError::from)
 }
 
-/// Sets the tags one after the other.
+/// Sets the tags in the order of the command line.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
-    let named = naming::require_identifier(&reference, "tag")?;
-    if let Identifier::Tag(own) = &named
+    let identifier = naming::require_identifier(&reference, "tag")?;
+    if let Identifier::Tag(own) = &identifier
         && flags.tags.contains(own)
     {
         return Err(Error::usage(format!(
@@ -47,12 +47,12 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         ))
         .help("choose another tag"));
     }
-    let place = session.target(&reference, Mode::Existing).await?;
-    let manifest = super::find::manifest(&*place, &reference, &named, None).await?;
+    let target = session.open_target(&reference, Mode::Existing).await?;
+    let manifest = super::find::resolve_manifest(&*target, &reference, &identifier, None).await?;
     let digest = manifest.digest();
     for tag in flags.tags {
-        let identifier = Identifier::Tag(tag.clone());
-        let current = place.resolve(&identifier).await.optional()?;
+        let tag_identifier = Identifier::Tag(tag.clone());
+        let current = target.resolve(&tag_identifier).await.optional()?;
         let reference = reference.with(tag.clone()).to_string();
         let action = match current {
             Some(current) if current.digest == *digest => {
@@ -61,15 +61,17 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             }
             current => {
                 let previous = current.map(|current| current.digest);
-                session.reporter.tag_update(&reference, previous.as_ref())
+                session
+                    .reporter
+                    .report_tag_update(&reference, previous.as_ref())
             }
         };
-        place.tag(&manifest, &tag).await?;
+        target.tag(&manifest, &tag).await?;
         session.reporter.emit(&Message::Tag {
             reference,
             action,
             digest,
         });
     }
-    session.finished(&reference.with(digest.clone()), digest, None)
+    session.report_finished(&reference.with(digest.clone()), digest, None)
 }

@@ -7,10 +7,10 @@ use oci_registry::{Cache, LocationText, OtherName, Source, Tag, escape};
 
 use crate::figures::Size;
 use crate::filter::{self, Filter};
-use crate::finding::Finding;
 use crate::message::FormatFlag;
 use crate::naming;
-use crate::options::location;
+use crate::options::parse_location;
+use crate::query_result::QueryResult;
 use crate::report::{self, Error};
 use crate::session::Session;
 
@@ -21,7 +21,7 @@ use crate::session::Session;
 )]
 pub(crate) struct Flags {
     /// Repository to list: REGISTRY/REPOSITORY, oci:DIR or an archive
-    #[arg(value_name = "REPOSITORY", value_parser = location)]
+    #[arg(value_name = "REPOSITORY", value_parser = parse_location)]
     repository: LocationText,
 
     /// Also show size, date, digest and targets of each tag
@@ -41,102 +41,110 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// Prints one tag per line, page by page.
+/// Prints one tag per line. Without `--long` and `--semver`, tags are printed while further pages are fetched.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    let place = &session.locate(&flags.repository).await?;
-    naming::require_repository(place, "list tags")?;
-    let source = session.source(place).await?;
+    let location = &session.locate(&flags.repository).await?;
+    naming::require_repository(location, "list tags")?;
+    let source = session.open_source(location).await?;
     let (filter, reporter) = (flags.filter, session.reporter);
     let print_tag = |tag: &Tag| {
         if reporter.is_json() {
-            reporter.emit_finding(&Finding::tag(place, tag, None));
+            reporter.emit_query_result(&QueryResult::for_tag(location, tag, None));
             return Ok(());
         }
         report::line(tag)
     };
     let print_other = |other: &OtherName| {
         if reporter.is_json() {
-            reporter.emit_finding(&Finding::other_name(place, other, None));
+            reporter.emit_query_result(&QueryResult::for_other_name(location, other, None));
             return Ok(());
         }
-        // Appended to the location, the text is a reference, as a tag is.
-        report::line(format_args!("{}@{}", shown(other), other.digest))
+        // The digest is appended, because the name alone is not part of a valid reference.
+        report::line(format_args!("{}@{}", display_name(other), other.digest))
     };
     let others = async |source: &dyn Source| {
         let mut others = source.other_names().await?;
-        others.retain(|other| filter.passes(&other.name));
+        others.retain(|other| filter.matches(&other.name));
         Ok::<_, Error>(others)
     };
-    let explain = |error| Error::from(oci_package::explain_repository(place, error));
+    let explain = |error| Error::from(oci_package::explain_repository(location, error));
     let tags = source.tags();
-    let mut tags = tags.try_filter(|tag| std::future::ready(filter.passes(tag.as_str())));
+    let mut tags = tags.try_filter(|tag| std::future::ready(filter.matches(tag.as_str())));
     if !flags.long && !flags.semver {
         while let Some(tag) = tags.try_next().await.map_err(explain)? {
             print_tag(&tag)?;
         }
         others(&*source).await?.iter().try_for_each(print_other)?;
-        return reporter.end();
+        return reporter.finish();
     }
     let others = others(&*source).await?;
-    // All names are read first, because the longest one determines the width of the column.
+    // All names are read first, because the longest name determines the width of the column.
     let tags: oci_registry::Result<Vec<Tag>> = tags.try_collect().await;
     let mut tags = tags.map_err(explain)?;
     if flags.semver {
-        filter::by_version(&mut tags);
+        filter::sort_by_version(&mut tags);
     }
     if !flags.long {
         tags.iter().try_for_each(print_tag)?;
         others.iter().try_for_each(print_other)?;
-        return reporter.end();
+        return reporter.finish();
     }
     let widths = tags.iter().map(|tag| tag.as_str().chars().count());
-    let widths = widths.chain(others.iter().map(|other| shown(other).chars().count()));
+    let widths = widths.chain(
+        others
+            .iter()
+            .map(|other| display_name(other).chars().count()),
+    );
     let width = widths.max().unwrap_or_default();
-    let source = match Cache::of_user(&session.environment) {
-        Some(cache) if source.origin().is_some() => cache.over(source),
+    let source = match Cache::for_user(&session.environment) {
+        Some(cache) if source.origin().is_some() => cache.wrap(source),
         _ => source,
     };
-    let survey = TagDetailsFetcher::new(source, Concurrency::new(session.concurrency));
+    let fetcher = TagDetailsFetcher::new(source, Concurrency::new(session.concurrency));
     let tags = stream::iter(tags.into_iter().map(Ok));
-    let mut rows = survey.tags(tags.boxed());
-    while let Some(details) = rows.try_next().await? {
-        let (tag, named) = (&details.tag, details.details.as_ref());
+    let mut rows = fetcher.tags(tags.boxed());
+    while let Some(row) = rows.try_next().await? {
+        let (tag, details) = (&row.tag, row.details.as_ref());
         if reporter.is_json() {
-            reporter.emit_finding(&Finding::tag(place, tag, named));
+            reporter.emit_query_result(&QueryResult::for_tag(location, tag, details));
         } else {
-            report::line(row(tag.as_str(), width, named))?;
+            report::line(format_row(tag.as_str(), width, details))?;
         }
-        if let Some(error) = details.error {
-            let (tag, error) = (place.with(details.tag), error.in_one_line());
+        if let Some(error) = row.error {
+            let (tag, error) = (location.with(row.tag), error.in_one_line());
             reporter.note(format_args!("failed to read `{tag}`: {error}"));
         }
     }
     for other in others {
-        let named = match survey.details(&other.digest).await {
+        let details = match fetcher.details(&other.digest).await {
             Err(error) if oci_package::is_document_error(&error) => {
-                let (name, error) = (shown(&other), error.in_one_line());
+                let (name, error) = (display_name(&other), error.in_one_line());
                 reporter.note(format_args!("failed to read `{name}`: {error}"));
                 None
             }
-            named => named?,
+            details => details?,
         };
         if reporter.is_json() {
-            reporter.emit_finding(&Finding::other_name(place, &other, named.as_ref()));
+            reporter.emit_query_result(&QueryResult::for_other_name(
+                location,
+                &other,
+                details.as_ref(),
+            ));
         } else {
-            report::line(row(&shown(&other), width, named.as_ref()))?;
+            report::line(format_row(&display_name(&other), width, details.as_ref()))?;
         }
     }
-    reporter.end()
+    reporter.finish()
 }
 
 /// Returns the escaped name of a layout entry that is not a valid tag.
-fn shown(other: &OtherName) -> String {
+fn display_name(other: &OtherName) -> String {
     escape(&other.name, 300)
 }
 
 /// Returns a table row: tag, size, date, digest, and targets or platforms. An unknown value is `-`.
-fn row(name: &str, width: usize, named: Option<&Details>) -> String {
-    let summary = named.map(|named| &named.summary);
+fn format_row(name: &str, width: usize, details: Option<&Details>) -> String {
+    let summary = details.map(|details| &details.summary);
     let or_none = |text: Option<String>| {
         text.filter(|text| !text.is_empty())
             .unwrap_or_else(|| "-".to_owned())
@@ -146,7 +154,7 @@ fn row(name: &str, width: usize, named: Option<&Details>) -> String {
     let created = summary.and_then(|summary| summary.created.as_deref());
     // Annotations are untrusted and may contain control characters.
     let created = or_none(created.map(|text| escape(text, 25)));
-    let digest = or_none(named.map(|named| named.digest.to_string()));
+    let digest = or_none(details.map(|details| details.digest.to_string()));
     let targets = or_none(summary.map(|summary| {
         if summary.targets.is_empty() {
             let platforms = summary.platforms.iter().map(ToString::to_string);
@@ -171,7 +179,9 @@ mod tests {
     async fn unknown_values_are_shown_as_dashes() {
         let tag: Tag = "1.0".parse().expect("a tag");
         assert_eq!(
-            row("1.0", 5, None).split_whitespace().collect::<Vec<_>>(),
+            format_row("1.0", 5, None)
+                .split_whitespace()
+                .collect::<Vec<_>>(),
             ["1.0", "-", "-", "-", "-"]
         );
         let memory = Memory::new();
@@ -179,9 +189,9 @@ mod tests {
         memory.push_manifest(&index).await.expect("room in memory");
         memory.tag(&index, &tag).await.expect("the index is there");
         let tags = memory.tags();
-        let survey = TagDetailsFetcher::new(Arc::new(memory), Concurrency::new(1));
-        let details: Vec<_> = survey.tags(tags).try_collect().await.expect("one tag");
-        let shown = row("1.0", 5, details[0].details.as_ref());
+        let fetcher = TagDetailsFetcher::new(Arc::new(memory), Concurrency::new(1));
+        let details: Vec<_> = fetcher.tags(tags).try_collect().await.expect("one tag");
+        let shown = format_row("1.0", 5, details[0].details.as_ref());
         assert_eq!(
             shown.split_whitespace().collect::<Vec<_>>(),
             ["1.0", "-", "-", index.digest().as_str(), "-"]

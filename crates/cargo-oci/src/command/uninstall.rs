@@ -1,4 +1,4 @@
-//! `cargo oci uninstall`: the programs of a package go, and with them their record.
+//! `cargo oci uninstall`: remove the programs of an installed package, and their record.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use oci_registry::{ErrorKind, LocationText};
 use crate::cargo::{self, InstalledPackages};
 use crate::message::{FormatFlag, Message};
 use crate::options::ArgumentError;
-use crate::options::location;
+use crate::options::parse_location;
 use crate::report::Error;
 use crate::session::Session;
 
@@ -19,7 +19,7 @@ use crate::session::Session;
 )]
 pub(crate) struct Flags {
     /// Repository that the package was installed from: REGISTRY/REPOSITORY or oci:DIR
-    #[arg(value_name = "REPOSITORY", value_parser = package_argument)]
+    #[arg(value_name = "REPOSITORY", value_parser = parse_package_argument)]
     repository: PackageArgument,
 
     /// Directory that the package was installed into
@@ -33,30 +33,30 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// Argument of the command line.
+/// Argument that identifies the package to remove.
 #[derive(Debug, Clone)]
 enum PackageArgument {
     Repository(LocationText),
-    /// Package name, as `cargo uninstall` expects it.
+    /// Package name. It is an error, but `cargo uninstall` accepts it, so users may try it.
     Package(String),
 }
 
-fn package_argument(text: &str) -> Result<PackageArgument, ArgumentError> {
+fn parse_package_argument(text: &str) -> Result<PackageArgument, ArgumentError> {
     let is_package_name = |text: &str| {
-        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-        !text.is_empty() && text.bytes().all(is_word)
+        let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        !text.is_empty() && text.bytes().all(is_name_byte)
     };
     if is_package_name(text) {
         return Ok(PackageArgument::Package(text.to_owned()));
     }
-    location(text).map(PackageArgument::Repository)
+    parse_location(text).map(PackageArgument::Repository)
 }
 
 /// Removes the programs and the record of the package.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reporter = session.reporter;
     let root = cargo::install_root(&session.cargo, flags.root.as_deref())?;
-    let here = session.environment.current_dir();
+    let working_directory = session.environment.current_dir();
     let waiting = move |path: &Path| {
         reporter.status(
             "Blocking",
@@ -68,7 +68,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         PackageArgument::Repository(repository) => session.locate(&repository).await?,
         PackageArgument::Package(name) => return Err(package_name_error(&installed, &name)),
     };
-    let source = cargo::source_of(&repository, here);
+    let source = cargo::source_of(&repository, working_directory);
     let found = source.map(|source| installed.of_source(&source));
     let found = found.unwrap_or_default();
     if found.is_empty() {
@@ -79,12 +79,16 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         let others = installed.of_repositories();
         let others: Vec<_> = others
             .iter()
-            .map(|(name, place)| format!("`{name}` from `{place}`"))
+            .map(|(name, repository)| format!("`{name}` from `{repository}`"))
             .collect();
         return Err(if others.is_empty() {
-            error.help("`cargo install --list` lists the installed packages and their sources")
+            error
+                .help("run `cargo install --list` to list the installed packages and their sources")
         } else {
-            error.help(format!("installed packages: {}", others.join(", ")))
+            error.help(format!(
+                "choose from the installed packages: {}",
+                others.join(", ")
+            ))
         });
     }
     for package in found {
@@ -98,18 +102,18 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             });
         }
     }
-    reporter.end()
+    reporter.finish()
 }
 
-/// Returns the error for a package name, with the repository that the package was installed from as a hint.
+/// Returns the error for a package name. A hint names the repository that the package was installed from.
 fn package_name_error(installed: &InstalledPackages, name: &str) -> Error {
     let error = Error::usage(format!(
         "failed to uninstall `{name}`: expected a repository, not a package name"
     ));
-    let places = installed.of_repositories();
-    let mut places = places.iter().filter(|(package, _)| package == name);
-    match places.next() {
-        Some((_, place)) => error.help(format!("run `cargo oci uninstall {place}`")),
+    let packages = installed.of_repositories();
+    let mut packages = packages.iter().filter(|(package, _)| package == name);
+    match packages.next() {
+        Some((_, repository)) => error.help(format!("run `cargo oci uninstall {repository}`")),
         None => error.help(format!(
             "pass REGISTRY/REPOSITORY; for a package of `cargo install`, run `cargo uninstall {name}`"
         )),

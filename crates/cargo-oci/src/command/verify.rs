@@ -10,11 +10,11 @@ use oci_registry::{
     VerifyOptions,
 };
 
-use super::find::{self, Selector};
-use crate::figures::{Size, plural};
-use crate::finding::Finding;
+use super::find::{self, SelectorFlags};
+use crate::figures::{Size, format_count};
 use crate::message::FormatFlag;
-use crate::options::location;
+use crate::options::parse_location;
+use crate::query_result::QueryResult;
 use crate::report::Error;
 use crate::session::Session;
 use crate::{contents, naming};
@@ -34,7 +34,7 @@ pub(crate) struct Flags {
     ///
     /// REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive. An archive is oci-archive:FILE[:TAG] or
     /// docker-archive:FILE[:NAME[:TAG]].
-    #[arg(value_name = "REFERENCE", value_parser = location)]
+    #[arg(value_name = "REFERENCE", value_parser = parse_location)]
     reference: LocationText,
 
     /// Directory to compare with the files of the artifact
@@ -42,13 +42,13 @@ pub(crate) struct Flags {
     directory: Option<PathBuf>,
 
     #[command(flatten)]
-    selector: Selector,
+    selector: SelectorFlags,
 
     #[command(flatten)]
     pub(crate) format: FormatFlag,
 }
 
-/// Verifies the artifact, and compares the directory.
+/// Verifies the artifact, and compares the directory with its files.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
     if let Some(directory) = &flags.directory
@@ -64,37 +64,39 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         );
         return Err(Error::usage(message).help(help));
     }
-    let source = session.source(&reference).await?;
-    let named = find::root(&*source, &reference).await?;
-    let wanted = flags.selector.wanted();
-    let (root, index) = if wanted.is_some() {
-        let wanted = wanted.as_ref();
-        let (chosen, index) = find::listed(&*source, &reference, &named, wanted).await?;
-        (Identifier::Digest(chosen.digest().clone()), index)
+    let source = session.open_source(&reference).await?;
+    let identifier = find::resolve_identifier(&*source, &reference).await?;
+    let selector = flags.selector.manifest_selector();
+    let (root, index) = if selector.is_some() {
+        let selector = selector.as_ref();
+        let (manifest, index) =
+            find::resolve_manifest_with_index(&*source, &reference, &identifier, selector).await?;
+        (Identifier::Digest(manifest.digest().clone()), index)
     } else {
-        (named.clone(), None)
+        (identifier.clone(), None)
     };
     let reporter = session.reporter;
-    let name = |piece: &Descriptor| {
-        let title = piece.annotation(oci_package::annotation::TITLE);
-        let title = title.map_or_else(String::new, |title| format!("{title}, "));
-        format!("{title}{}", piece.digest)
-    };
-    let report_mismatch = |piece: &Descriptor, message: String| {
-        reporter.status("Mismatch", format_args!("{}: {message}", name(piece)));
-        reporter.emit_finding(&Finding::Mismatch {
-            reference: reference.with(piece.digest.clone()).to_string(),
-            title: piece.annotation(oci_package::annotation::TITLE),
+    let report_mismatch = |descriptor: &Descriptor, message: String| {
+        reporter.status(
+            "Mismatch",
+            format_args!("{}: {message}", display_name(descriptor)),
+        );
+        reporter.emit_query_result(&QueryResult::Mismatch {
+            reference: reference.with(descriptor.digest.clone()).to_string(),
+            title: descriptor.annotation(oci_package::annotation::TITLE),
             message,
-            size: piece.size,
-            digest: &piece.digest,
+            size: descriptor.size,
+            digest: &descriptor.digest,
         });
     };
     let observer = |event: VerifyEvent<'_>| match event {
-        VerifyEvent::Wrong(piece, error) => report_mismatch(piece, error.to_string()),
-        VerifyEvent::Skipped(piece) => {
+        VerifyEvent::Wrong(descriptor, error) => report_mismatch(descriptor, error.to_string()),
+        VerifyEvent::Skipped(descriptor) => {
             let reason = "non-distributable layer that does not exist";
-            reporter.status("Skipped", format_args!("{}: {reason}", name(piece)));
+            reporter.status(
+                "Skipped",
+                format_args!("{}: {reason}", display_name(descriptor)),
+            );
         }
         _ => {}
     };
@@ -112,28 +114,20 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         }
     };
     let digest = verified.manifest.digest();
-    let listing = ManifestOrigin::new(&reference, &named).with_index(index.as_ref());
-    let conflicts = oci_package::conflicts(&*source, listing, &verified.manifest).await?;
+    let origin = ManifestOrigin::new(&reference, &identifier).with_index(index.as_ref());
+    let conflicts = oci_package::conflicts(&*source, origin, &verified.manifest).await?;
     for (manifest, conflict) in &conflicts {
         report_mismatch(manifest, conflict.to_string());
     }
     if !conflicts.is_empty() {
-        let name = reference.with(root);
-        let count = plural(conflicts.len(), "fact");
-        return Err(Error::new(
-            ErrorKind::Mismatch,
-            format!("tag, index, manifest and config of `{name}` contradict each other ({count})"),
-        )
-        .help(format!(
-            "`cargo oci inspect {name}` lists the conflicts of each target"
-        )));
+        return Err(conflict_error(&reference.with(root), conflicts.len()));
     }
     reporter.status(
-        "Verified",
+        "VerifiedArtifact",
         format_args!(
             "{} and {} ({})",
-            plural(verified.manifests, "manifest"),
-            plural(verified.blobs, "blob"),
+            format_count(verified.manifests, "manifest"),
+            format_count(verified.blobs, "blob"),
             Size(verified.size)
         ),
     );
@@ -147,7 +141,26 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         )
         .await?;
     }
-    session.finished(&reference.with(digest.clone()), digest, None)
+    session.report_finished(&reference.with(digest.clone()), digest, None)
+}
+
+/// Returns the title and the digest of a descriptor, or the digest if it has no title.
+fn display_name(descriptor: &Descriptor) -> String {
+    let title = descriptor.annotation(oci_package::annotation::TITLE);
+    let title = title.map_or_else(String::new, |title| format!("{title}, "));
+    format!("{title}{}", descriptor.digest)
+}
+
+/// Returns the error for documents of a package that contradict each other.
+fn conflict_error(name: &Location, count: usize) -> Error {
+    let count = format_count(count, "conflict");
+    Error::new(
+        ErrorKind::Mismatch,
+        format!("tag, index, manifest and config of `{name}` contradict each other ({count})"),
+    )
+    .help(format!(
+        "run `cargo oci inspect {name}` to list the conflicts of each target"
+    ))
 }
 
 /// Compares each file of the artifact with a directory. `reference` contains the digest of the verified manifest.
@@ -158,11 +171,11 @@ async fn compare_directory(
     reference: &Location,
     directory: &Path,
 ) -> Result<(), Error> {
-    let wanted = flags.selector.wanted();
+    let selector = flags.selector.manifest_selector();
     let found = naming::require_identifier(reference, "verify")?;
-    let (manifest, _) = find::for_use(&**source, reference, &found, wanted).await?;
+    let (manifest, _) = find::select_manifest(&**source, reference, &found, selector).await?;
     let directory = session.resolve(directory);
-    let compared = compare(session, source, &manifest, &directory).await?;
+    let compared = compare_files(session, source, &manifest, &directory).await?;
     let name = reference.with(manifest.digest().clone());
     let is_same = |compared: &&Comparison| matches!(compared, Comparison::Same(_));
     let same = compared.iter().filter(is_same).count();
@@ -175,14 +188,14 @@ async fn compare_directory(
         session.reporter.status(verb, comparison.name());
         session
             .reporter
-            .emit_finding(&Finding::comparison(comparison));
+            .emit_query_result(&QueryResult::from_comparison(comparison));
     }
     if compared.is_empty() {
         return Err(Error::new(
             ErrorKind::NotFound,
             format!("failed to compare `{name}`: the artifact contains no files"),
         )
-        .help(format!("`cargo oci manifest {name}` lists its layers")));
+        .help(format!("run `cargo oci manifest {name}` to see its layers")));
     }
     if same < compared.len() {
         let shown = directory.display();
@@ -202,7 +215,7 @@ async fn compare_directory(
 }
 
 /// Compares the files of an artifact with a directory, which may contain an archive itself or its contents.
-async fn compare(
+async fn compare_files(
     session: &Session,
     source: &Arc<dyn Source>,
     manifest: &Manifest,
@@ -217,10 +230,11 @@ async fn compare(
     let mut compared = oci_package::compare(&plain, directory).await?;
     if !unpacked.is_empty() {
         let scratch = tempfile::tempdir().map_err(|error| {
-            Error::of_file("failed to create a temporary directory", error)
+            Error::from_io("failed to create a temporary directory", error)
                 .help("set `TMPDIR` to another directory")
         })?;
-        let groups = contents::open(session, Arc::clone(source), unpacked, scratch.path()).await?;
+        let groups =
+            contents::open_archives(session, Arc::clone(source), unpacked, scratch.path()).await?;
         for (_, files) in &groups {
             compared.extend(oci_package::compare(files, directory).await?);
         }

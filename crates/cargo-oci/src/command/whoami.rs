@@ -4,11 +4,11 @@ use clap::Args;
 use oci_registry::{Credential, CredentialChain, CredentialRequest, ErrorKind, RegistryName};
 
 use crate::message::{FormatFlag, Message};
-use crate::options::registry;
+use crate::options::parse_registry;
 use crate::report::{self, Error};
 use crate::session::Session;
 
-/// Printed user name if no credential is used.
+/// Text that is printed instead of a user name if no credential is used.
 const ANONYMOUS: &str = "<anonymous>";
 
 /// Show the credential used for a registry and its source
@@ -21,7 +21,7 @@ const ANONYMOUS: &str = "<anonymous>";
 )]
 pub(crate) struct Flags {
     /// Registry to check: HOST[:PORT]
-    #[arg(value_name = "REGISTRY", value_parser = registry)]
+    #[arg(value_name = "REGISTRY", value_parser = parse_registry)]
     registry: RegistryName,
 
     #[command(flatten)]
@@ -46,7 +46,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     {
         let lookup = match result {
             Ok(lookup) => lookup,
-            // A source that fails before the credential is found makes every command fail. A later one is not used.
+            // If a source fails before a credential is found, every other command fails as well. If it fails later, no
+            // command uses the source.
             Err(error) if used.is_none() => return Err(error.into()),
             Err(error) => {
                 reporter.note(&error);
@@ -62,13 +63,13 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
                 used = used.or(Some(results.len()));
                 results.push(SearchResult {
                     source,
-                    username: Some(user(&credential)),
+                    username: Some(display_username(&credential)),
                 });
             }
         }
     }
-    let pong = session.registry(name)?.ping().await?;
-    if used.is_none() && pong.needs_credential {
+    let response = session.open_registry(name)?.ping().await?;
+    if used.is_none() && response.needs_credential {
         let sources: Vec<_> = results
             .iter()
             .map(|result| result.source.as_str())
@@ -79,7 +80,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         )
         .help(format!("searched: {}", sources.join(", ")))
         .help(format!(
-            "log in with `cargo oci login {name}`, or set `DOCKER_AUTH_CONFIG`"
+            "run `cargo oci login {name}`, or set `DOCKER_AUTH_CONFIG`"
         )));
     }
     for (at, result) in results.iter().enumerate() {
@@ -91,7 +92,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         });
     }
     let used = used.map(|at| &results[at]);
-    let demanded = pong.credential_source.is_some();
+    let demanded = response.credential_source.is_some();
     if !demanded {
         reporter.note(format_args!("`{name}` does not require authentication"));
     }
@@ -103,15 +104,15 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         demanded,
     });
     if reporter.is_json() {
-        return reporter.end();
+        return reporter.finish();
     }
     report::line(username.unwrap_or(ANONYMOUS))
 }
 
 /// Returns the user name of a credential, or a placeholder for a token.
-fn user(credential: &Credential) -> String {
+fn display_username(credential: &Credential) -> String {
     match credential {
-        // A user name from a file may contain control characters.
+        // A user name is read from a file and may contain control characters.
         Credential::Basic { username, .. } => oci_registry::escape(username, 200),
         Credential::Identity(_) => "<identity token>".to_owned(),
         _ => "<registry token>".to_owned(),

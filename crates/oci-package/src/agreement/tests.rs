@@ -8,7 +8,7 @@ use crate::index::IndexEntry;
 const GNU: &str = "x86_64-unknown-linux-gnu";
 const MUSL: &str = "x86_64-unknown-linux-musl";
 
-/// A package for [`GNU`]: the annotations of its manifest, and its config.
+/// Package for [`GNU`]: the annotations of its manifest, and its config.
 struct StoredPackage {
     annotations: Vec<(&'static str, &'static str)>,
     config: PackageConfig,
@@ -30,7 +30,7 @@ impl StoredPackage {
         }
     }
 
-    fn with(mut self, key: &'static str, value: &'static str) -> Self {
+    fn with_annotation(mut self, key: &'static str, value: &'static str) -> Self {
         self.annotations.push((key, value));
         self
     }
@@ -63,7 +63,8 @@ fn index(title: &str, version: &str, entries: Vec<Descriptor>) -> Manifest {
     Manifest::from_index(index).unwrap()
 }
 
-async fn texts(source: &Memory, tag: Option<&str>, index: &Manifest) -> Vec<String> {
+/// Returns the messages of all conflicts.
+async fn conflict_messages(source: &Memory, tag: Option<&str>, index: &Manifest) -> Vec<String> {
     let tag = tag.map(|tag| tag.parse().unwrap());
     let origin = ManifestOrigin {
         tag: tag.as_ref(),
@@ -74,24 +75,28 @@ async fn texts(source: &Memory, tag: Option<&str>, index: &Manifest) -> Vec<Stri
 }
 
 #[tokio::test]
-async fn conflicts_of_published_package_are_none() {
+async fn published_package_has_no_conflicts() {
     let memory = Memory::new();
     let manifest = StoredPackage::new().push(&memory).await;
     let index = index("widgets", "1.0.0", vec![entry(&manifest)]);
     for tag in [None, Some("1.0.0"), Some("nightly"), Some("1.0")] {
-        assert_eq!(texts(&memory, tag, &index).await, [""; 0], "{tag:?}");
+        assert_eq!(
+            conflict_messages(&memory, tag, &index).await,
+            [""; 0],
+            "{tag:?}"
+        );
     }
     let of_target = format!("1.0.0__{GNU}");
-    let of_manifest = texts(&memory, Some(&of_target), &manifest).await;
+    let of_manifest = conflict_messages(&memory, Some(&of_target), &manifest).await;
     assert_eq!(of_manifest, [""; 0]);
 }
 
 #[tokio::test]
-async fn conflicts_of_index_and_manifest_name_both_values() {
+async fn different_name_in_index_and_manifest_is_a_conflict() {
     let memory = Memory::new();
     let other = StoredPackage::new()
-        .with(annotation::TITLE, "ripgrep")
-        .with(annotation::VERSION, "9.9.9");
+        .with_annotation(annotation::TITLE, "ripgrep")
+        .with_annotation(annotation::VERSION, "9.9.9");
     let other = StoredPackage {
         config: PackageConfig {
             name: "ripgrep".into(),
@@ -103,7 +108,7 @@ async fn conflicts_of_index_and_manifest_name_both_values() {
     let manifest = other.push(&memory).await;
     let index = index("widgets", "1.0.0", vec![entry(&manifest)]);
     assert_eq!(
-        texts(&memory, None, &index).await,
+        conflict_messages(&memory, None, &index).await,
         [
             "the name is `widgets` in the index and `ripgrep` in the manifest",
             "the version is `1.0.0` in the index and `9.9.9` in the manifest",
@@ -112,18 +117,18 @@ async fn conflicts_of_index_and_manifest_name_both_values() {
 }
 
 #[tokio::test]
-async fn conflicts_of_entry_and_manifest_cover_all_facts() {
+async fn different_index_entry_and_manifest_are_conflicts() {
     let memory = Memory::new();
     let manifest = StoredPackage::new().push(&memory).await;
     let mut listed = entry(&manifest);
-    listed.platform = platform::of_target("aarch64-unknown-linux-musl", None).ok();
+    listed.platform = platform::from_triple("aarch64-unknown-linux-musl", None).ok();
     let stated = [(annotation::TARGET, MUSL), (annotation::GLIBC, "2.17")];
     listed
         .annotations
         .extend(stated.map(|(key, value)| (key.to_owned(), value.to_owned())));
     let index = index("widgets", "1.0.0", vec![listed]);
     assert_eq!(
-        texts(&memory, None, &index).await,
+        conflict_messages(&memory, None, &index).await,
         [
             format!("the target is `{MUSL}` in the index entry and `{GNU}` in the manifest"),
             "the platform is `linux/arm64` in the index entry and `linux/amd64` in the manifest"
@@ -135,14 +140,14 @@ async fn conflicts_of_entry_and_manifest_cover_all_facts() {
 }
 
 #[tokio::test]
-async fn conflicts_of_config_and_manifest_are_found() {
+async fn different_config_and_manifest_are_conflicts() {
     let memory = Memory::new();
     let mut stored = StoredPackage::new();
     stored.config.version = "1.0.1".into();
     stored.config.target = MUSL.into();
     let manifest = stored.push(&memory).await;
     assert_eq!(
-        texts(&memory, None, &manifest).await,
+        conflict_messages(&memory, None, &manifest).await,
         [
             "the version is `1.0.0` in the manifest and `1.0.1` in the config".to_owned(),
             format!("the target is `{GNU}` in the manifest and `{MUSL}` in the config"),
@@ -151,7 +156,7 @@ async fn conflicts_of_config_and_manifest_are_found() {
 }
 
 #[tokio::test]
-async fn config_that_does_not_parse_is_a_conflict() {
+async fn invalid_config_is_a_conflict() {
     for bytes in [&b"{}"[..], b"text", br#"{"name":"a","name":"b"}"#] {
         let memory = Memory::new();
         let stored = StoredPackage::new();
@@ -171,21 +176,21 @@ async fn config_that_does_not_parse_is_a_conflict() {
             panic!("{found:?}");
         };
         let text = conflict.to_string();
-        assert!(text.starts_with("the config does not parse: "), "{text}");
+        assert!(text.starts_with("invalid config: "), "{text}");
     }
 }
 
 #[tokio::test]
-async fn conflicts_of_tag_and_manifest_are_found() {
+async fn different_tag_and_manifest_are_conflicts() {
     let memory = Memory::new();
     let manifest = StoredPackage::new().push(&memory).await;
     let index = index("widgets", "1.0.0", vec![entry(&manifest)]);
     assert_eq!(
-        texts(&memory, Some("1.0.0_build.5"), &index).await,
+        conflict_messages(&memory, Some("1.0.0_build.5"), &index).await,
         ["the version is `1.0.0+build.5` in the tag and `1.0.0` in the index"]
     );
     assert_eq!(
-        texts(&memory, Some(&format!("2.0.0__{MUSL}")), &manifest).await,
+        conflict_messages(&memory, Some(&format!("2.0.0__{MUSL}")), &manifest).await,
         [
             "the version is `2.0.0` in the tag and `1.0.0` in the manifest".to_owned(),
             format!("the target is `{MUSL}` in the tag and `{GNU}` in the manifest"),
@@ -194,11 +199,11 @@ async fn conflicts_of_tag_and_manifest_are_found() {
 }
 
 #[tokio::test]
-async fn conflicts_of_two_entries_for_one_target_name_both() {
+async fn two_entries_for_one_target_are_a_conflict() {
     let memory = Memory::new();
     let one = StoredPackage::new().push(&memory).await;
     let other = StoredPackage::new()
-        .with("com.example.x", "y")
+        .with_annotation("com.example.x", "y")
         .push(&memory)
         .await;
     let index = index("widgets", "1.0.0", vec![entry(&one), entry(&other)]);
@@ -207,8 +212,12 @@ async fn conflicts_of_two_entries_for_one_target_name_both() {
         one.digest(),
         other.digest()
     );
-    let found = texts(&memory, None, &index).await;
-    assert_eq!(found, [expected.clone(), expected.clone()], "of each");
+    let found = conflict_messages(&memory, None, &index).await;
+    assert_eq!(
+        found,
+        [expected.clone(), expected.clone()],
+        "one conflict for each manifest"
+    );
 
     let origin = ManifestOrigin::default().with_index(Some(&index));
     let error = check(&memory, origin, &one).await.unwrap_err();
@@ -217,7 +226,7 @@ async fn conflicts_of_two_entries_for_one_target_name_both() {
 }
 
 #[tokio::test]
-async fn documents_without_facts_have_no_conflicts() {
+async fn values_that_documents_omit_are_not_compared() {
     let memory = Memory::new();
     let mut image = ImageManifest::new(media::PACKAGE_TARGET, Blob::empty().descriptor().clone());
     let target = (annotation::TARGET.to_owned(), GNU.to_owned());
@@ -226,14 +235,17 @@ async fn documents_without_facts_have_no_conflicts() {
     memory.push_blob(&Blob::empty()).await.unwrap();
     memory.push_manifest(&bare).await.unwrap();
     let mut listed = entry(&bare);
-    listed.platform = platform::of_target(GNU, None).ok();
+    listed.platform = platform::from_triple(GNU, None).ok();
     // Other tools write a variant that the architecture implies.
     let full = StoredPackage::new().push(&memory).await;
     let mut implied = full.descriptor();
     implied.platform = platform::parse("linux/amd64/v1").ok();
     for entry in [listed, implied] {
         let index = index("widgets", "1.0.0", vec![entry]);
-        assert_eq!(texts(&memory, Some("1.0.0"), &index).await, [""; 0]);
+        assert_eq!(
+            conflict_messages(&memory, Some("1.0.0"), &index).await,
+            [""; 0]
+        );
     }
 
     // An artifact that is not a package may have the tag of any version.
@@ -241,11 +253,14 @@ async fn documents_without_facts_have_no_conflicts() {
     let version = (annotation::VERSION.to_owned(), "2.0.0".to_owned());
     image.annotations.extend([version]);
     let other = Manifest::from_image(image).unwrap();
-    assert_eq!(texts(&memory, Some("1.0.0"), &other).await, [""; 0]);
+    assert_eq!(
+        conflict_messages(&memory, Some("1.0.0"), &other).await,
+        [""; 0]
+    );
 }
 
 #[tokio::test]
-async fn inspection_shows_conflicts_of_each_target() {
+async fn inspection_contains_conflicts_of_target() {
     let memory = Memory::new();
     let manifest = StoredPackage::new().push(&memory).await;
     let index = index("widgets", "2.0.0", vec![entry(&manifest)]);

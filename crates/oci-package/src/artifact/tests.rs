@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::elf::tests::program;
+use crate::elf::tests::build_program;
 use crate::package::Revision;
 use crate::target::{self, Difference, PackageTarget};
 
@@ -48,7 +48,7 @@ async fn pack_is_independent_of_directory_and_file_order() {
                 directory.path(),
                 "widgets",
                 FileKind::Bin,
-                &program(None, &[], &[]),
+                &build_program(None, &[], &[]),
             ),
             file(
                 directory.path(),
@@ -79,7 +79,7 @@ async fn pack_is_independent_of_directory_and_file_order() {
     assert_eq!(digests, [golden, golden]);
 }
 
-/// Creates a `widgets.dSYM` as dsymutil writes it, with a symbolic link to it as cargo creates it.
+/// Creates a directory `widgets.dSYM` as dsymutil writes it, and a symbolic link to it as cargo creates it.
 #[cfg(unix)]
 fn symbols(home: &Path) -> InputFile {
     let real = home.join("deps/widgets-0123.dSYM/FileSource");
@@ -91,7 +91,7 @@ fn symbols(home: &Path) -> InputFile {
     InputFile::new("widgets.dSYM".parse().unwrap(), FileKind::Debuginfo, link)
 }
 
-/// Returns the names of the files in the tar that is the first layer.
+/// Returns the names of the files in the first layer, a tar stream.
 #[cfg(unix)]
 async fn names_in(artifact: &Artifact, home: &Path) -> Vec<String> {
     let layer = &artifact.manifest().as_image().unwrap().layers[0];
@@ -249,7 +249,7 @@ async fn archive_is_one_layer_and_config_lists_files() {
             directory.path(),
             "widgets",
             FileKind::Bin,
-            &program(None, &[], &[]),
+            &build_program(None, &[], &[]),
         ),
         file(
             directory.path(),
@@ -298,11 +298,11 @@ async fn archive_is_one_layer_and_config_lists_files() {
 async fn least_portable_program_determines_libc() {
     let directory = tempfile::tempdir().unwrap();
     let bin = |name: &str, content: &[u8]| file(directory.path(), name, FileKind::Bin, content);
-    let fully_static = || bin("a", &program(None, &[], &[]));
+    let fully_static = || bin("a", &build_program(None, &[], &[]));
     let old = || {
         bin(
             "b",
-            &program(
+            &build_program(
                 Some("/lib64/ld-linux-x86-64.so.2"),
                 &["libc.so.6"],
                 &["GLIBC_2.17"],
@@ -312,7 +312,7 @@ async fn least_portable_program_determines_libc() {
     let new = || {
         bin(
             "c",
-            &program(
+            &build_program(
                 Some("/lib64/ld-linux-x86-64.so.2"),
                 &["libc.so.6"],
                 &["GLIBC_2.34"],
@@ -358,7 +358,7 @@ async fn least_portable_program_determines_libc() {
 }
 
 #[tokio::test]
-async fn manifest_annotations_parse_back() {
+async fn package_target_is_read_back_from_annotations() {
     let directory = tempfile::tempdir().unwrap();
     let files = [file(directory.path(), "widgets", FileKind::Bin, b"content")];
     let artifact = packed(&build("aarch64-apple-darwin"), &files).await;
@@ -426,7 +426,7 @@ async fn reserved_annotations_are_rejected() {
 }
 
 #[tokio::test]
-async fn pack_of_invalid_files_fails_with_names() {
+async fn pack_of_invalid_files_fails_with_file_names() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, kind| file(directory.path(), name, kind, b"x");
     let message = async |files: &[InputFile]| {

@@ -9,7 +9,7 @@ const MUSL: &str = "x86_64-unknown-linux-musl";
 const MAC: &str = "aarch64-apple-darwin";
 
 fn manifest(target: &str, libc: &str, glibc: Option<&str>) -> Manifest {
-    let platform = platform::of_target(target, None).unwrap();
+    let platform = platform::from_triple(target, None).unwrap();
     let mut image = ImageManifest::new(media::PACKAGE_TARGET, Blob::empty().descriptor().clone());
     let mut add =
         |key: &str, value: &str| image.annotations.insert(key.to_owned(), value.to_owned());
@@ -41,7 +41,7 @@ fn machine(target: &str, glibc: Option<&str>) -> ManifestSelector {
 }
 
 #[test]
-fn machine_gets_own_target_or_most_portable_entry() {
+fn machine_selects_own_target_or_most_portable_entry() {
     let all = index(&[
         manifest(GNU, "glibc", Some("2.34")),
         manifest(MUSL, "static", None),
@@ -84,7 +84,7 @@ fn choice_with_unknown_glibc_prefers_static_builds() {
     assert_eq!(chosen(&only_gnu, &unknown).as_deref(), Some(GNU));
     let static_gnu = index(&[manifest(GNU, "static", None)]);
     assert_eq!(chosen(&static_gnu, &unknown).as_deref(), Some(GNU));
-    // Also if the other build is for a better variant of the architecture.
+    // A static build is preferred even if the other build is for a better variant of the architecture.
     let (hard, older) = (
         "armv7-unknown-linux-gnueabihf",
         "armv5te-unknown-linux-musleabi",
@@ -114,7 +114,7 @@ fn build_for_other_libc_is_not_selected() {
 }
 
 #[test]
-fn platform_gets_first_match_and_target_exact_match() {
+fn platform_selects_first_match_and_target_exact_match() {
     let all = index(&[
         manifest(GNU, "glibc", None),
         manifest(MUSL, "static", None),
@@ -189,7 +189,7 @@ fn image_index_is_matched_by_platform() {
 }
 
 #[test]
-fn fallback_tags_are_limited_and_most_likely_first() {
+fn fallback_tags_are_at_most_four_in_order_of_rank() {
     let tags = |tag: &str, wanted: &ManifestSelector| -> Vec<String> {
         fallback_tags(&tag.parse().unwrap(), wanted)
             .iter()
@@ -205,7 +205,7 @@ fn fallback_tags_are_limited_and_most_likely_first() {
         for_machine[..2],
         [format!("1.2.3__{GNU}"), format!("1.2.3__{MUSL}")]
     );
-    assert_eq!(for_machine.len(), MAX_FALLBACKS);
+    assert_eq!(for_machine.len(), MAX_FALLBACK_TAGS);
     let without_glibc = tags("1.2.3", &machine(GNU, None));
     assert_eq!(
         without_glibc[..2],
@@ -269,7 +269,10 @@ async fn target_missing_from_index_is_found_by_its_tag() {
         error.to_string(),
         format!("failed to find `{MUSL}` in `memory:1.0.0`")
     );
-    assert_eq!(error.hints(), [format!("available: `{GNU}`").into()]);
+    assert_eq!(
+        error.hints(),
+        [format!("choose an available target: `{GNU}`").into()]
+    );
     let error = found(&mac_tag, ManifestSelector::Target(GNU.into()))
         .await
         .unwrap_err();
@@ -277,7 +280,7 @@ async fn target_missing_from_index_is_found_by_its_tag() {
         (error.kind(), error.hints()),
         (
             ErrorKind::NotFound,
-            vec![format!("available: `{MAC}`").into()]
+            vec![format!("choose an available target: `{MAC}`").into()]
         )
     );
     let error = found("3.0.0", machine(GNU, None)).await.unwrap_err();
@@ -289,7 +292,7 @@ async fn target_missing_from_index_is_found_by_its_tag() {
 }
 
 #[tokio::test]
-async fn nested_indexes_are_searched() {
+async fn entry_of_nested_index_is_found() {
     let (gnu, mac) = (manifest(GNU, "glibc", None), manifest(MAC, "", None));
     let windows = manifest("x86_64-pc-windows-msvc", "", None);
     let inner = index(std::slice::from_ref(&mac));
@@ -402,7 +405,7 @@ async fn manifest_that_differs_from_its_entry_is_rejected() {
 }
 
 #[tokio::test]
-async fn number_of_missing_nested_indexes_is_limited() {
+async fn too_many_missing_nested_indexes_are_rejected() {
     let memory = memory(&[]).await;
     for (count, expected) in [
         (MAX_INDEXES, ErrorKind::NotFound),

@@ -1,8 +1,8 @@
 //! Tracking of the content that a delete command removes from a repository.
 //!
-//! Deleting one item can delete others: a manifest is deleted with the tags that point to it, and the last target of a
-//! version with the index. [`DeletedSet`] records them, so that a later item of the same command that is already
-//! deleted is recognized, both in a dry run and after a deletion.
+//! Deleting one item can delete further items: the tags that point to a deleted manifest, and the index of a version
+//! after its last target. [`DeletedSet`] records all of them, so that a command recognizes an item that it has already
+//! deleted, both in a dry run and after a deletion.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,45 +15,47 @@ use super::edit::{EntryLocation, RemovedEntries};
 pub struct DeletedSet {
     tags: BTreeSet<Tag>,
     digests: BTreeSet<Digest>,
-    /// Entries that were removed from an index that still exists, by the tag of the index. The tag points to a new
-    /// manifest since then.
+    /// Entries that were removed from an index that still exists, by the tag of the index. The removal moved the tag to
+    /// a new manifest.
     entries: BTreeMap<Tag, BTreeSet<Digest>>,
 }
 
 impl DeletedSet {
-    /// Whether an item is deleted. `digest` is the manifest that a tag pointed to before the command, if known: the tag
-    /// is deleted with that manifest.
-    pub fn contains(&self, named: &Identifier, digest: Option<&Digest>) -> bool {
-        match named {
+    /// Whether an item is deleted. `digest` is the manifest that a tag pointed to before the command, if known. The
+    /// deletion of that manifest also deletes the tag.
+    pub fn contains(&self, identifier: &Identifier, digest: Option<&Digest>) -> bool {
+        match identifier {
             Identifier::Digest(digest) => self.digests.contains(digest),
             Identifier::Tag(tag) => {
                 let has_moved = self.entries.contains_key(tag);
-                let is_gone = |digest| !has_moved && self.digests.contains(digest);
-                self.tags.contains(tag) || digest.is_some_and(is_gone)
+                let is_deleted = |digest| !has_moved && self.digests.contains(digest);
+                self.tags.contains(tag) || digest.is_some_and(is_deleted)
             }
         }
     }
 
     /// Returns a location without the content that is already deleted. Returns `None` if the entry or the whole index
     /// is deleted.
-    pub fn remaining_entry(&self, mut listed: EntryLocation) -> Option<EntryLocation> {
-        let index = Identifier::Tag(listed.index.clone());
-        if self.contains(&index, Some(&listed.index_digest)) {
+    pub fn remaining_entry(&self, mut location: EntryLocation) -> Option<EntryLocation> {
+        let index = Identifier::Tag(location.index.clone());
+        if self.contains(&index, Some(&location.index_digest)) {
             return None;
         }
-        if let Some(deleted) = self.entries.get(&listed.index) {
-            if listed.entries.iter().all(|entry| deleted.contains(entry)) {
+        if let Some(deleted) = self.entries.get(&location.index) {
+            if location.entries.iter().all(|entry| deleted.contains(entry)) {
                 return None;
             }
-            listed.others.retain(|other| !deleted.contains(other));
+            location
+                .other_entries
+                .retain(|entry| !deleted.contains(entry));
         }
-        listed.tags.retain(|tag| !self.tags.contains(tag));
-        Some(listed)
+        location.tags.retain(|tag| !self.tags.contains(tag));
+        Some(location)
     }
 
     /// Records the deletion of a tag, a manifest or a blob.
-    pub fn insert(&mut self, named: Identifier) {
-        match named {
+    pub fn insert(&mut self, identifier: Identifier) {
+        match identifier {
             Identifier::Tag(tag) => {
                 self.tags.insert(tag);
             }
@@ -63,10 +65,10 @@ impl DeletedSet {
         }
     }
 
-    /// Records the deletion of an entry with its tags, and of the index if it is the last entry.
-    pub fn insert_entry(&mut self, listed: &EntryLocation) {
-        let index = (!listed.others.is_empty()).then_some(&listed.entries[..]);
-        self.insert_entries(&listed.index, &listed.tags, index);
+    /// Records the deletion of an entry and its tags. If it is the last entry, the index is recorded, too.
+    pub fn insert_entry(&mut self, location: &EntryLocation) {
+        let index = (!location.other_entries.is_empty()).then_some(&location.entries[..]);
+        self.insert_entries(&location.index, &location.tags, index);
     }
 
     /// Records the outcome of [`remove`](super::remove).
@@ -77,7 +79,7 @@ impl DeletedSet {
         self.insert_entries(index, &removed.tags, remaining);
     }
 
-    /// Records the deletion of entries, or of the whole index if `entries` is `None`.
+    /// Records the deletion of index entries, or of the whole index if `entries` is `None`.
     fn insert_entries(&mut self, index: &Tag, tags: &[Tag], entries: Option<&[Digest]>) {
         self.tags.extend(tags.iter().cloned());
         if let Some(entries) = entries {

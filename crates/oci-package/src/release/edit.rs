@@ -15,8 +15,8 @@ use oci_registry::{
 use snafu::{ResultExt, Snafu, ensure};
 
 use super::error::LookUpSnafu;
-use super::foreign_index::{self, display_name, read};
-use super::publication::{OwnManifest, TagClaim, TargetPublication};
+use super::foreign_index::{self, display_name, read_manifest};
+use super::publication::{OwnManifest, TagAssignment, TargetPublication};
 use super::{PublishObserver, PublishOptions, ReleaseWriter, TagAction};
 use crate::annotation;
 use crate::index::PackageIndex;
@@ -29,15 +29,15 @@ enum Error {
     #[snafu(display("failed to find the index `{name}`"))]
     NoIndex { name: String },
     #[snafu(display("failed to find `{selector}` in the index `{name}`"))]
-    NoMember {
+    NoEntry {
         name: String,
         selector: EntrySelector,
-        offered: Vec<String>,
+        available: Vec<String>,
     },
     #[snafu(display(
-        "refusing to add {digest} to `{name}`: the index is that of a package, and the manifest is not a package for one target"
+        "refusing to add {digest} to `{name}`: the index belongs to a package, and the manifest is not a package for one target"
     ))]
-    Foreign { name: String, digest: Digest },
+    NotAPackage { name: String, digest: Digest },
     #[snafu(display(
         "refusing to add both {first} and {second} to `{name}`: both are for the target `{target}`"
     ))]
@@ -57,19 +57,21 @@ enum Error {
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoIndex { .. } | Self::NoMember { .. } => ErrorKind::NotFound,
-            Self::Foreign { .. } | Self::SameTarget { .. } => ErrorKind::InvalidInput,
+            Self::NoIndex { .. } | Self::NoEntry { .. } => ErrorKind::NotFound,
+            Self::NotAPackage { .. } | Self::SameTarget { .. } => ErrorKind::InvalidInput,
             Self::DeleteTag { source, .. } => source.kind(),
         }
     }
 
     fn hints(&self) -> Vec<Hint> {
         match self {
-            Self::NoMember { offered, .. } if !offered.is_empty() => {
-                vec![format!("available: {}", offered.join(", ")).into()]
+            Self::NoEntry { available, .. } if !available.is_empty() => {
+                vec![format!("choose an existing entry: {}", available.join(", ")).into()]
             }
-            Self::Foreign { .. } => vec!["add the manifest to an index with another tag".into()],
-            Self::SameTarget { .. } => vec!["add only one of them".into()],
+            Self::NotAPackage { .. } => {
+                vec!["add the manifest to an index with another tag".into()]
+            }
+            Self::SameTarget { .. } => vec!["add only one of the manifests".into()],
             _ => Vec::new(),
         }
     }
@@ -148,8 +150,8 @@ pub struct AddOptions {
 /// # Errors
 ///
 /// [`ErrorKind::Conflict`] if a released version has other files, or if the index cannot be changed.
-/// [`ErrorKind::InvalidInput`] if the tag points to a manifest that is not an index, or if a manifest is not a package
-/// and the index is that of a package. Otherwise the error of the target.
+/// [`ErrorKind::InvalidInput`] if the tag points to a manifest that is not an index, or if the index belongs to a
+/// package and a manifest does not. Otherwise the error of the target.
 pub async fn add(
     to: &dyn Target,
     tag: &Tag,
@@ -158,7 +160,7 @@ pub async fn add(
     observer: &PublishObserver<'_>,
 ) -> crate::Result<Manifest> {
     let name = to.describe(&tag.clone().into());
-    let current = read(to, tag).await?;
+    let current = read_manifest(to, tag).await?;
     let foreign = added
         .iter()
         .find(|manifest| PackageTarget::read(manifest).is_none());
@@ -169,12 +171,12 @@ pub async fn add(
     if is_package {
         if let Some(foreign) = foreign {
             let digest = foreign.digest().clone();
-            return Err(ForeignSnafu { name, digest }.build().into());
+            return Err(NotAPackageSnafu { name, digest }.build().into());
         }
         return add_targets(to, tag, added, options, observer).await;
     }
     let seed = seed(added.iter().map(Manifest::digest));
-    let edited = foreign_index::put(to, tag, added, &seed, observer).await?;
+    let edited = foreign_index::put_entries(to, tag, added, &seed, observer).await?;
     edited.ok_or_else(|| NoIndexSnafu { name }.build().into())
 }
 
@@ -192,7 +194,7 @@ async fn add_targets(
         ..PublishOptions::default()
     };
     let mut publications: Vec<(OwnManifest, TagAction, String, Tag)> = Vec::new();
-    // All checks precede the first change, so a rejected manifest leaves no partial edit.
+    // All checks precede the first change, so a rejected manifest causes no partial edit.
     for manifest in added {
         let target = PackageTarget::read(manifest).map(|package| package.target);
         let target = target.unwrap_or_default();
@@ -238,21 +240,21 @@ async fn add_targets(
         if *action == TagAction::Keep {
             writer.set_tags.insert(tag.clone());
         } else {
-            let mut claim = TagClaim {
+            let mut assignment = TagAssignment {
                 own,
                 target,
                 tag,
                 is_set: true,
             };
-            writer.set_tag(&mut claim).await?;
+            writer.set_tag(&mut assignment).await?;
         }
     }
-    let written = writer.converge(None).await?;
-    let name = || writer.name(tag);
+    let written = writer.update_index(None).await?;
+    let name = || writer.full_name(tag);
     written.ok_or_else(|| NoIndexSnafu { name: name() }.build().into())
 }
 
-/// Returns the seed of the delays of an edit. Concurrent edits of other entries have other seeds.
+/// Returns the seed of the random delays of an edit. Concurrent edits of different entries have different seeds.
 fn seed<'a>(edited: impl IntoIterator<Item = &'a Digest>) -> Digest {
     let digests: String = edited.into_iter().map(Digest::as_str).collect();
     Digest::sha256(digests.as_bytes())
@@ -264,11 +266,11 @@ fn seed<'a>(edited: impl IntoIterator<Item = &'a Digest>) -> Digest {
 pub struct RemovedEntries {
     /// Entries that were removed.
     pub entries: Vec<Descriptor>,
-    /// Tags of targets that were deleted with them.
+    /// Tags of targets that were deleted with the entries.
     pub tags: Vec<Tag>,
-    /// The remaining index. `None` if no entries were left and the tag of the index was deleted.
+    /// The remaining index; `None` if no entries remained and the tag of the index was deleted.
     pub index: Option<Manifest>,
-    /// Digest of the index whose tag was deleted, if it was.
+    /// Digest of the index whose tag was deleted; `None` if the index remains.
     pub deleted_index: Option<Digest>,
 }
 
@@ -286,21 +288,21 @@ pub struct EntryLocation {
     pub index_digest: Digest,
     /// Digests of the selected entries.
     pub entries: Vec<Digest>,
-    /// Digests of all other entries. If there are none, the index is deleted with the entry.
-    pub others: Vec<Digest>,
+    /// Digests of all other entries. If the list is empty, the index is deleted with the entry.
+    pub other_entries: Vec<Digest>,
 }
 
-/// Finds the index entry for the tag of a target, or for the digest of a manifest. Returns `None` if the index of its
-/// version does not list it.
+/// Finds the index entry for the tag of a target, or for the digest of a manifest. Returns `None` if the index of the
+/// version does not list the manifest.
 ///
 /// # Errors
 ///
-/// The error of the source. A manifest that cannot be read has no entry.
+/// The error of the source. A manifest that cannot be read is not an error; the result is `None`.
 pub async fn find_entry(
-    place: &dyn Source,
-    named: &Identifier,
+    source: &dyn Source,
+    identifier: &Identifier,
 ) -> crate::Result<Option<EntryLocation>> {
-    let (release, selector) = match named {
+    let (release, selector) = match identifier {
         Identifier::Tag(tag) => match crate::tag::split(tag) {
             (release, Some(target)) => (
                 ReleaseTag::parse(release),
@@ -309,7 +311,7 @@ pub async fn find_entry(
             (_, None) => return Ok(None),
         },
         Identifier::Digest(digest) => {
-            let manifest = place.manifest(named).await.ok();
+            let manifest = source.manifest(identifier).await.ok();
             let package = manifest.as_ref().and_then(PackageTarget::read);
             match package.and_then(|package| package.version) {
                 Some(version) => (
@@ -324,14 +326,14 @@ pub async fn find_entry(
         return Ok(None);
     };
     let index = release.index().clone();
-    match find_removal(place, &index, std::slice::from_ref(&selector)).await {
+    match find_removal(source, &index, std::slice::from_ref(&selector)).await {
         Ok(found) => Ok(Some(EntryLocation {
             index,
             selector,
             tags: found.tags,
             index_digest: found.index,
             entries: digests(&found.entries),
-            others: digests(&found.others),
+            other_entries: digests(&found.remaining),
         })),
         // The index does not exist, does not list the entry, or is not an index.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
@@ -359,11 +361,11 @@ fn digests(entries: &[Descriptor]) -> Vec<Digest> {
     entries.iter().map(|entry| entry.digest.clone()).collect()
 }
 
-/// Effect of a removal.
-struct Removal {
+/// Entries and tags that a removal deletes, and the entries that remain.
+struct RemovalPlan {
     index: Digest,
     entries: Vec<Descriptor>,
-    others: Vec<Descriptor>,
+    remaining: Vec<Descriptor>,
     tags: Vec<Tag>,
 }
 
@@ -371,26 +373,26 @@ async fn find_removal(
     from: &dyn Source,
     tag: &Tag,
     selectors: &[EntrySelector],
-) -> crate::Result<Removal> {
+) -> crate::Result<RemovalPlan> {
     let name = from.describe(&tag.clone().into());
-    let Some(current) = read(from, tag).await? else {
+    let Some(current) = read_manifest(from, tag).await? else {
         return Err(NoIndexSnafu { name }.build().into());
     };
     let index = foreign_index::expect_index(&current, &name)?;
     for selector in selectors {
         let exists = index.manifests.iter().any(|entry| selector.matches(entry));
-        let offered = || index.manifests.iter().map(display_name).collect();
+        let available = || index.manifests.iter().map(display_name).collect();
         ensure!(
             exists,
-            NoMemberSnafu {
+            NoEntrySnafu {
                 name,
                 selector: selector.clone(),
-                offered: deduplicated(offered()),
+                available: deduplicate(available()),
             }
         );
     }
     let entries = index.manifests.iter().cloned();
-    let (entries, others): (Vec<_>, Vec<_>) =
+    let (entries, remaining): (Vec<_>, Vec<_>) =
         entries.partition(|entry| selectors.iter().any(|selector| selector.matches(entry)));
     let mut tags = Vec::new();
     if let (Some(_), Ok(release)) = (PackageIndex::read(&current), ReleaseTag::new(tag.clone())) {
@@ -402,30 +404,30 @@ async fn find_removal(
                 continue;
             };
             let identifier = Identifier::Tag(tag.clone());
-            let named = from.resolve(&identifier).await.optional();
-            let named = named.with_context(|_| LookUpSnafu {
+            let resolved = from.resolve(&identifier).await.optional();
+            let resolved = resolved.with_context(|_| LookUpSnafu {
                 name: from.describe(&identifier),
             })?;
-            if named.is_some() {
+            if resolved.is_some() {
                 tags.push(tag);
             }
         }
     }
-    Ok(Removal {
+    Ok(RemovalPlan {
         index: current.digest().clone(),
         entries,
-        others,
+        remaining,
         tags,
     })
 }
 
-fn deduplicated(mut offered: Vec<String>) -> Vec<String> {
-    offered.dedup();
-    offered
+fn deduplicate(mut available: Vec<String>) -> Vec<String> {
+    available.dedup();
+    available
 }
 
 /// Removes entries from the index with a tag. In the index of a package, the tags of the targets are deleted first. If
-/// that fails, the index is not changed. If no entries are left, the tag of the index is deleted, too.
+/// a deletion fails, the index is not changed. If no entries remain, the tag of the index is deleted, too.
 ///
 /// # Errors
 ///
@@ -444,8 +446,8 @@ pub async fn remove(
     }
     let digests: BTreeSet<_> = entries.iter().map(|entry| entry.digest.clone()).collect();
     let seed = seed(&digests);
-    let current = read(target, tag).await?;
-    let last = current.as_ref().map(|current| current.digest().clone());
+    let current = read_manifest(target, tag).await?;
+    let last_index = current.as_ref().map(|current| current.digest().clone());
     let is_package = current
         .as_ref()
         .is_some_and(|current| PackageIndex::read(current).is_some());
@@ -454,36 +456,37 @@ pub async fn remove(
             let options = PublishOptions::default();
             let mut writer = ReleaseWriter::new(target, &release, &options, observer, seed);
             writer.last_index = current.map(|current| current.digest().clone());
-            let leaving = entries.iter();
-            let leaving = leaving.filter_map(|entry| entry.annotation(annotation::TARGET));
-            writer.removed_targets = leaving.map(str::to_owned).collect();
+            let removed = entries.iter();
+            let removed = removed.filter_map(|entry| entry.annotation(annotation::TARGET));
+            writer.removed_targets = removed.map(str::to_owned).collect();
             writer.removed_foreign_entries = digests;
-            let left = writer.converge(None).await?;
-            if left.is_some() {
-                left
+            let remaining = writer.update_index(None).await?;
+            if remaining.is_some() {
+                remaining
             } else {
                 delete_tag(from, tag).await?;
-                // Another job may have set the tag of its target in the meantime. The index must then be written again.
+                // Another job may have set the tag of its target in the meantime. Then the index is written again.
                 writer.pause(1, false).await;
-                writer.converge(None).await?
+                writer.update_index(None).await?
             }
         }
         _ => {
-            let take = |index: &mut Index| {
+            let remove_selected = |index: &mut Index| {
                 let before = index.manifests.len();
                 index
                     .manifests
                     .retain(|entry| !digests.contains(&entry.digest));
                 index.manifests.len() < before
             };
-            let edited = foreign_index::edit(target, tag, take, &seed, observer).await?;
+            let edited =
+                foreign_index::edit_index(target, tag, remove_selected, &seed, observer).await?;
             if edited.is_none() {
                 delete_tag(from, tag).await?;
             }
             edited
         }
     };
-    let deleted_index = last.filter(|_| index.is_none());
+    let deleted_index = last_index.filter(|_| index.is_none());
     Ok(RemovedEntries {
         entries,
         tags,

@@ -5,8 +5,8 @@ use snafu::Snafu;
 
 use crate::target::Difference;
 
-/// Maximum number of differing files that a message names. The others are counted.
-const MAX_NAMED: usize = 20;
+/// Maximum number of differing files that a message lists. The message states the number of all others.
+const MAX_LISTED_FILES: usize = 20;
 
 #[derive(Debug, Snafu)]
 #[snafu(visibility(pub(super)))]
@@ -23,9 +23,9 @@ pub(super) enum Error {
     },
     #[snafu(display(
         "refusing to overwrite `{name}`: it was released with different files: {}",
-        named(differences)
+        join_differences(differences)
     ))]
-    Released {
+    DifferentFiles {
         name: String,
         differences: Vec<Difference>,
     },
@@ -35,21 +35,21 @@ pub(super) enum Error {
     ForeignIndex { name: String },
     #[snafu(display(
         "failed to publish `{name}`: another job published it with different files: {}",
-        named(differences)
+        join_differences(differences)
     ))]
-    Overtaken {
+    PublishedConcurrently {
         name: String,
         differences: Vec<Difference>,
     },
     #[snafu(display("failed to verify `{name}`: it does not exist after it was written"))]
-    Vanished { name: String },
+    MissingAfterWrite { name: String },
     #[snafu(display("failed to upload {blob}"))]
-    SendBlob {
+    UploadBlob {
         blob: String,
         source: oci_registry::Error,
     },
     #[snafu(display("failed to upload the manifest of `{name}`"))]
-    SendManifest {
+    UploadManifest {
         name: String,
         source: oci_registry::Error,
     },
@@ -71,12 +71,12 @@ pub(super) enum Error {
         source: oci_registry::Error,
     },
     #[snafu(display(
-        "failed to write the index `{name}`: other jobs changed it in each of {rounds} attempts"
+        "failed to write the index `{name}`: other jobs changed it in each of {attempts} attempts"
     ))]
-    RoundsExhausted {
+    AttemptsExhausted {
         name: String,
         tag: Tag,
-        rounds: usize,
+        attempts: usize,
     },
     #[snafu(display("failed to assemble the index `{name}`: no target was pushed"))]
     NoTargets { name: String },
@@ -85,18 +85,18 @@ pub(super) enum Error {
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Released { .. }
+            Self::DifferentFiles { .. }
             | Self::ForeignTarget { .. }
             | Self::ForeignIndex { .. }
-            | Self::Overtaken { .. }
-            | Self::Vanished { .. }
+            | Self::PublishedConcurrently { .. }
+            | Self::MissingAfterWrite { .. }
             | Self::IndexImmutable { .. }
-            | Self::RoundsExhausted { .. } => ErrorKind::Conflict,
+            | Self::AttemptsExhausted { .. } => ErrorKind::Conflict,
             Self::NoTargets { .. } => ErrorKind::NotFound,
             Self::LookUp { source, .. }
             | Self::CheckBlob { source, .. }
-            | Self::SendBlob { source, .. }
-            | Self::SendManifest { source, .. }
+            | Self::UploadBlob { source, .. }
+            | Self::UploadManifest { source, .. }
             | Self::SetTag { source, .. }
             | Self::WriteIndex { source, .. } => source.kind(),
         }
@@ -104,14 +104,14 @@ impl Failure for Error {
 
     fn hints(&self) -> Vec<Hint> {
         match self {
-            Self::Released { .. } => vec![Hint::OverwriteVersion],
-            Self::Overtaken { .. } => {
+            Self::DifferentFiles { .. } => vec![Hint::OverwriteVersion],
+            Self::PublishedConcurrently { .. } => {
                 vec!["check which other job publishes this version for this target".into()]
             }
             Self::ForeignTarget { .. } => vec![Hint::OverwriteTag],
             Self::ForeignIndex { .. } => vec![Hint::SkipIndex],
             Self::IndexImmutable { .. } => vec![Hint::DeclareTargets],
-            Self::RoundsExhausted { tag, .. } => vec![Hint::AssembleIndex {
+            Self::AttemptsExhausted { tag, .. } => vec![Hint::AssembleIndex {
                 tag: tag.to_string(),
             }],
             _ => Vec::new(),
@@ -119,16 +119,16 @@ impl Failure for Error {
     }
 }
 
-/// Joins the first differences into one text.
-fn named(differences: &[Difference]) -> String {
-    let mut named: Vec<_> = differences
+/// Joins the first differences into one text, followed by the number of all others.
+fn join_differences(differences: &[Difference]) -> String {
+    let mut texts: Vec<_> = differences
         .iter()
-        .take(MAX_NAMED)
+        .take(MAX_LISTED_FILES)
         .map(ToString::to_string)
         .collect();
-    let rest = differences.len().saturating_sub(MAX_NAMED);
+    let rest = differences.len().saturating_sub(MAX_LISTED_FILES);
     if rest > 0 {
-        named.push(format!("and {rest} more files differ"));
+        texts.push(format!("and {rest} more files differ"));
     }
-    named.join(", ")
+    texts.join(", ")
 }

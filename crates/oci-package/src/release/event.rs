@@ -7,7 +7,7 @@ use oci_registry::{Delivery, Descriptor, Digest, Manifest, Meter, Tag};
 /// Callback that receives the events of a publication.
 pub type PublishObserver<'a> = dyn Fn(PublishEvent<'_>) + Send + Sync + 'a;
 
-/// An event of a publication.
+/// Event of a publication.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum PublishEvent<'a> {
@@ -21,7 +21,7 @@ pub enum PublishEvent<'a> {
     Tag(&'a Tag, &'a Manifest),
     /// A tag was set to an index.
     Index(&'a Tag, &'a Manifest),
-    /// A note for the user.
+    /// Information for the user.
     Note(Note),
 }
 
@@ -29,7 +29,7 @@ pub enum PublishEvent<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Note {
-    /// The release already contains the same files. The stored manifest is kept, even if the new one has other
+    /// The release already contains the same files. The stored manifest is kept, even if the new manifest has different
     /// metadata.
     AlreadyPublished {
         /// Tag of the target's manifest.
@@ -49,10 +49,10 @@ pub enum Note {
         /// Target triples of the missing targets.
         missing: Vec<String>,
     },
-    /// Listing the tags failed. Targets that are not in the index are therefore not found.
+    /// Listing the tags failed, so targets that are not in the index are not found.
     TagListFailed {
         /// The error.
-        problem: String,
+        reason: String,
     },
     /// An entry was removed from the index, because its manifest does not exist.
     EntryDropped {
@@ -73,7 +73,7 @@ pub enum Note {
         /// Tag of the index.
         tag: Tag,
         /// Number of attempts so far.
-        rounds: usize,
+        attempts: usize,
     },
 }
 
@@ -99,10 +99,10 @@ impl fmt::Display for Note {
                     missing.join(", ")
                 )
             }
-            Self::TagListFailed { problem } => {
+            Self::TagListFailed { reason } => {
                 write!(
                     f,
-                    "failed to list tags, so targets that are missing from the index are not added: {problem}"
+                    "failed to list tags, so targets that are missing from the index are not added: {reason}"
                 )
             }
             Self::EntryDropped { target, digest } => {
@@ -112,12 +112,15 @@ impl fmt::Display for Note {
                 )
             }
             Self::EntryReplaced { entry, digest } => {
-                write!(f, "replaced the entry for {entry}, which was {digest}")
-            }
-            Self::IndexRetry { tag, rounds } => {
                 write!(
                     f,
-                    "updating the index `{tag}` again (attempts so far: {rounds})"
+                    "replaced the entry for {entry}; the previous manifest was {digest}"
+                )
+            }
+            Self::IndexRetry { tag, attempts } => {
+                write!(
+                    f,
+                    "updating the index `{tag}` again (attempts so far: {attempts})"
                 )
             }
         }

@@ -23,7 +23,7 @@ enum Error {
         source: oci_registry::Error,
     },
     #[snafu(display("refusing to move `{name}`: it does not point to the index of a package"))]
-    Foreign { name: String },
+    NotAPackage { name: String },
     #[snafu(display("failed to move the tag `{name}`"))]
     Move {
         name: String,
@@ -37,7 +37,7 @@ impl Failure for Error {
             Self::ParseTag { source, .. }
             | Self::LookUp { source, .. }
             | Self::Move { source, .. } => source.kind(),
-            Self::Foreign { .. } => ErrorKind::Conflict,
+            Self::NotAPackage { .. } => ErrorKind::Conflict,
         }
     }
 }
@@ -53,7 +53,7 @@ pub enum FloatingTagUpdate {
     /// The tag already pointed to the index.
     Current(Tag),
     /// The tag points to a higher version and was not moved.
-    Ahead(Tag, Version),
+    Skipped(Tag, Version),
 }
 
 /// Sets the floating tags of a version, `MAJOR.MINOR`, `MAJOR` and `latest`, to its index.
@@ -73,23 +73,24 @@ pub async fn update_floating_tags(
     let Some(version) = version(index).filter(|version| version.pre.is_empty()) else {
         return Ok(Vec::new());
     };
-    let mut floated = Vec::new();
+    let mut updates = Vec::new();
     for text in [
         format!("{}.{}", version.major, version.minor),
         version.major.to_string(),
         "latest".to_owned(),
     ] {
         let tag: Tag = text.parse().with_context(|_| ParseTagSnafu { text })?;
-        floated.push(plan_update(to, index, &version, tag).await?);
+        updates.push(plan_update(to, index, &version, tag).await?);
     }
-    for floated in &floated {
-        if let FloatingTagUpdate::Created(tag) | FloatingTagUpdate::Moved(tag) = floated {
-            // Without retries: another job may move the tag to a higher version between two attempts.
+    for update in &updates {
+        if let FloatingTagUpdate::Created(tag) | FloatingTagUpdate::Moved(tag) = update {
+            // The request is not retried, because another job may move the tag to a higher version between two
+            // attempts.
             if let Err(error) = to.tag_once(index, tag).await {
                 let now = plan_update(to, index, &version, tag.clone()).await;
                 if !matches!(
                     now,
-                    Ok(FloatingTagUpdate::Current(_) | FloatingTagUpdate::Ahead(..))
+                    Ok(FloatingTagUpdate::Current(_) | FloatingTagUpdate::Skipped(..))
                 ) {
                     let name = to.describe(&tag.clone().into());
                     return Err(MoveSnafu { name }.into_error(error).into());
@@ -98,7 +99,7 @@ pub async fn update_floating_tags(
             observer(PublishEvent::Index(tag, index));
         }
     }
-    Ok(floated)
+    Ok(updates)
 }
 
 /// Returns the outcome that an update of one tag would have.
@@ -116,12 +117,12 @@ async fn plan_update(
     };
     ensure!(
         PackageIndex::read(&current).is_some(),
-        ForeignSnafu { name: name() }
+        NotAPackageSnafu { name: name() }
     );
-    let ahead = self::version(&current).filter(|current| current > version);
-    Ok(match ahead {
+    let higher = self::version(&current).filter(|current| current > version);
+    Ok(match higher {
         _ if current == *index => FloatingTagUpdate::Current(tag),
-        Some(ahead) => FloatingTagUpdate::Ahead(tag, ahead),
+        Some(higher) => FloatingTagUpdate::Skipped(tag, higher),
         None => FloatingTagUpdate::Moved(tag),
     })
 }

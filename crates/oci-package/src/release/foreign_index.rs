@@ -1,8 +1,8 @@
 //! Edits of an index that is not the index of a package.
 //!
 //! An edit is applied with optimistic concurrency: the index is read, changed, written, and read again after a delay.
-//! If another writer overwrote the edit, it is applied again. An index has one entry per platform. Its annotations and
-//! all other entries are kept unchanged.
+//! If another writer overwrote the edit, it is applied again. An index has one entry per platform. An edit keeps the
+//! annotations of the index and all other entries.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +14,7 @@ use oci_registry::{
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 
 use super::error::{LookUpSnafu, WriteIndexSnafu};
-use super::index_update::MAX_ROUNDS;
+use super::index_update::MAX_ATTEMPTS;
 use super::{Note, PublishEvent, PublishObserver};
 use crate::annotation;
 use crate::index::IndexEntry;
@@ -37,13 +37,13 @@ enum Error {
         platform: String,
     },
     #[snafu(display(
-        "failed to change the index `{name}`: other jobs changed it in each of {MAX_ROUNDS} attempts"
+        "failed to change the index `{name}`: other jobs changed it in each of {MAX_ATTEMPTS} attempts"
     ))]
-    Contested { name: String },
+    AttemptsExhausted { name: String },
     #[snafu(display(
         "failed to add {digest} to `{name}`: another job added a different manifest for {platform} at the same time"
     ))]
-    Overtaken {
+    ReplacedConcurrently {
         name: String,
         digest: Digest,
         platform: String,
@@ -59,7 +59,9 @@ impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NotAnIndex { .. } | Self::SamePlatform { .. } => ErrorKind::InvalidInput,
-            Self::Contested { .. } | Self::Overtaken { .. } => ErrorKind::Conflict,
+            Self::AttemptsExhausted { .. } | Self::ReplacedConcurrently { .. } => {
+                ErrorKind::Conflict
+            }
             Self::ReadConfig { source, .. } => source.kind(),
         }
     }
@@ -69,12 +71,12 @@ impl Failure for Error {
             Self::NotAnIndex { .. } => {
                 vec!["pass the tag of an index, such as the version of a package".into()]
             }
-            Self::SamePlatform { .. } => vec!["add only one of them".into()],
-            Self::Contested { .. } => {
+            Self::SamePlatform { .. } => vec!["add only one of the manifests".into()],
+            Self::AttemptsExhausted { .. } => {
                 vec!["run the command again when no other job writes the index".into()]
             }
-            Self::Overtaken { .. } => {
-                vec!["inspect the current entry, or add yours again to replace it".into()]
+            Self::ReplacedConcurrently { .. } => {
+                vec!["inspect the current entry, or add your manifest again to replace it".into()]
             }
             Self::ReadConfig { .. } => Vec::new(),
         }
@@ -92,7 +94,7 @@ pub(super) fn display_name(entry: &Descriptor) -> String {
 }
 
 /// Reads the manifest that a tag points to. Returns `None` if the tag does not exist.
-pub(super) async fn read(from: &dyn Source, tag: &Tag) -> crate::Result<Option<Manifest>> {
+pub(super) async fn read_manifest(from: &dyn Source, tag: &Tag) -> crate::Result<Option<Manifest>> {
     let identifier = Identifier::Tag(tag.clone());
     let read = from.manifest(&identifier).await.optional();
     Ok(read.with_context(|_| LookUpSnafu {
@@ -100,14 +102,14 @@ pub(super) async fn read(from: &dyn Source, tag: &Tag) -> crate::Result<Option<M
     })?)
 }
 
-/// Returns the index in a manifest, or an error if it is not an index.
+/// Returns the index in a manifest, or an error if the manifest is not an index.
 pub(super) fn expect_index<'a>(current: &'a Manifest, name: &str) -> crate::Result<&'a Index> {
     Ok(current.as_index().context(NotAnIndexSnafu { name })?)
 }
 
-/// Adds manifests to the index with a tag. Each one replaces the entry for the same platform or is appended. The
-/// manifests must exist in the target.
-pub(super) async fn put(
+/// Adds manifests to the index with a tag. Each manifest replaces the entry for the same platform, or is appended if
+/// there is no such entry. The manifests must exist in the target.
+pub(super) async fn put_entries(
     to: &dyn Target,
     tag: &Tag,
     added: &[Manifest],
@@ -116,7 +118,7 @@ pub(super) async fn put(
 ) -> crate::Result<Option<Manifest>> {
     let mut entries: Vec<Descriptor> = Vec::new();
     for manifest in added {
-        let entry = entry(to, manifest).await?;
+        let entry = create_entry(to, manifest).await?;
         let before = entries
             .iter()
             .find(|before| has_same_platform(before, &entry));
@@ -132,7 +134,7 @@ pub(super) async fn put(
         }
         entries.push(entry);
     }
-    // Only entries that existed at the start may be replaced. Entries that other writers add later are kept.
+    // Only entries that existed at the start are replaced. Entries that other writers add later are kept.
     let replaceable: Mutex<Option<BTreeSet<Digest>>> = Mutex::default();
     let change = |index: &mut Index| {
         let mut replaceable = replaceable.lock().unwrap_or_else(PoisonError::into_inner);
@@ -144,13 +146,13 @@ pub(super) async fn put(
         }
         is_changed
     };
-    let index = edit(to, tag, change, seed, observer).await?;
+    let index = edit_index(to, tag, change, seed, observer).await?;
     let listed = index.as_ref().and_then(Manifest::as_index);
     for entry in &entries {
         let is_same = |listed: &Descriptor| listed.digest == entry.digest;
         ensure!(
             listed.is_none_or(|index| index.manifests.iter().any(is_same)),
-            OvertakenSnafu {
+            ReplacedConcurrentlySnafu {
                 name: to.describe(&tag.clone().into()),
                 digest: entry.digest.clone(),
                 platform: display_name(entry),
@@ -189,10 +191,10 @@ fn put_entry(
     true
 }
 
-/// Whether two entries have the same platform, so that one replaces the other. An entry without a platform matches only
-/// itself.
-fn has_same_platform(one: &Descriptor, other: &Descriptor) -> bool {
-    if one.digest == other.digest {
+/// Whether two entries have the same platform, so that a new entry replaces the existing entry. An entry without a
+/// platform matches only itself.
+fn has_same_platform(first: &Descriptor, second: &Descriptor) -> bool {
+    if first.digest == second.digest {
         return true;
     }
     let key = |entry: &Descriptor| {
@@ -204,11 +206,11 @@ fn has_same_platform(one: &Descriptor, other: &Descriptor) -> bool {
             entry.artifact_type.clone(),
         ))
     };
-    matches!((key(one), key(other)), (Some(one), Some(other)) if one == other)
+    matches!((key(first), key(second)), (Some(first), Some(second)) if first == second)
 }
 
 /// Creates the entry for a manifest in an index that is not the index of a package.
-async fn entry(to: &dyn Target, manifest: &Manifest) -> crate::Result<Descriptor> {
+async fn create_entry(to: &dyn Target, manifest: &Manifest) -> crate::Result<Descriptor> {
     if let Some(entry) = IndexEntry::from_manifest(manifest) {
         return Ok(entry.descriptor().clone());
     }
@@ -232,11 +234,11 @@ async fn entry(to: &dyn Target, manifest: &Manifest) -> crate::Result<Descriptor
     Ok(entry)
 }
 
-/// Applies a change to an index until a later read confirms it. `change` returns whether it changed the index. `seed`
-/// determines the delays of this writer.
+/// Applies a change to an index, and repeats it until a later read confirms it. `change` returns whether it changed the
+/// index. `seed` determines the random delays of this writer.
 ///
 /// Returns `None`, without a write, if the change would remove the last entry.
-pub(super) async fn edit(
+pub(super) async fn edit_index(
     to: &dyn Target,
     tag: &Tag,
     change: impl Fn(&mut Index) -> bool,
@@ -245,11 +247,11 @@ pub(super) async fn edit(
 ) -> crate::Result<Option<Manifest>> {
     let identifier = Identifier::Tag(tag.clone());
     let name = || to.describe(&identifier);
-    for round in 0..=MAX_ROUNDS {
-        if round > 0 {
-            super::pause(seed, round, round > 1).await;
+    for attempt in 0..=MAX_ATTEMPTS {
+        if attempt > 0 {
+            super::pause(seed, attempt, attempt > 1).await;
         }
-        let current = read(to, tag).await?;
+        let current = read_manifest(to, tag).await?;
         let mut index = match &current {
             Some(current) => expect_index(current, &name())?.clone(),
             None => Index::new(None, Vec::new()),
@@ -260,7 +262,7 @@ pub(super) async fn edit(
         if index.manifests.is_empty() {
             return Ok(None);
         }
-        if round == MAX_ROUNDS {
+        if attempt == MAX_ATTEMPTS {
             break;
         }
         index.media_type.get_or_insert(MediaType::INDEX);
@@ -271,12 +273,12 @@ pub(super) async fn edit(
         let tagged = to.tag_once(&wanted, tag).await;
         match tagged {
             Ok(()) => observer(PublishEvent::Index(tag, &wanted)),
-            // The next round reads the index and shows whether the request took effect.
+            // The next attempt reads the index and detects whether the request took effect.
             Err(error) if error.kind() == ErrorKind::Network => {}
             Err(error) => {
                 return Err(error).with_context(|_| WriteIndexSnafu { name: name() })?;
             }
         }
     }
-    Err(ContestedSnafu { name: name() }.build().into())
+    Err(AttemptsExhaustedSnafu { name: name() }.build().into())
 }

@@ -1,15 +1,16 @@
 //! Steps 3 and 4 of a publication: writing the index without losing entries of concurrent writers.
 //!
-//! An update consists of rounds. A round reads the tags and the index, writes the index if it is outdated, and verifies
-//! after a delay that tags and index are unchanged.
+//! An update consists of attempts. Each attempt reads the tags and the index, writes the index if it is outdated, and
+//! verifies after a delay that tags and index are unchanged.
 //!
 //! No entry is lost, for the following reason. A writer sets the tag of its target before it lists the tags, and it
-//! lists the tags again after it wrote an index. Consider the last index that is ever written. The verification of its
-//! writer saw every tag that was set before, because otherwise it would have written another index. A writer that set
-//! its tag after that verification still lists the tags itself.
+//! lists the tags again after it wrote an index. Consider the index that is written last. When its writer verified it,
+//! the writer saw every tag that was set before; otherwise the writer would have written another index. A writer that
+//! sets its tag after this verification lists the tags afterwards, and would write another index if its own entry were
+//! missing.
 //!
-//! The argument also holds if a registry lists tags with a delay: a writer includes the tags that it set itself, and an
-//! update keeps the entries that are in the index.
+//! This is also true for a registry that lists new tags with a delay: a writer includes the tags that it set itself,
+//! and an update keeps the entries that are in the index.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,17 +20,17 @@ use oci_registry::{Digest, ErrorKind, Identifier, Manifest, Optional as _, Tag};
 use snafu::{IntoError, ResultExt};
 use tokio::time::Instant;
 
-use super::error::{IndexImmutableSnafu, LookUpSnafu, RoundsExhaustedSnafu, WriteIndexSnafu};
-use super::publication::TagClaim;
+use super::error::{AttemptsExhaustedSnafu, IndexImmutableSnafu, LookUpSnafu, WriteIndexSnafu};
+use super::publication::TagAssignment;
 use super::{MAX_CONCURRENT_READS, Note, PublishEvent, ReleaseWriter};
 use crate::concurrent;
 use crate::index::{IndexEntry, PackageIndex};
 use crate::target::PackageTarget;
 
-/// Maximum number of rounds.
-pub(super) const MAX_ROUNDS: usize = 10;
+/// Maximum number of attempts of an update.
+pub(super) const MAX_ATTEMPTS: usize = 10;
 
-/// Tags and index as read in one round, and the index to write.
+/// Tags and index that one attempt read, and the index to write.
 struct IndexState {
     /// The stored index.
     current: Option<Manifest>,
@@ -46,39 +47,39 @@ struct IndexState {
 /// Outcome of an attempt to write the index.
 enum WriteAttempt {
     Written,
-    /// The request may have failed or taken effect, or a listed manifest is missing. The next round reads the state
+    /// The request may have failed or taken effect, or a listed manifest is missing. The next attempt reads the state
     /// again.
     Unknown(crate::Error),
 }
 
 impl ReleaseWriter<'_> {
-    /// Updates the index until it is stable, and returns it. Returns `None` if there is nothing to write, because
-    /// declared targets are missing, there are no targets, or a later writer moved the tag.
-    pub(super) async fn converge(
+    /// Updates the index until it is stable, and returns it. Returns `None` if no index is written, because declared
+    /// targets are missing, no target exists, or a later writer moved the tag.
+    pub(super) async fn update_index(
         &mut self,
-        mut claim: Option<TagClaim<'_>>,
+        mut assignment: Option<TagAssignment<'_>>,
     ) -> crate::Result<Option<Manifest>> {
         let mut written = false;
         let mut is_contended = false;
         let mut unknown_outcome = None;
-        for round in 1..=MAX_ROUNDS {
-            if round > 1 {
+        for attempt in 1..=MAX_ATTEMPTS {
+            if attempt > 1 {
                 let tag = self.tag.index().clone();
-                self.note(Note::IndexRetry {
+                self.report_note(Note::IndexRetry {
                     tag,
-                    rounds: round - 1,
+                    attempts: attempt - 1,
                 });
             }
             let began = Instant::now();
-            let Some(state) = self.read_state(claim.as_mut()).await? else {
+            let Some(state) = self.read_state(assignment.as_mut()).await? else {
                 return Ok(None);
             };
-            if let (1, None, Some(declared)) = (round, &state.current, &self.options.declared) {
-                let own = claim.as_ref().map(|claim| claim.target);
+            if let (1, None, Some(declared)) = (attempt, &state.current, &self.options.declared) {
+                let own = assignment.as_ref().map(|assignment| assignment.target);
                 let write_delay = write_delay(declared, own, began.elapsed());
                 if !write_delay.is_zero() {
                     tokio::time::sleep(write_delay).await;
-                    if let Some(current) = self.read(self.tag.index()).await? {
+                    if let Some(current) = self.read_manifest(self.tag.index()).await? {
                         if current == state.wanted {
                             return Ok(Some(current));
                         }
@@ -90,7 +91,7 @@ impl ReleaseWriter<'_> {
                 return Ok(Some(state.wanted));
             }
             if written && state.is_of_another_release {
-                self.note(Note::TagOverwritten {
+                self.report_note(Note::TagOverwritten {
                     tag: self.tag.index().clone(),
                 });
                 return Ok(None);
@@ -104,7 +105,7 @@ impl ReleaseWriter<'_> {
                         // The index was written once with all declared targets, so no other writer adds an entry.
                         return Ok(Some(state.wanted));
                     }
-                    self.pause(round, is_contended).await;
+                    self.pause(attempt, is_contended).await;
                     if self.is_unchanged(&state).await? {
                         return Ok(Some(state.wanted));
                     }
@@ -112,16 +113,16 @@ impl ReleaseWriter<'_> {
                 }
                 WriteAttempt::Unknown(error) => {
                     (is_contended, unknown_outcome) = (true, Some(error));
-                    self.pause(round, is_contended).await;
+                    self.pause(attempt, is_contended).await;
                 }
             }
             self.last_index = Some(state.wanted.digest().clone());
         }
-        let (name, tag) = (self.name(self.tag.index()), self.tag.index().clone());
-        let exhausted = RoundsExhaustedSnafu {
+        let (name, tag) = (self.full_name(self.tag.index()), self.tag.index().clone());
+        let exhausted = AttemptsExhaustedSnafu {
             name,
             tag,
-            rounds: MAX_ROUNDS,
+            attempts: MAX_ATTEMPTS,
         };
         Err(unknown_outcome.unwrap_or_else(|| exhausted.build().into()))
     }
@@ -129,11 +130,11 @@ impl ReleaseWriter<'_> {
     /// Returns the index that an update would write if the manifest had its tag.
     pub(super) async fn plan_index(
         &mut self,
-        claim: TagClaim<'_>,
+        assignment: TagAssignment<'_>,
     ) -> crate::Result<Option<Manifest>> {
-        let mut claim = claim;
+        let mut assignment = assignment;
         Ok(self
-            .read_state(Some(&mut claim))
+            .read_state(Some(&mut assignment))
             .await?
             .map(|state| state.wanted))
     }
@@ -141,28 +142,30 @@ impl ReleaseWriter<'_> {
     /// Reads the tags of all targets, then the index.
     async fn read_state(
         &mut self,
-        mut claim: Option<&mut TagClaim<'_>>,
+        mut assignment: Option<&mut TagAssignment<'_>>,
     ) -> crate::Result<Option<IndexState>> {
-        let mut listed = self.list().await?;
-        if let Some(claim) = &claim {
-            if claim.is_set {
-                listed.insert(claim.tag.clone());
+        let mut listed = self.list_target_tags().await?;
+        if let Some(assignment) = &assignment {
+            if assignment.is_set {
+                listed.insert(assignment.tag.clone());
             } else {
-                listed.remove(claim.tag);
+                listed.remove(assignment.tag);
             }
         }
         let found = self.read_tags(&listed).await?;
-        if let Some(claim) = &mut claim
-            && let Some(current) = found.get(claim.tag)
-            && !self.accept(claim, current.clone())?
+        if let Some(assignment) = &mut assignment
+            && let Some(current) = found.get(assignment.tag)
+            && !self.check_current_manifest(assignment, current.clone())?
         {
             return Ok(None);
         }
-        let own = claim.as_ref().map(|claim| &claim.own.manifest);
-        let new_entries = self.entries(&found, own);
+        let own = assignment
+            .as_ref()
+            .map(|assignment| &assignment.own.manifest);
+        let new_entries = self.target_entries(&found, own);
 
-        // The index is read last to keep the time until it is written short.
-        let (current, current_entries) = self.current_index().await?.unzip();
+        // The index is read last, so that little time passes before it is written.
+        let (current, current_entries) = self.read_current_index().await?.unzip();
         let current_entries: PackageIndex = current_entries.unwrap_or_default();
         if let (None, Some(declared)) = (&current, &self.options.declared) {
             let missing = declared
@@ -171,18 +174,19 @@ impl ReleaseWriter<'_> {
             let missing: Vec<_> = missing.cloned().collect();
             if !missing.is_empty() {
                 let tag = self.tag.index().clone();
-                self.note(Note::IndexIncomplete { tag, missing });
+                self.report_note(Note::IndexIncomplete { tag, missing });
                 return Ok(None);
             }
         }
-        let own_target = claim.as_ref().map(|claim| claim.target);
-        let is_others =
+        let own_target = assignment.as_ref().map(|assignment| assignment.target);
+        let is_new =
             |target: &str| current_entries.entry(target).is_none() && own_target != Some(target);
-        let has_other_writers = new_entries.keys().any(|target| is_others(target))
+        let has_other_writers = new_entries.keys().any(|target| is_new(target))
             || current.as_ref().map(Manifest::digest) != self.last_index.as_ref();
 
         let mut wanted = self.retained_entries(&current_entries, own).await?;
-        let is_emptied = current_entries.entries().len() > 0 && wanted.entries().len() == 0;
+        let has_no_retained_entry =
+            current_entries.entries().len() > 0 && wanted.entries().len() == 0;
         for (_, entry) in new_entries {
             wanted.insert(entry);
         }
@@ -197,12 +201,12 @@ impl ReleaseWriter<'_> {
                 .map(|(tag, manifest)| (tag, manifest.digest().clone()))
                 .collect(),
             has_other_writers,
-            is_of_another_release: is_emptied && !self.tag.is_released(),
+            is_of_another_release: has_no_retained_entry && !self.tag.is_released(),
         }))
     }
 
     /// Returns the entries for the manifests that the tags of targets point to, and for this writer's own manifest.
-    fn entries(
+    fn target_entries(
         &self,
         found: &BTreeMap<Tag, Manifest>,
         own: Option<&Manifest>,
@@ -212,7 +216,7 @@ impl ReleaseWriter<'_> {
             .filter(|(_, manifest)| self.belongs_to_index(manifest, own));
         let found = found.filter_map(|(tag, manifest)| {
             let entry = IndexEntry::from_manifest(manifest)?;
-            (self.tag.target_of(tag) == Some(entry.target())).then_some(entry)
+            (self.tag.parse_target(tag) == Some(entry.target())).then_some(entry)
         });
         let entries = found.chain(own.and_then(IndexEntry::from_manifest));
         entries
@@ -230,26 +234,26 @@ impl ReleaseWriter<'_> {
             .entries()
             .map(|entry| entry.descriptor().digest.clone())
             .collect();
-        self.fetch(&digests).await?;
+        self.fetch_manifests(&digests).await?;
         let mut kept = current.clone();
-        kept.recompute(|descriptor| self.known.get(&descriptor.digest));
+        kept.recompute(|descriptor| self.manifests.get(&descriptor.digest));
         kept.retain(|entry| {
             let digest = &entry.descriptor().digest;
-            let is_kept = match self.known.get(digest) {
+            let is_kept = match self.manifests.get(digest) {
                 Some(manifest) => self.belongs_to_index(manifest, own),
-                // A release keeps an entry whose manifest cannot be read. It is dropped when the registry rejects the
-                // index.
+                // A release keeps an entry whose manifest cannot be read. If the registry then rejects the index, the
+                // entry is dropped.
                 None => own.is_none() || self.tag.is_released(),
             };
             is_kept
                 && !self.missing_manifests.contains(digest)
                 && !self.removed_targets.contains(entry.target())
         });
-        kept.remove_others(&self.removed_foreign_entries);
+        kept.remove_foreign_entries(&self.removed_foreign_entries);
         Ok(kept)
     }
 
-    /// Whether a manifest belongs in the index. An index with a moving tag contains one version and commit only.
+    /// Whether a manifest belongs in the index. The index of a moving tag contains one version and commit only.
     fn belongs_to_index(&self, manifest: &Manifest, own: Option<&Manifest>) -> bool {
         let Some(own) = own.filter(|_| !self.tag.is_released()) else {
             return true;
@@ -259,9 +263,9 @@ impl ReleaseWriter<'_> {
         release(manifest) == release(own)
     }
 
-    /// Returns the tags of all targets: the declared ones, or those that the registry lists plus those that this writer
-    /// set.
-    async fn list(&mut self) -> crate::Result<BTreeSet<Tag>> {
+    /// Returns the tags of all targets: the declared targets, or the tags that the registry lists and the tags that
+    /// this writer set.
+    async fn list_target_tags(&mut self) -> crate::Result<BTreeSet<Tag>> {
         if let Some(declared) = &self.options.declared {
             return declared
                 .iter()
@@ -269,13 +273,13 @@ impl ReleaseWriter<'_> {
                 .collect();
         }
         let tags = self.to.tags();
-        let tags = tags.try_filter(|tag| std::future::ready(self.tag.target_of(tag).is_some()));
+        let tags = tags.try_filter(|tag| std::future::ready(self.tag.parse_target(tag).is_some()));
         match tags.try_collect::<BTreeSet<_>>().await {
             Ok(tags) => Ok(&tags | &self.set_tags),
             Err(error) => {
                 if !self.is_list_failure_reported {
-                    self.note(Note::TagListFailed {
-                        problem: error.to_string(),
+                    self.report_note(Note::TagListFailed {
+                        reason: error.to_string(),
                     });
                     self.is_list_failure_reported = true;
                 }
@@ -288,20 +292,20 @@ impl ReleaseWriter<'_> {
     async fn read_tags(&mut self, tags: &BTreeSet<Tag>) -> crate::Result<BTreeMap<Tag, Manifest>> {
         let reads = tags
             .iter()
-            .map(async |tag| Ok((tag.clone(), self.read(tag).await?)));
-        let read = concurrent::all(MAX_CONCURRENT_READS, reads.collect()).await?;
+            .map(async |tag| Ok((tag.clone(), self.read_manifest(tag).await?)));
+        let read = concurrent::run_all(MAX_CONCURRENT_READS, reads.collect()).await?;
         let found: BTreeMap<_, _> = read
             .into_iter()
             .filter_map(|(tag, manifest)| Some((tag, manifest?)))
             .collect();
-        self.remember(found.values().cloned());
+        self.cache_manifests(found.values().cloned());
         Ok(found)
     }
 
     /// Stores the index by its digest, then sets the tag.
     async fn write_index(&mut self, state: &IndexState) -> crate::Result<WriteAttempt> {
         let tag = self.tag.index();
-        let name = self.name(tag);
+        let name = self.full_name(tag);
         if let Err(error) = self.to.push_manifest(&state.wanted).await {
             let may_retry =
                 is_transient(error.kind()) || self.drop_missing_entries(&state.wanted).await?;
@@ -334,7 +338,7 @@ impl ReleaseWriter<'_> {
     }
 
     /// Finds entries whose manifests do not exist, after the registry rejected the index, and drops them. Returns
-    /// whether there are any.
+    /// whether such entries exist.
     async fn drop_missing_entries(&mut self, index: &Manifest) -> crate::Result<bool> {
         let mut has_missing_entries = false;
         for child in index.successors() {
@@ -347,7 +351,7 @@ impl ReleaseWriter<'_> {
                     .annotation(crate::annotation::TARGET)
                     .unwrap_or_default()
                     .to_owned();
-                self.note(Note::EntryDropped {
+                self.report_note(Note::EntryDropped {
                     target,
                     digest: child.digest.clone(),
                 });
@@ -357,36 +361,37 @@ impl ReleaseWriter<'_> {
         Ok(has_missing_entries)
     }
 
-    /// Whether all tags and the index still have the values that this round read or wrote.
+    /// Whether all tags and the index are still as this attempt read or wrote them.
     async fn is_unchanged(&mut self, state: &IndexState) -> crate::Result<bool> {
-        let mut tags = self.list().await?;
+        let mut tags = self.list_target_tags().await?;
         tags.extend(state.tags.keys().cloned());
         let resolutions = tags.iter().map(async |tag| {
             let resolved = self.to.resolve(&tag.clone().into()).await.optional();
             let resolved = resolved.with_context(|_| LookUpSnafu {
-                name: self.name(tag),
+                name: self.full_name(tag),
             })?;
             Ok(resolved.map(|descriptor| (tag.clone(), descriptor.digest)))
         });
-        let resolved = concurrent::all(MAX_CONCURRENT_READS, resolutions.collect()).await?;
+        let resolved = concurrent::run_all(MAX_CONCURRENT_READS, resolutions.collect()).await?;
         let now: BTreeMap<_, _> = resolved.into_iter().flatten().collect();
-        let current = self.read(self.tag.index()).await?;
+        let current = self.read_manifest(self.tag.index()).await?;
         Ok(now == state.tags && current.as_ref() == Some(&state.wanted))
     }
 
     /// Waits for concurrent writers to finish. The delay depends on the seed, so concurrent writers have different
-    /// delays and do not conflict in every round.
-    pub(super) async fn pause(&self, round: usize, is_contended: bool) {
+    /// delays and do not conflict in every attempt.
+    pub(super) async fn pause(&self, attempt: usize, is_contended: bool) {
         let seed = Digest::sha256(format!("{} {}", self.seed, self.tag).as_bytes());
-        pause(&seed, round, is_contended).await;
+        pause(&seed, attempt, is_contended).await;
     }
 }
 
 /// Returns the delay before the first write of an index with declared targets. Several writers may detect at the same
-/// time that all targets exist. To make it likely that only one of them writes, each waits for twice the duration of
-/// its own read per target that sorts before its own, at most one second.
+/// time that all targets exist. Different delays make it likely that only one of them writes the index. The delay is
+/// twice the duration of this writer's read, multiplied by the number of declared targets that sort before its target,
+/// and at most one second.
 ///
-/// Concurrent writes do no harm, because all writers write the same index.
+/// Concurrent writes are harmless, because all writers write the same index.
 fn write_delay(declared: &BTreeSet<String>, own: Option<&str>, read_time: Duration) -> Duration {
     let before = declared
         .iter()
@@ -396,8 +401,8 @@ fn write_delay(declared: &BTreeSet<String>, own: Option<&str>, read_time: Durati
 }
 
 /// Waits for concurrent writers to finish. The delay is longer if another writer was detected, and depends on the seed.
-pub(super) async fn pause(seed: &Digest, round: usize, is_contended: bool) {
-    let seed = Digest::sha256(format!("{seed} {round}").as_bytes());
+pub(super) async fn pause(seed: &Digest, attempt: usize, is_contended: bool) {
+    let seed = Digest::sha256(format!("{seed} {attempt}").as_bytes());
     let fraction = u64::from_str_radix(&seed.encoded()[..4], 16).unwrap_or_default();
     let shortest = if is_contended { 2000 } else { 500 };
     let pause = Duration::from_millis(shortest + shortest * fraction / 0x1_0000);

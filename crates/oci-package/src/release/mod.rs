@@ -1,10 +1,10 @@
 //! Publishing of an artifact for one target, concurrently with jobs that publish other targets of the same version.
 //!
 //! Registries have no conditional update of a tag, so concurrent writers can overwrite each other's index. The
-//! authoritative state is therefore in the tags `VERSION__TRIPLE`, each of which is written by one job only. The index
-//! is computed from these tags, so writers that know the same manifests write identical bytes. A writer verifies after
-//! a delay that its index is still stored. A released version is immutable: other files are rejected, and the same
-//! files leave the stored manifest in place.
+//! authoritative state is therefore in the tags `VERSION__TRIPLE`. Only one job writes each of these tags. The index is
+//! computed from these tags, so writers that know the same manifests write identical bytes. A writer verifies after a
+//! delay that its index is still stored. A released version is immutable: different files are rejected, and the stored
+//! manifest is kept if the files are the same.
 //!
 //! | step | requests | module |
 //! | --- | --- | --- |
@@ -14,7 +14,7 @@
 //! | 4. verify the index after a write | list, GET `VERSION` | [`index_update`] |
 //!
 //! Manual edits of an index ([`edit`]) follow the same order: the tag of an added target is set first, and the tag of a
-//! removed target is deleted first. An index that is not the index of a package is edited in place ([`foreign_index`]).
+//! removed target is deleted first. The module [`foreign_index`] edits an index that is not the index of a package.
 //!
 //! This module defines the order of requests and the handling of concurrent writers. The core library sends, retries
 //! and authenticates requests. Progress is reported to the [`PublishObserver`].
@@ -60,7 +60,8 @@ pub struct PublishOptions {
     pub overwrite: bool,
     /// Whether the index is written. Otherwise only the tag of the target is set.
     pub index: bool,
-    /// All targets of the release, if known in advance. The index is then written only once, when all of them exist.
+    /// All targets of the release, if they are known in advance. The index is then written only once, after the
+    /// manifests of all targets exist.
     pub declared: Option<BTreeSet<String>>,
     /// Maximum number of concurrent uploads of blobs, at least 1.
     pub concurrency: usize,
@@ -86,7 +87,7 @@ impl Default for PublishOptions {
 pub struct Published {
     /// The manifest for the target: the manifest of the artifact, or the stored one with the same files.
     pub manifest: Manifest,
-    /// The delivery of each blob. Empty if no blobs had to be sent.
+    /// Delivery of each blob. Empty if no blob was sent.
     pub blobs: Vec<(Descriptor, Delivery)>,
     /// Outcome for each tag, in the order of the arguments.
     pub tags: Vec<PublishedTag>,
@@ -113,7 +114,7 @@ pub struct PublishedTag {
 pub enum TagAction {
     /// The tag is kept. It points to the manifest, or to a stored manifest with the same files.
     Keep,
-    /// The tag is created, or set again after it was lost.
+    /// The tag is created, or set again after it was deleted.
     Create,
     /// The tag is moved from another manifest.
     Replace,
@@ -123,14 +124,14 @@ pub enum TagAction {
 
 /// Publishes an artifact with the given tags. Releases are published before moving tags.
 ///
-/// All checks precede the first upload. An interrupted publication leaves no incomplete content, and the same call
-/// resumes it.
+/// All checks precede the first upload. After an interrupted publication, no tag points to incomplete content. The same
+/// call resumes the publication.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::Conflict`](oci_registry::ErrorKind::Conflict) if a released version has other files, if an index is not
-/// the index of a package or cannot be changed, or if concurrent writers change it in every round. Otherwise the error
-/// of the target.
+/// the index of a package or cannot be changed, or if concurrent writers change it in every attempt. Otherwise the
+/// error of the target.
 pub async fn publish(
     artifact: &Artifact,
     to: &dyn Target,
@@ -147,7 +148,7 @@ pub async fn publish(
         blobs: Vec::new(),
         tags: Vec::new(),
     };
-    let mut targets = targets(artifact, to, tags, options, observer)?;
+    let mut targets = target_publications(artifact, to, tags, options, observer)?;
 
     // All checks precede the first write. If a release keeps its stored manifest, the moving tags point to that
     // manifest, too.
@@ -156,14 +157,14 @@ pub async fn publish(
         decisions.push(target.decide(&mut own).await?);
     }
     for (target, decision) in targets.iter_mut().zip(decisions) {
-        let done = target
+        let outcome = target
             .write(&mut own, decision, &mut published.blobs)
             .await?;
-        published.tags.push(done);
+        published.tags.push(outcome);
     }
     published
         .tags
-        .sort_by_key(|done| tags.iter().position(|tag| *tag == done.tag));
+        .sort_by_key(|outcome| tags.iter().position(|tag| *tag == outcome.tag));
     published.manifest = own.manifest;
     Ok(published)
 }
@@ -174,7 +175,7 @@ pub async fn publish(
 pub struct PublishPlan {
     /// The manifest that the tags would point to: the manifest of the artifact, or the stored one with the same files.
     pub manifest: Manifest,
-    /// The blobs, and whether each one is already stored. Empty if no blobs would be sent.
+    /// The blobs, and whether each blob is already stored. Empty if no blobs would be sent.
     pub blobs: Vec<(Descriptor, bool)>,
     /// Outcome for each tag, in the order of the arguments.
     pub tags: Vec<PlannedTag>,
@@ -213,7 +214,7 @@ pub async fn plan(
         is_stored: false,
     };
     let mut planned = Vec::new();
-    for target in &mut targets(artifact, to, tags, options, observer)? {
+    for target in &mut target_publications(artifact, to, tags, options, observer)? {
         let decision = target.decide(&mut own).await?;
         planned.push(target.plan(&mut own, decision).await?);
     }
@@ -226,7 +227,7 @@ pub async fn plan(
         let exists = exists.context(CheckBlobSnafu { digest })?;
         Ok((descriptor.clone(), exists))
     });
-    let blobs = concurrent::all(options.concurrency, checks.collect()).await?;
+    let blobs = concurrent::run_all(options.concurrency, checks.collect()).await?;
     Ok(PublishPlan {
         manifest: own.manifest,
         blobs,
@@ -236,7 +237,7 @@ pub async fn plan(
 
 /// Writes the index of a version from the tags of its targets, and returns it.
 ///
-/// Used for versions whose targets were pushed without an index, and after a failed publication.
+/// Callers use this function for versions whose targets were pushed without an index, and after a failed publication.
 ///
 /// # Errors
 ///
@@ -248,11 +249,11 @@ pub async fn assemble(
 ) -> crate::Result<Manifest> {
     let options = PublishOptions::default();
     let mut writer = ReleaseWriter::new(to, tag, &options, observer, Digest::sha256(b"assemble"));
-    let written = writer.converge(None).await?;
+    let written = writer.update_index(None).await?;
     match written {
         Some(index) => Ok(index),
         None => Err(error::NoTargetsSnafu {
-            name: writer.name(tag.index()),
+            name: writer.full_name(tag.index()),
         }
         .build()
         .into()),
@@ -261,7 +262,7 @@ pub async fn assemble(
 
 /// Creates the publications for the given tags, without duplicates and with releases first. If a release keeps its
 /// stored manifest, the moving tags point to that manifest, too.
-fn targets<'a>(
+fn target_publications<'a>(
     artifact: &'a Artifact,
     to: &'a dyn Target,
     tags: &'a [ReleaseTag],
@@ -293,9 +294,9 @@ struct ReleaseWriter<'a> {
     tag: &'a ReleaseTag,
     options: &'a PublishOptions,
     observer: &'a PublishObserver<'a>,
-    /// Manifests that were read, so that none is fetched twice.
-    known: BTreeMap<Digest, Manifest>,
-    /// Manifests that the index listed and the registry no longer has.
+    /// Cache of the manifests that were read.
+    manifests: BTreeMap<Digest, Manifest>,
+    /// Manifests that the index listed and that no longer exist.
     missing_manifests: BTreeSet<Digest>,
     /// Tags of targets that this writer set or found. The registry may not list them yet.
     set_tags: BTreeSet<Tag>,
@@ -324,7 +325,7 @@ impl<'a> ReleaseWriter<'a> {
             tag,
             options,
             observer,
-            known: BTreeMap::new(),
+            manifests: BTreeMap::new(),
             missing_manifests: BTreeSet::new(),
             set_tags: BTreeSet::new(),
             removed_targets: BTreeSet::new(),
@@ -336,40 +337,43 @@ impl<'a> ReleaseWriter<'a> {
     }
 
     /// Returns the full name of a tag for messages.
-    fn name(&self, tag: &Tag) -> String {
+    fn full_name(&self, tag: &Tag) -> String {
         self.to.describe(&Identifier::Tag(tag.clone()))
     }
 
-    fn note(&self, note: Note) {
+    fn report_note(&self, note: Note) {
         (self.observer)(PublishEvent::Note(note));
     }
 
     /// Reads the manifest that a tag points to.
-    async fn read(&self, tag: &Tag) -> crate::Result<Option<Manifest>> {
+    async fn read_manifest(&self, tag: &Tag) -> crate::Result<Option<Manifest>> {
         let read = self.to.manifest(&tag.clone().into()).await.optional();
         Ok(read.with_context(|_| error::LookUpSnafu {
-            name: self.name(tag),
+            name: self.full_name(tag),
         })?)
     }
 
     /// Reads manifests that are not cached. Manifests that do not exist are skipped.
-    async fn fetch(&mut self, digests: impl IntoIterator<Item = &Digest>) -> crate::Result<()> {
+    async fn fetch_manifests(
+        &mut self,
+        digests: impl IntoIterator<Item = &Digest>,
+    ) -> crate::Result<()> {
         let unknown = digests
             .into_iter()
-            .filter(|digest| !self.known.contains_key(digest));
+            .filter(|digest| !self.manifests.contains_key(digest));
         let unknown: Vec<Identifier> = unknown.cloned().map(Into::into).collect();
         let reads = unknown.iter().map(async |identifier| {
             let read = self.to.manifest(identifier).await.optional();
             let name = || self.to.describe(identifier);
             Ok(read.with_context(|_| error::LookUpSnafu { name: name() })?)
         });
-        let read = concurrent::all(MAX_CONCURRENT_READS, reads.collect()).await?;
-        self.remember(read.into_iter().flatten());
+        let read = concurrent::run_all(MAX_CONCURRENT_READS, reads.collect()).await?;
+        self.cache_manifests(read.into_iter().flatten());
         Ok(())
     }
 
-    fn remember(&mut self, manifests: impl IntoIterator<Item = Manifest>) {
-        self.known.extend(
+    fn cache_manifests(&mut self, manifests: impl IntoIterator<Item = Manifest>) {
+        self.manifests.extend(
             manifests
                 .into_iter()
                 .map(|manifest| (manifest.digest().clone(), manifest)),

@@ -1,6 +1,7 @@
 //! Steps 1 and 2 of a publication: the manifest for one target, its blobs, and its tag.
 //!
-//! This module decides whether anything must be sent, and handles tags that other writers set concurrently.
+//! This module determines which blobs and manifests must be uploaded, and handles tags that other writers set
+//! concurrently.
 
 use futures_util::future;
 use oci_registry::{
@@ -9,8 +10,9 @@ use oci_registry::{
 use snafu::{IntoError, ResultExt, ensure};
 
 use super::error::{
-    ForeignIndexSnafu, ForeignTargetSnafu, LookUpSnafu, OvertakenSnafu, ReleasedSnafu,
-    SendBlobSnafu, SendManifestSnafu, SetTagSnafu, VanishedSnafu,
+    DifferentFilesSnafu, ForeignIndexSnafu, ForeignTargetSnafu, LookUpSnafu,
+    MissingAfterWriteSnafu, PublishedConcurrentlySnafu, SetTagSnafu, UploadBlobSnafu,
+    UploadManifestSnafu,
 };
 use super::{Note, PlannedTag, PublishEvent, PublishedTag, ReleaseWriter, TagAction};
 use crate::annotation;
@@ -19,8 +21,8 @@ use crate::concurrent;
 use crate::index::{IndexEntry, PackageIndex};
 use crate::target::{PackageTarget, differences};
 
-/// Maximum number of reads of a tag that was just set and is not readable yet.
-const READ_BACKS: usize = 4;
+/// Maximum number of reads of a new tag that the registry does not return yet.
+const MAX_READ_BACKS: usize = 4;
 
 /// The manifest that is published.
 pub(super) struct OwnManifest {
@@ -30,8 +32,8 @@ pub(super) struct OwnManifest {
     pub(super) is_stored: bool,
 }
 
-/// A manifest and the tag that it gets.
-pub(super) struct TagClaim<'a> {
+/// Manifest and the tag that is set to it.
+pub(super) struct TagAssignment<'a> {
     pub(super) own: &'a mut OwnManifest,
     pub(super) target: &'a str,
     pub(super) tag: &'a Tag,
@@ -48,7 +50,7 @@ pub(super) struct TargetPublication<'a> {
     pub(super) tag: Tag,
 }
 
-/// Decision about the tag of the target, made before anything is sent.
+/// Decision about the tag of the target. It precedes the first upload.
 pub(super) struct TagDecision {
     pub(super) action: TagAction,
     /// The index, if it is already up to date.
@@ -60,7 +62,7 @@ enum StoredManifest {
     Absent,
     /// The manifest that is published.
     Own,
-    /// Another manifest. It was found by the tag or, if the tag is lost, in the index.
+    /// Another manifest, found by the tag or, if the tag was deleted, in the index.
     Other {
         manifest: Manifest,
         is_tagged: bool,
@@ -75,7 +77,7 @@ impl TargetPublication<'_> {
     pub(super) async fn decide(&mut self, own: &mut OwnManifest) -> crate::Result<TagDecision> {
         let writer = &mut self.writer;
         let (stored, index) =
-            future::try_join(writer.resolve(&self.tag), writer.read_index()).await?;
+            future::try_join(writer.resolve_tag(&self.tag), writer.read_index()).await?;
         let entry = index
             .as_ref()
             .and_then(|(_, entries)| entries.entry(self.target));
@@ -84,7 +86,7 @@ impl TargetPublication<'_> {
         let mut stored = match stored {
             Some(stored) if stored.digest == *own.manifest.digest() => StoredManifest::Own,
             Some(_) => {
-                let read = writer.read(&self.tag).await?;
+                let read = writer.read_manifest(&self.tag).await?;
                 read.map_or(StoredManifest::Absent, |manifest| StoredManifest::Other {
                     manifest,
                     is_tagged: true,
@@ -96,9 +98,9 @@ impl TargetPublication<'_> {
             (&stored, &entry, writer.tag.is_released())
             && entry.digest != *own.manifest.digest()
         {
-            // The tag is lost, but the index still lists the released manifest, which remains protected.
-            writer.fetch([&entry.digest]).await?;
-            if let Some(manifest) = writer.known.get(&entry.digest).cloned() {
+            // The tag was deleted, but the index still lists the released manifest, so the manifest remains protected.
+            writer.fetch_manifests([&entry.digest]).await?;
+            if let Some(manifest) = writer.manifests.get(&entry.digest).cloned() {
                 stored = StoredManifest::Other {
                     manifest,
                     is_tagged: false,
@@ -128,7 +130,8 @@ impl TargetPublication<'_> {
         })
     }
 
-    /// Protects a released manifest, unless the options allow to overwrite it.
+    /// Decides about the tag of a release. A stored manifest with different files is an error, unless the options allow
+    /// overwriting.
     fn decide_release(
         &self,
         own: &mut OwnManifest,
@@ -136,10 +139,11 @@ impl TargetPublication<'_> {
         is_tagged: bool,
     ) -> crate::Result<TagAction> {
         let (writer, target) = (&self.writer, self.target);
-        let is_ours = PackageTarget::read(&stored).is_some_and(|stored| stored.target == target);
+        let has_same_target =
+            PackageTarget::read(&stored).is_some_and(|stored| stored.target == target);
         let differences = differences(&stored, &own.manifest);
-        if is_ours && differences.is_empty() {
-            writer.note(Note::AlreadyPublished {
+        if has_same_target && differences.is_empty() {
+            writer.report_note(Note::AlreadyPublished {
                 tag: self.tag.clone(),
                 stored: stored.digest().clone(),
             });
@@ -153,9 +157,9 @@ impl TargetPublication<'_> {
                 TagAction::Create
             });
         }
-        let name = || writer.name(&self.tag);
+        let name = || writer.full_name(&self.tag);
         ensure!(
-            is_ours || writer.options.overwrite,
+            has_same_target || writer.options.overwrite,
             ForeignTargetSnafu {
                 name: name(),
                 target
@@ -163,7 +167,7 @@ impl TargetPublication<'_> {
         );
         ensure!(
             writer.options.overwrite,
-            ReleasedSnafu {
+            DifferentFilesSnafu {
                 name: name(),
                 differences
             }
@@ -179,38 +183,39 @@ impl TargetPublication<'_> {
         delivered: &mut Vec<(Descriptor, Delivery)>,
     ) -> crate::Result<PublishedTag> {
         let TagDecision { action, index } = decision;
-        let done = |action, index| PublishedTag {
+        let outcome = |action, index| PublishedTag {
             tag: self.writer.tag.clone(),
             target_tag: self.tag.clone(),
             action,
             index,
         };
-        let mut claim = TagClaim {
+        let mut assignment = TagAssignment {
             own,
             target: self.target,
             tag: &self.tag,
             is_set: true,
         };
         if action != TagAction::Keep {
-            if let Some(artifact) = self.artifact.filter(|_| !claim.own.is_stored) {
-                *delivered = self.writer.send(artifact, &self.tag).await?;
-                claim.own.is_stored = true;
+            if let Some(artifact) = self.artifact.filter(|_| !assignment.own.is_stored) {
+                *delivered = self.writer.upload(artifact, &self.tag).await?;
+                assignment.own.is_stored = true;
             }
             if action == TagAction::Create && self.writer.tag.is_released() {
                 // Another job may have published the target during the upload.
-                if let Some(current) = self.writer.read(&self.tag).await? {
-                    self.writer.accept(&mut claim, current)?;
+                if let Some(current) = self.writer.read_manifest(&self.tag).await? {
+                    self.writer
+                        .check_current_manifest(&mut assignment, current)?;
                 }
             }
-            if !self.writer.set_tag(&mut claim).await? {
-                return Ok(done(TagAction::Superseded, None));
+            if !self.writer.set_tag(&mut assignment).await? {
+                return Ok(outcome(TagAction::Superseded, None));
             }
         }
         if !self.writer.options.index || index.is_some() {
-            return Ok(done(action, index));
+            return Ok(outcome(action, index));
         }
-        let index = self.writer.converge(Some(claim)).await?;
-        Ok(done(action, index))
+        let index = self.writer.update_index(Some(assignment)).await?;
+        Ok(outcome(action, index))
     }
 
     /// Returns the outcome that [`Self::write`] would have.
@@ -223,13 +228,13 @@ impl TargetPublication<'_> {
         let mut index_changes = false;
         if self.writer.options.index && index.is_none() {
             let before = self.writer.last_index.clone();
-            let claim = TagClaim {
+            let assignment = TagAssignment {
                 own,
                 target: self.target,
                 tag: &self.tag,
                 is_set: false,
             };
-            index = self.writer.plan_index(claim).await?;
+            index = self.writer.plan_index(assignment).await?;
             index_changes = index
                 .as_ref()
                 .is_some_and(|index| Some(index.digest()) != before.as_ref());
@@ -246,110 +251,113 @@ impl TargetPublication<'_> {
 }
 
 impl ReleaseWriter<'_> {
-    /// Sends the blobs concurrently, then the manifest by its digest.
-    async fn send(
+    /// Uploads the blobs concurrently, then the manifest by its digest.
+    async fn upload(
         &self,
         artifact: &Artifact,
         tag: &Tag,
     ) -> crate::Result<Vec<(Descriptor, Delivery)>> {
-        let sends = artifact.packed().blobs().map(async |blob| {
+        let uploads = artifact.packed().blobs().map(async |blob| {
             let descriptor = blob.descriptor();
             let meter = Meter::default();
             (self.observer)(PublishEvent::BlobStarted(descriptor, meter.clone()));
-            let delivery = match artifact.sent_ahead(&descriptor.digest) {
+            let delivery = match artifact.early_delivery(&descriptor.digest) {
                 Some(delivery) => Ok(delivery),
                 None => self.to.push_blob(&blob.clone().metered(&meter)).await,
             };
-            let delivery = delivery.with_context(|_| SendBlobSnafu {
+            let delivery = delivery.with_context(|_| UploadBlobSnafu {
                 blob: blob_name(descriptor),
             })?;
             (self.observer)(PublishEvent::Blob(descriptor, delivery));
             Ok((descriptor.clone(), delivery))
         });
-        let delivered = concurrent::all(self.options.concurrency, sends.collect()).await?;
+        let delivered = concurrent::run_all(self.options.concurrency, uploads.collect()).await?;
         let manifest = artifact.manifest();
-        let sent = self.to.push_manifest(manifest).await;
-        sent.with_context(|_| SendManifestSnafu {
-            name: self.name(tag),
+        let pushed = self.to.push_manifest(manifest).await;
+        pushed.with_context(|_| UploadManifestSnafu {
+            name: self.full_name(tag),
         })?;
         (self.observer)(PublishEvent::Manifest(manifest));
         Ok(delivered)
     }
 
     /// Sets the tag of the target and verifies it. Returns `false` if a later writer moved the tag.
-    pub(super) async fn set_tag(&mut self, claim: &mut TagClaim<'_>) -> crate::Result<bool> {
-        let tag = claim.tag;
-        if let Err(error) = self.to.tag(&claim.own.manifest, tag).await {
+    pub(super) async fn set_tag(
+        &mut self,
+        assignment: &mut TagAssignment<'_>,
+    ) -> crate::Result<bool> {
+        let tag = assignment.tag;
+        if let Err(error) = self.to.tag(&assignment.own.manifest, tag).await {
             // If tags are immutable, a concurrent writer may have set the tag to a manifest with the same files.
             let is_rejection = !matches!(
                 error.kind(),
                 ErrorKind::Network | ErrorKind::RateLimited | ErrorKind::Unauthenticated
             );
-            let is_same = |current: Manifest| claim.is_same(&current);
+            let is_same = |current: Manifest| assignment.has_same_files(&current);
             if !is_rejection
                 || !self.tag.is_released()
-                || !self.read(tag).await?.is_some_and(is_same)
+                || !self.read_manifest(tag).await?.is_some_and(is_same)
             {
                 return Err(SetTagSnafu {
-                    name: self.name(tag),
+                    name: self.full_name(tag),
                 }
                 .into_error(error)
                 .into());
             }
         }
-        for attempt in 0..READ_BACKS {
+        for attempt in 0..MAX_READ_BACKS {
             if attempt > 0 {
                 self.pause(attempt, false).await;
             }
-            if let Some(current) = self.read(tag).await? {
-                let is_ours = self.accept(claim, current)?;
-                if is_ours {
-                    (self.observer)(PublishEvent::Tag(tag, &claim.own.manifest));
+            if let Some(current) = self.read_manifest(tag).await? {
+                let is_current = self.check_current_manifest(assignment, current)?;
+                if is_current {
+                    (self.observer)(PublishEvent::Tag(tag, &assignment.own.manifest));
                 }
-                return Ok(is_ours);
+                return Ok(is_current);
             }
         }
-        Err(VanishedSnafu {
-            name: self.name(tag),
+        Err(MissingAfterWriteSnafu {
+            name: self.full_name(tag),
         }
         .build()
         .into())
     }
 
-    /// Checks the manifest that the tag of the target points to after it was set. A manifest with the same files
-    /// replaces this writer's own. Other files are an error for a release; for a moving tag the result is `false`,
-    /// because the later writer wins.
-    pub(super) fn accept(
+    /// Checks the manifest that the tag of the target points to after it was set. If it has the same files, it replaces
+    /// the manifest of this writer. Different files are an error for a release. For a moving tag the result is `false`,
+    /// because the manifest of the later writer is kept.
+    pub(super) fn check_current_manifest(
         &mut self,
-        claim: &mut TagClaim<'_>,
+        assignment: &mut TagAssignment<'_>,
         current: Manifest,
     ) -> crate::Result<bool> {
-        let tag = claim.tag;
-        if current.digest() != claim.own.manifest.digest() {
+        let tag = assignment.tag;
+        if current.digest() != assignment.own.manifest.digest() {
             if !self.tag.is_released() {
-                self.note(Note::TagOverwritten { tag: tag.clone() });
+                self.report_note(Note::TagOverwritten { tag: tag.clone() });
                 return Ok(false);
             }
-            let differences = differences(&current, &claim.own.manifest);
+            let differences = differences(&current, &assignment.own.manifest);
             ensure!(
-                claim.is_same(&current),
-                OvertakenSnafu {
-                    name: self.name(tag),
+                assignment.has_same_files(&current),
+                PublishedConcurrentlySnafu {
+                    name: self.full_name(tag),
                     differences
                 }
             );
-            self.note(Note::AlreadyPublished {
+            self.report_note(Note::AlreadyPublished {
                 tag: tag.clone(),
                 stored: current.digest().clone(),
             });
-            claim.own.manifest = current;
+            assignment.own.manifest = current;
         }
         self.set_tags.insert(tag.clone());
-        self.remember([claim.own.manifest.clone()]);
+        self.cache_manifests([assignment.own.manifest.clone()]);
         Ok(true)
     }
 
-    async fn resolve(&self, tag: &Tag) -> crate::Result<Option<Descriptor>> {
+    async fn resolve_tag(&self, tag: &Tag) -> crate::Result<Option<Descriptor>> {
         if let Some(descriptor) = self.options.stored.target(tag) {
             return Ok(Some(descriptor.clone()));
         }
@@ -359,35 +367,37 @@ impl ReleaseWriter<'_> {
             .await
             .optional();
         Ok(resolved.with_context(|_| LookUpSnafu {
-            name: self.name(tag),
+            name: self.full_name(tag),
         })?)
     }
 
-    /// Returns the index before the publication, if it exists and is to be written.
+    /// Returns the index before the publication; `None` if it does not exist or the options disable the index.
     async fn read_index(&self) -> crate::Result<Option<(Manifest, PackageIndex)>> {
         if !self.options.index {
             return Ok(None);
         }
         match self.options.stored.index(self.tag.index()) {
-            Some(manifest) => self.package_index(manifest.clone()).map(Some),
-            None => self.current_index().await,
+            Some(manifest) => self.parse_index(manifest.clone()).map(Some),
+            None => self.read_current_index().await,
         }
     }
 
     /// Reads the stored index.
-    pub(super) async fn current_index(&self) -> crate::Result<Option<(Manifest, PackageIndex)>> {
-        match self.read(self.tag.index()).await? {
-            Some(manifest) => self.package_index(manifest).map(Some),
+    pub(super) async fn read_current_index(
+        &self,
+    ) -> crate::Result<Option<(Manifest, PackageIndex)>> {
+        match self.read_manifest(self.tag.index()).await? {
+            Some(manifest) => self.parse_index(manifest).map(Some),
             None => Ok(None),
         }
     }
 
     /// Parses the index of a package.
-    fn package_index(&self, manifest: Manifest) -> crate::Result<(Manifest, PackageIndex)> {
+    fn parse_index(&self, manifest: Manifest) -> crate::Result<(Manifest, PackageIndex)> {
         match PackageIndex::read(&manifest) {
             Some(entries) => Ok((manifest, entries)),
             None => Err(ForeignIndexSnafu {
-                name: self.name(self.tag.index()),
+                name: self.full_name(self.tag.index()),
             }
             .build()
             .into()),
@@ -395,12 +405,12 @@ impl ReleaseWriter<'_> {
     }
 }
 
-impl TagClaim<'_> {
+impl TagAssignment<'_> {
     /// Whether a manifest has the same target and the same files.
-    fn is_same(&self, current: &Manifest) -> bool {
-        let is_ours =
+    fn has_same_files(&self, current: &Manifest) -> bool {
+        let has_same_target =
             PackageTarget::read(current).is_some_and(|current| current.target == self.target);
-        is_ours && differences(current, &self.own.manifest).is_empty()
+        has_same_target && differences(current, &self.own.manifest).is_empty()
     }
 }
 

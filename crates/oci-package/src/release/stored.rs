@@ -1,13 +1,13 @@
-//! Tags of a publication that are read in advance.
+//! Stored state of the tags of a publication, read before the publication starts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future;
 use oci_registry::{Descriptor, Identifier, Manifest, Optional as _, Tag, Target};
 
-/// State of tags that were read in advance, for example before a build.
+/// Stored state of tags, read in advance, for example before a build.
 ///
-/// A publication uses this state instead of a request for tags that exist, so reading them early costs no additional
+/// For tags that exist, a publication uses this state instead of a request, so reading them early causes no additional
 /// request. A tag that did not exist is read again, because another job may have created it in the meantime.
 #[derive(Clone, Debug, Default)]
 pub struct StoredTags {
@@ -18,7 +18,7 @@ pub struct StoredTags {
 
 impl StoredTags {
     /// Reads the manifests of the tags in `indexes`, and resolves the tags in `targets`. Sends one request per tag, all
-    /// of them concurrently.
+    /// concurrently.
     ///
     /// # Errors
     ///
@@ -56,13 +56,13 @@ impl StoredTags {
         Ok(stored)
     }
 
-    /// Whether any of the tags did not exist, so that a publication sends its files.
-    pub fn lacks_any(&self, targets: &[Tag]) -> bool {
+    /// Whether at least one of the tags did not exist, so that a publication uploads files.
+    pub fn has_absent(&self, targets: &[Tag]) -> bool {
         targets.iter().any(|tag| self.absent.contains(tag))
     }
 
-    /// Removes the state of these tags and returns it. A publication changes the tags, so their state must not be used
-    /// twice.
+    /// Removes the state of the given tags and returns it. A publication changes the tags, so their state must not be
+    /// used twice.
     #[must_use]
     pub fn take<'t>(&mut self, tags: impl IntoIterator<Item = &'t Tag>) -> Self {
         let mut taken = Self::default();
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stored_tags_are_used_once() {
+    async fn taken_stored_tags_are_removed() {
         let memory = Memory::new();
         let (version, target): (Tag, Tag) = ("1".parse().unwrap(), "1__t".parse().unwrap());
         let (index, own) = (manifest("index"), manifest("own"));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn absent_target_is_not_stored() {
+    async fn absent_target_tag_is_reported_as_absent() {
         let memory = Memory::new();
         let (version, target): (Tag, Tag) = ("1".parse().unwrap(), "1__t".parse().unwrap());
         put(&memory, &manifest("index"), &version).await;
@@ -131,7 +131,7 @@ mod tests {
         let mut stored = StoredTags::read(&memory, &tags[..1], &tags[1..])
             .await
             .unwrap();
-        assert!(stored.lacks_any(&tags) && !stored.lacks_any(&tags[..1]));
+        assert!(stored.has_absent(&tags) && !stored.has_absent(&tags[..1]));
         assert!(stored.take(&tags).target(&target).is_none());
     }
 }

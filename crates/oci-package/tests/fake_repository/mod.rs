@@ -13,7 +13,7 @@ use oci_registry::{
     Error, Identifier, Manifest, MediaType, Memory, Meter, Packed, Result, Source, Tag, TagStream,
     Target,
 };
-use testkit::loopback::DeadHost;
+use testkit::loopback::ClosedPort;
 use tokio::time::Instant;
 
 type Before = Box<dyn Fn(&str) -> Result<()> + Send + Sync>;
@@ -33,7 +33,7 @@ struct State {
     hidden: Mutex<BTreeSet<String>>,
     before: Mutex<Option<Before>>,
     after: Mutex<Option<After>>,
-    /// State of the random latency generator; `None` without latency.
+    /// State of the random generator for the latency; `None` if requests have no latency.
     random: Mutex<Option<u64>>,
     /// Fixed delay of each request and of each response.
     time: Mutex<Duration>,
@@ -69,7 +69,7 @@ impl FakeRepository {
         *lock(&self.state.tag_list_delay) = by;
     }
 
-    /// Returns the underlying memory. Its requests are neither recorded nor delayed.
+    /// Returns the underlying memory. Requests to the memory are neither recorded nor delayed.
     pub(crate) fn memory(&self) -> Memory {
         self.memory.clone()
     }
@@ -126,7 +126,7 @@ impl FakeRepository {
             .unwrap();
     }
 
-    /// Sleeps for a random time. A few long delays among many short ones vary the order of concurrent requests.
+    /// Sleeps for a random time, usually short and sometimes long, so that the order of concurrent requests varies.
     async fn latency(&self) {
         let time = *lock(&self.state.time);
         if !time.is_zero() {
@@ -183,21 +183,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("lock is not poisoned")
 }
 
-/// Runs a future that never waits.
+/// Runs a future that is ready at the first poll.
 pub(crate) fn run_ready<T>(future: impl Future<Output = T>) -> T {
     future
         .now_or_never()
         .expect("requests to memory do not wait")
 }
 
-/// Returns the error of a registry that rejects a request.
+/// Returns an error as a registry that rejects a request causes it.
 pub(crate) fn rejected() -> Error {
     "not a tag".parse::<Tag>().unwrap_err()
 }
 
-/// Returns the error of a registry that refuses connections.
+/// Returns an error as a registry that refuses connections causes it.
 pub(crate) async fn unreachable_error() -> Error {
-    let host = DeadHost::new();
+    let host = ClosedPort::new();
     let reference = format!("{}/widgets", host.host());
     let options = ClientOptions {
         attempts: 1,

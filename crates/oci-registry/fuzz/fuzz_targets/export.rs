@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| oci_registry::fuzzing::export(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| oci_registry::fuzzing::check_export(data));

@@ -1,8 +1,8 @@
 //! The `manifest.json` of `docker save`, which names the images of an archive.
 //!
-//! Older archives contain configs and layers under arbitrary names and no manifests. For each image a manifest is created
-//! from the content as it is; a compressed layer stays compressed. If the archive is also a layout, the image has the
-//! manifest of the layout with the same config and layers.
+//! Older archives contain configs and layers under arbitrary names and no manifests. For each image, the client creates
+//! a manifest from the unchanged content, so a compressed layer stays compressed. If the archive is also a layout, the
+//! image gets the manifest of the layout that has the same config and layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -17,7 +17,7 @@ use super::error::{Error, InvalidEntrySnafu, ParseSnafu, ReadSnafu};
 use super::index::{Section, Span, Spans};
 use super::stored_content::{BUFFER_SIZE, StoredContent, blob_name, digest_of};
 use crate::digest::{Algorithm, Digest};
-use crate::layout::{self, Listed, Listing};
+use crate::layout::{self, Listing, ListingEntry};
 use crate::manifest::{
     self, Annotations, Descriptor, ImageManifest, Manifest, MediaType, null_is_empty,
 };
@@ -27,10 +27,10 @@ use crate::tarball::compression::Compression;
 /// Annotation from which containerd reads the full name of an image.
 const IMAGE_NAME: &str = "io.containerd.image.name";
 
-/// Name of the document.
+/// Name of the file that lists the images.
 const MANIFEST_JSON: &str = "manifest.json";
 
-/// Entry of an image in the document.
+/// Image in `manifest.json`.
 #[derive(Serialize, Deserialize)]
 struct SavedImage {
     #[serde(rename = "Config")]
@@ -49,34 +49,40 @@ pub(super) struct Images(BTreeMap<Digest, Image>);
 struct Image {
     config: Digest,
     layers: Vec<Digest>,
-    /// Names in the form `NAME:TAG`, as written.
+    /// Names, normally in the form `NAME:TAG`. Other names are kept unchanged.
     names: BTreeSet<String>,
 }
 
-/// Splits `NAME:TAG`. `None` for any other text, which cannot be used as a reference.
-fn split(name: &str) -> Option<(ImageName, Tag)> {
+/// Splits `NAME:TAG`. Returns `None` for other text, which is not a valid reference.
+fn split_name(name: &str) -> Option<(ImageName, Tag)> {
     let (name, tag) = name.rsplit_once(':')?;
     Some((name.parse().ok()?, tag.parse().ok()?))
 }
 
 impl Images {
-    /// Returns the tags of the images with this name, or of all images, with the digest of their manifest.
-    fn named<'a>(&'a self, name: Option<&ImageName>) -> impl Iterator<Item = (Tag, &'a Digest)> {
+    /// Returns the tags of the images with this name, or of all images if `name` is `None`. Each tag is returned with
+    /// the digest of its manifest.
+    fn tags_with_digests<'a>(
+        &'a self,
+        name: Option<&ImageName>,
+    ) -> impl Iterator<Item = (Tag, &'a Digest)> {
         let wanted = name.map(ImageName::full);
         let names = self.0.iter().flat_map(|(digest, image)| {
             let names = image.names.iter();
             names.map(move |name| (name, digest))
         });
         names.filter_map(move |(name, digest)| {
-            let (name, tag) = split(name)?;
+            let (name, tag) = split_name(name)?;
             let is_wanted = wanted.as_ref().is_none_or(|wanted| *wanted == name.full());
             is_wanted.then_some((tag, digest))
         })
     }
 
-    /// Returns the image with this tag, or an error if there are several.
+    /// Returns the manifest digest of the image with this tag, or an error if several images have the tag.
     pub(super) fn find(&self, name: Option<&ImageName>, tag: &Tag) -> Result<Option<Digest>, ()> {
-        let found = self.named(name).filter(|(found, _)| found == tag);
+        let found = self
+            .tags_with_digests(name)
+            .filter(|(found, _)| found == tag);
         let found: BTreeSet<_> = found.map(|(_, digest)| digest.clone()).collect();
         let mut found = found.into_iter();
         match (found.next(), found.next()) {
@@ -85,9 +91,9 @@ impl Images {
         }
     }
 
-    /// Returns all tags, each once.
+    /// Returns the tags without duplicates.
     pub(super) fn tags(&self, name: Option<&ImageName>) -> Vec<Tag> {
-        let tags: BTreeSet<_> = self.named(name).map(|(tag, _)| tag).collect();
+        let tags: BTreeSet<_> = self.tags_with_digests(name).map(|(tag, _)| tag).collect();
         tags.into_iter().collect()
     }
 
@@ -97,18 +103,19 @@ impl Images {
             let names = image.names.iter();
             names.map(move |name| (name.as_str(), digest))
         });
-        names.filter(|(name, _)| split(name).is_none())
+        names.filter(|(name, _)| split_name(name).is_none())
     }
 
-    /// Gives an image a name, which is removed from any other image. Returns whether Docker can load the image.
-    pub(super) fn put(&mut self, manifest: &Manifest, name: &ImageName, tag: &Tag) -> bool {
+    /// Adds a name to an image and removes it from any other image. Returns `false` without a change if Docker cannot
+    /// load the image.
+    pub(super) fn set_name(&mut self, manifest: &Manifest, name: &ImageName, tag: &Tag) -> bool {
         let Some(image) = manifest.as_image().filter(|image| is_loadable(image)) else {
             return false;
         };
         let full = name.full();
         for image in self.0.values_mut() {
             image.names.retain(|held| {
-                split(held).is_none_or(|(name, held)| name.full() != full || held != *tag)
+                split_name(held).is_none_or(|(name, held)| name.full() != full || held != *tag)
             });
         }
         self.0
@@ -129,9 +136,9 @@ impl Images {
         true
     }
 
-    /// Lists the images in the layout of the archive. Entries of other programs stay.
-    pub(super) fn list_in(&self, listing: &mut Listing, latest: &Manifest) {
-        let is_ours = |listed: &Listed| {
+    /// Updates the entries of the images in the index of the layout. Entries that other programs wrote are kept.
+    pub(super) fn update_listing(&self, listing: &mut Listing, latest: &Manifest) {
+        let is_ours = |listed: &ListingEntry| {
             listed.annotations.contains_key(IMAGE_NAME) || self.0.contains_key(&listed.digest)
         };
         let (ours, mut entries) = std::mem::take(listing.entries_mut())
@@ -147,11 +154,11 @@ impl Images {
                 None if digest == latest.digest() => latest.descriptor(),
                 None => continue,
             };
-            for (name, tag) in image.names.iter().filter_map(|name| split(name)) {
+            for (name, tag) in image.names.iter().filter_map(|name| split_name(name)) {
                 let full = format!("{}:{tag}", name.full());
                 let mut listed = listed.iter();
                 let same = listed.find(|listed| listed.annotation(IMAGE_NAME) == Some(&full));
-                let entry = same.map(|listed| Listed::clone(listed));
+                let entry = same.map(|listed| ListingEntry::clone(listed));
                 entries.push(entry.unwrap_or_else(|| {
                     let mut descriptor = descriptor.clone();
                     descriptor.annotations = Annotations::from([
@@ -162,7 +169,7 @@ impl Images {
                 }));
             }
         }
-        let key = |listed: &Listed| {
+        let key = |listed: &ListingEntry| {
             (
                 listed.annotation(IMAGE_NAME).map(str::to_owned),
                 listed.digest.clone(),
@@ -172,7 +179,7 @@ impl Images {
         *listing.entries_mut() = entries;
     }
 
-    /// Returns the document that Docker reads.
+    /// Returns the content of `manifest.json`.
     pub(super) fn to_json(&self) -> Vec<u8> {
         let saved = self.0.values().map(|image| SavedImage {
             config: blob_name(&image.config),
@@ -189,8 +196,9 @@ fn is_loadable(image: &ImageManifest) -> bool {
         && image.layers.iter().all(|layer| layer.media_type.is_layer())
 }
 
-/// Reads the document. Finds the manifest of each image, or makes one and adds it to `stored` and `listing`.
-pub(super) fn read(
+/// Reads `manifest.json`. Finds the manifest of each image in the layout, or creates it and adds it to `stored` and
+/// `listing`.
+pub(super) fn read_images(
     document: &[u8],
     file: &Arc<File>,
     spans: &Spans,
@@ -201,9 +209,9 @@ pub(super) fn read(
     let name = MANIFEST_JSON;
     let saved: Vec<SavedImage> =
         serde_json::from_slice(document).context(ParseSnafu { path, name })?;
-    let known = known(stored, listing, path)?;
+    let known = layout_manifests(stored, listing, path)?;
     let mut images = Images::default();
-    let mut archive = Saves {
+    let mut archive = DockerArchive {
         file,
         spans,
         path,
@@ -211,7 +219,7 @@ pub(super) fn read(
     };
     for saved in saved {
         let mut content = |name: &str| -> Result<(Digest, Span), Error> {
-            let (digest, span) = archive.digest(name)?;
+            let (digest, span) = archive.find_file(name)?;
             let packed = StoredContent::Archive(Arc::clone(file), span);
             stored.entry(digest.clone()).or_insert(packed);
             Ok((digest, span))
@@ -223,7 +231,7 @@ pub(super) fn read(
         let manifest = if let Some(manifest) = known.get(&(config.0.clone(), digests.clone())) {
             manifest.clone()
         } else {
-            let manifest = archive.manifest(&config, &layers)?;
+            let manifest = archive.create_manifest(&config, &layers)?;
             let held = StoredContent::Memory(manifest.bytes().clone());
             stored.insert(manifest.digest().clone(), held);
             listing.add(manifest.descriptor());
@@ -241,8 +249,8 @@ pub(super) fn read(
     Ok(images)
 }
 
-/// Returns the manifests of the layout by config and layers: those of its index, and of the indexes in it.
-fn known(
+/// Returns the image manifests that the index of the layout, or an index in it, lists. The keys are config and layers.
+fn layout_manifests(
     stored: &BTreeMap<Digest, StoredContent>,
     listing: &Listing,
     path: &Path,
@@ -291,8 +299,8 @@ fn known(
     Ok(known)
 }
 
-/// Files of an archive, by the names that images use for them.
-struct Saves<'a> {
+/// Files of an archive, found by the names that `manifest.json` uses.
+struct DockerArchive<'a> {
     file: &'a File,
     spans: &'a Spans,
     path: &'a Path,
@@ -300,10 +308,10 @@ struct Saves<'a> {
     digests: BTreeMap<String, Digest>,
 }
 
-impl Saves<'_> {
-    /// Returns the digest and the position of a file. A name that is a digest is not verified here, because every read
-    /// verifies the content.
-    fn digest(&mut self, name: &str) -> Result<(Digest, Span), Error> {
+impl DockerArchive<'_> {
+    /// Returns the digest and the position of a file. A digest in the name of the file is not verified here, because
+    /// every read verifies the content.
+    fn find_file(&mut self, name: &str) -> Result<(Digest, Span), Error> {
         let path = self.path;
         let problem = "is missing, but an image refers to it";
         let span = self.spans.get(name.strip_prefix("./").unwrap_or(name));
@@ -336,8 +344,8 @@ impl Saves<'_> {
         Ok((digest, span))
     }
 
-    /// Creates a manifest for content without one.
-    fn manifest(
+    /// Creates the manifest of an image from its config and layers.
+    fn create_manifest(
         &self,
         config: &(Digest, Span),
         layers: &[(Digest, Span)],
@@ -351,13 +359,13 @@ impl Saves<'_> {
         image.artifact_type = None;
         for layer in layers {
             let content = Section::new(self.file, layer.1);
-            let compression = Compression::of(content).context(ReadSnafu { path })?;
+            let compression = Compression::detect(content).context(ReadSnafu { path })?;
             let suffix = compression.map(|compression| format!("+{}", compression.name()));
             let suffix = suffix.unwrap_or_default();
             let media_type = format!("application/vnd.oci.image.layer.v1.tar{suffix}");
             image.layers.push(described(media_type.into(), layer));
         }
-        let problem = "lists more layers than a manifest can";
+        let problem = "lists more layers than a manifest can have";
         let name = MANIFEST_JSON;
         let manifest = Manifest::from_image(image).ok();
         manifest.with_context(|| InvalidEntrySnafu {

@@ -38,7 +38,7 @@ pub(super) enum Error {
     },
     #[snafu(display("failed to read the archive `{}`: it is compressed", path.display()))]
     Compressed { path: PathBuf },
-    #[snafu(display("failed to read `{name}` of the archive `{}`", path.display()))]
+    #[snafu(display("failed to read `{name}` in the archive `{}`", path.display()))]
     Parse {
         path: PathBuf,
         name: &'static str,
@@ -77,7 +77,7 @@ pub(super) enum Error {
         expected: Digest,
         actual: Digest,
     },
-    #[snafu(display("failed to find the tag `{tag}` in the archive `{}`: several images have it", path.display()))]
+    #[snafu(display("failed to find the tag `{tag}` in the archive `{}`: several images have this tag", path.display()))]
     AmbiguousImage { path: PathBuf, tag: Tag },
     #[snafu(display("failed to set the tag `{tag}` in the archive `{}`: missing image name", path.display()))]
     MissingImageName { path: PathBuf, tag: Tag },
@@ -109,22 +109,27 @@ impl Failure for Error {
 
     fn hints(&self) -> Vec<Hint> {
         let advice = match self {
-            Self::ArchiveNotFound { .. } => "check the path; `copy` creates an archive".to_owned(),
+            Self::ArchiveNotFound { .. } => {
+                "check the path, or create the archive by copying an artifact to it".to_owned()
+            }
             Self::ReadTar { path, .. } => {
                 format!("check that `{}` is a complete archive", path.display())
             }
-            Self::Compressed { path } => format!("decompress `{}` first", path.display()),
+            Self::Compressed { path } => format!("decompress `{}`, and try again", path.display()),
             Self::AmbiguousName { path, names, .. } => {
-                layout::full_names("oci-archive", path, names)
+                layout::full_name_hint("oci-archive", path, names)
             }
             Self::AmbiguousImage { path, tag } | Self::MissingImageName { path, tag } => {
-                format!("write `docker-archive:{}:NAME:{tag}`", path.display())
+                format!(
+                    "add the name of the image: `docker-archive:{}:NAME:{tag}`",
+                    path.display()
+                )
             }
             Self::NotAnImage { path, .. } => {
                 return vec![
-                    "choose the image of one platform from an index".into(),
+                    "copy the image of one platform instead of an index".into(),
                     format!(
-                        "or write `oci-archive:{}`, which can hold every artifact",
+                        "or use `oci-archive:{}`, which can contain every artifact",
                         path.display()
                     )
                     .into(),

@@ -13,7 +13,7 @@ use super::error::{
 use crate::layout;
 use crate::reference::ArchiveFormat;
 use crate::tarball::compression::Compression;
-use crate::tarball::{Kind, Reader, Seekable};
+use crate::tarball::{Kind, Reader, SkipBySeeking};
 
 /// Maximum number of entries in an archive.
 const MAX_ENTRIES: usize = 1_000_000;
@@ -29,7 +29,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Returns the rest after the first `count` bytes.
+    /// Returns the part of the span after its first `count` bytes.
     pub(super) fn after(self, count: u64) -> Self {
         Self {
             start: self.start + count,
@@ -76,15 +76,15 @@ pub(super) type Spans = BTreeMap<String, Span>;
 
 /// Finds every file of an archive.
 ///
-/// The archives of `docker save` and of compatible tools contain many links, for programs that are no longer in use. Links
-/// in docker archives are skipped and never followed: an entry that an image refers to must be a file.
+/// `docker save` and compatible tools write many links for older programs. Links in docker archives are skipped and
+/// never followed: an entry that an image refers to must be a file.
 pub(super) fn read(mut file: &File, path: &Path, format: &ArchiveFormat) -> Result<Spans, Error> {
     let length = file.metadata().context(ReadSnafu { path })?.len();
     file.rewind().context(ReadSnafu { path })?;
-    let compression = Compression::of(file).context(ReadSnafu { path })?;
+    let compression = Compression::detect(file).context(ReadSnafu { path })?;
     ensure!(compression.is_none(), CompressedSnafu { path });
     file.rewind().context(ReadSnafu { path })?;
-    let mut reader = Reader::new(Seekable(io::BufReader::new(file)));
+    let mut reader = Reader::new(SkipBySeeking(io::BufReader::new(file)));
     let (mut spans, mut links) = (BTreeMap::new(), BTreeSet::new());
     let has_links = matches!(format, ArchiveFormat::Docker(_));
     let (mut entries, mut names) = (0, 0);
@@ -133,7 +133,7 @@ pub(super) fn read(mut file: &File, path: &Path, format: &ArchiveFormat) -> Resu
 }
 
 /// Reads a small file of the archive; `None` if it does not exist.
-pub(super) fn document(
+pub(super) fn read_document(
     file: &File,
     spans: &Spans,
     name: &str,

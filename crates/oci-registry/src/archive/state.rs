@@ -18,14 +18,14 @@ use super::error::{
 use super::index::{self, Spans};
 use super::stored_content::{BUFFER_SIZE, StoredContent, blob_name, digest_of};
 use crate::digest::Digest;
-use crate::file::{is_of_other_type, open_regular};
+use crate::file::{is_file_type_error, open_regular};
 use crate::layout::{self, Listing, Marker};
 use crate::reference::ArchiveFormat;
 use crate::tarball::{Entry, Writer};
 
-/// Content and tags of an archive: those in the file and those that were pushed since.
+/// Content and tags of an archive: those in the file, and those that were pushed since it was read.
 #[derive(Debug, Clone)]
-pub(super) struct State {
+pub(super) struct ArchiveState {
     pub(super) stored: BTreeMap<Digest, StoredContent>,
     pub(super) listing: Listing,
     pub(super) images: Images,
@@ -40,13 +40,13 @@ pub(super) struct State {
 pub(super) struct FileVersion(u64, SystemTime);
 
 impl FileVersion {
-    fn of(file: &std::fs::Metadata) -> std::io::Result<Self> {
+    fn from_metadata(file: &std::fs::Metadata) -> std::io::Result<Self> {
         Ok(Self(file.len(), file.modified()?))
     }
 }
 
-impl State {
-    /// Returns the state of an archive without a file.
+impl ArchiveState {
+    /// Returns the initial state of an archive whose file does not exist yet.
     pub(super) fn empty() -> Self {
         Self {
             stored: BTreeMap::new(),
@@ -57,12 +57,12 @@ impl State {
         }
     }
 
-    /// Reads an archive. Returns `None` if there is no file.
+    /// Reads an archive. Returns `None` if the file does not exist.
     pub(super) fn read(path: &Path, format: &ArchiveFormat) -> Result<Option<Self>, Error> {
         let file = match open_regular(path) {
             Ok(file) => Arc::new(file),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) if is_of_other_type(&error) => {
+            Err(error) if is_file_type_error(&error) => {
                 let problem = "not a regular file";
                 return InvalidSnafu { path, problem }.fail();
             }
@@ -74,14 +74,14 @@ impl State {
             }
         };
         let metadata = file.metadata().context(ReadSnafu { path })?;
-        let version = FileVersion::of(&metadata).context(ReadSnafu { path })?;
+        let version = FileVersion::from_metadata(&metadata).context(ReadSnafu { path })?;
         let spans = index::read(&file, path, format)?;
         let mut state = Self {
-            stored: packed(&file, &spans),
+            stored: blobs_in_file(&file, &spans),
             version: Some(version),
             ..Self::empty()
         };
-        let document = |name: &'static str| index::document(&file, &spans, name, path);
+        let document = |name: &'static str| index::read_document(&file, &spans, name, path);
         if let Some(bytes) = document("index.json")? {
             let name = "index.json";
             state.listing = serde_json::from_slice(&bytes).context(ParseSnafu { path, name })?;
@@ -102,10 +102,10 @@ impl State {
             ArchiveFormat::Docker(_) => {
                 let problem = "missing `manifest.json`";
                 let bytes = document("manifest.json")?.context(InvalidSnafu { path, problem })?;
-                let State {
+                let ArchiveState {
                     stored, listing, ..
                 } = &mut state;
-                state.images = docker::read(&bytes, &file, &spans, path, stored, listing)?;
+                state.images = docker::read_images(&bytes, &file, &spans, path, stored, listing)?;
             }
         }
         Ok(Some(state))
@@ -123,7 +123,7 @@ impl State {
             let mut content = stored.open().context(WriteSnafu { path })?;
             let entry = Entry::file(name, stored.size());
             writer
-                .entry(&entry, &mut content)
+                .write_entry(&entry, &mut content)
                 .context(WriteTarSnafu { path })?;
         }
         writer.finish().context(WriteTarSnafu { path })?;
@@ -137,7 +137,9 @@ impl State {
             .context(WriteSnafu { path })?;
         let spans = index::read(&file, path, format)?;
         let found = match std::fs::metadata(path) {
-            Ok(metadata) => Some(FileVersion::of(&metadata).context(ReadSnafu { path })?),
+            Ok(metadata) => {
+                Some(FileVersion::from_metadata(&metadata).context(ReadSnafu { path })?)
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(source) => {
                 return Err(Error::Read {
@@ -150,15 +152,15 @@ impl State {
         layout::persist(temporary, path).context(WriteSnafu { path })?;
         let metadata = file.metadata().context(ReadSnafu { path })?;
         Ok(Self {
-            stored: packed(&Arc::new(file), &spans),
+            stored: blobs_in_file(&Arc::new(file), &spans),
             listing: self.listing.clone(),
             images: self.images.clone(),
             has_unwritten_entries: false,
-            version: Some(FileVersion::of(&metadata).context(ReadSnafu { path })?),
+            version: Some(FileVersion::from_metadata(&metadata).context(ReadSnafu { path })?),
         })
     }
 
-    /// Returns all entries by name.
+    /// Returns the entries of the file, by name.
     fn entries(&self, format: &ArchiveFormat) -> BTreeMap<String, StoredContent> {
         let blobs = self.stored.iter();
         let mut entries: BTreeMap<_, _> = blobs
@@ -167,19 +169,19 @@ impl State {
         let marker = Marker {
             version: layout::VERSION.to_owned(),
         };
-        let mut hold = |name: &str, bytes: Vec<u8>| {
+        let mut add_entry = |name: &str, bytes: Vec<u8>| {
             entries.insert(name.to_owned(), StoredContent::Memory(bytes.into()));
         };
-        hold("oci-layout", layout::json(&marker));
-        hold("index.json", layout::json(&self.listing));
+        add_entry("oci-layout", layout::json(&marker));
+        add_entry("index.json", layout::json(&self.listing));
         if let ArchiveFormat::Docker(_) = format {
-            hold("manifest.json", self.images.to_json());
+            add_entry("manifest.json", self.images.to_json());
         }
         entries
     }
 }
 
-/// Returns the directory of an archive, which also holds its temporary files.
+/// Returns the directory of an archive. Its temporary files are created in the same directory.
 pub(super) fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -188,7 +190,7 @@ pub(super) fn directory_of(path: &Path) -> &Path {
 }
 
 /// Returns the blobs of an archive and their positions in it.
-fn packed(file: &Arc<File>, spans: &Spans) -> BTreeMap<Digest, StoredContent> {
+fn blobs_in_file(file: &Arc<File>, spans: &Spans) -> BTreeMap<Digest, StoredContent> {
     let blobs = spans.iter().filter_map(|(name, span)| {
         let digest = digest_of(name)?;
         Some((digest, StoredContent::Archive(Arc::clone(file), *span)))

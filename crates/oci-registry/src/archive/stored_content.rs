@@ -1,4 +1,4 @@
-//! Storage of the content of an archive, and the names of its entries.
+//! Stored content of an archive, and the names of its entries.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,19 +13,19 @@ use crate::file::open_regular;
 /// Size of the read buffer, in bytes.
 pub(super) const BUFFER_SIZE: usize = 256 << 10;
 
-/// Storage of a blob or manifest.
+/// Content of a blob or manifest: in the archive, in a temporary file or in memory.
 #[derive(Debug, Clone)]
 pub(super) enum StoredContent {
-    /// In the archive file.
+    /// Section of the archive file.
     Archive(Arc<File>, Span),
-    /// In a temporary file, deleted with the last clone.
+    /// Temporary file and its size in bytes. The file is deleted when the last clone is dropped.
     TemporaryFile(Arc<tempfile::TempPath>, u64),
-    /// In memory, for manifests.
+    /// Bytes in memory, for manifests and generated files.
     Memory(Bytes),
 }
 
 impl StoredContent {
-    /// Returns the size in bytes.
+    /// Returns the size of the content, in bytes.
     pub(super) fn size(&self) -> u64 {
         match self {
             Self::Archive(_, span) => span.size,
@@ -44,12 +44,12 @@ impl StoredContent {
     }
 }
 
-/// Returns the name of a blob's entry.
+/// Returns the name of the entry of a blob.
 pub(super) fn blob_name(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm_name(), digest.encoded())
 }
 
-/// Returns the digest in the name of a blob's entry, or `None` for another entry.
+/// Returns the digest in the name of an entry, or `None` if the entry is not a blob.
 pub(super) fn digest_of(name: &str) -> Option<Digest> {
     let (algorithm, encoded) = name.strip_prefix("blobs/")?.split_once('/')?;
     format!("{algorithm}:{encoded}").parse().ok()

@@ -8,7 +8,7 @@ use crate::error::ErrorKind;
 use crate::manifest::{Annotations, ImageManifest, Index, MediaType};
 use crate::memory::Memory;
 use crate::reference::ImageName;
-use crate::tarball::compression::tests::compressed;
+use crate::tarball::compression::tests::compress_all;
 
 const LAYER: MediaType = MediaType::new_static("application/vnd.oci.image.layer.v1.tar");
 
@@ -16,7 +16,7 @@ fn docker(name: &str) -> ArchiveFormat {
     ArchiveFormat::Docker(Some(name.parse().unwrap()))
 }
 
-fn named(tag: &str) -> Identifier {
+fn tag_identifier(tag: &str) -> Identifier {
     Identifier::Tag(tag.parse().unwrap())
 }
 
@@ -41,7 +41,7 @@ async fn tags(source: &dyn Source) -> Vec<String> {
     tags.try_collect().await.unwrap()
 }
 
-fn names(directory: &Path) -> Vec<String> {
+fn file_names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names.collect();
@@ -64,26 +64,26 @@ async fn tagged_artifact_is_found_after_reopening() {
             &Archive::open(&path, format.clone()).await.unwrap(),
         ] {
             assert_eq!(tags(archive).await, ["1", "2", "latest"]);
-            assert_eq!(archive.manifest(&named("1")).await.unwrap(), one);
-            let latest = archive.manifest(&named("latest")).await.unwrap();
+            assert_eq!(archive.manifest(&tag_identifier("1")).await.unwrap(), one);
+            let latest = archive.manifest(&tag_identifier("latest")).await.unwrap();
             assert_eq!((latest.digest(), &latest), (two.digest(), &two));
             let layer = &latest.as_image().unwrap().layers[0];
             let content = archive.blob(layer).await.unwrap();
             assert_eq!(content.read_to_end(10).await.unwrap(), "two");
         }
-        assert_eq!(names(path.parent().unwrap()), ["archive.tar"]);
+        assert_eq!(file_names(path.parent().unwrap()), ["archive.tar"]);
     }
 }
 
 #[tokio::test]
-async fn same_content_results_in_the_same_file() {
+async fn archives_with_same_content_are_identical() {
     for format in [ArchiveFormat::Oci, docker("widgets")] {
         let home = tempfile::tempdir().unwrap();
         let mut files = Vec::new();
         for order in [["1", "2"], ["2", "1"]] {
             let path = home.path().join(order.concat());
             for tag in order {
-                // As if each write were a process of its own.
+                // Opens the archive for each write, as separate processes do.
                 let archive = Archive::create(&path, format.clone()).await.unwrap();
                 push(&archive, if tag == "1" { "one" } else { "two" }, tag).await;
             }
@@ -109,7 +109,7 @@ async fn same_content_results_in_the_same_file() {
 }
 
 #[tokio::test]
-async fn docker_archive_is_a_layout_and_has_names() {
+async fn docker_archive_is_read_by_image_name_and_as_layout() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a.tar");
     let archive = Archive::create(&path, docker("widgets")).await.unwrap();
@@ -122,11 +122,11 @@ async fn docker_archive_is_a_layout_and_has_names() {
         .await
         .unwrap();
     assert_eq!(tags(&all).await, ["1"]);
-    let error = all.manifest(&named("1")).await.unwrap_err();
+    let error = all.manifest(&tag_identifier("1")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     let full = docker("docker.io/library/widgets");
     let archive = Archive::open(&path, full).await.unwrap();
-    assert_eq!(archive.manifest(&named("1")).await.unwrap(), image);
+    assert_eq!(archive.manifest(&tag_identifier("1")).await.unwrap(), image);
     let layout = Archive::open(&path, ArchiveFormat::Oci).await.unwrap();
     assert_eq!(
         layout
@@ -158,7 +158,7 @@ async fn docker_archive_is_a_layout_and_has_names() {
 }
 
 #[tokio::test]
-async fn docker_archive_accepts_only_named_images() {
+async fn docker_archive_rejects_index_and_missing_image_name() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a.tar");
     let archive = Archive::create(&path, docker("widgets")).await.unwrap();
@@ -181,7 +181,7 @@ async fn docker_archive_accepts_only_named_images() {
 }
 
 #[tokio::test]
-async fn copy_without_a_tag_is_written() {
+async fn copy_without_tag_is_found_by_digest_after_reopening() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a.tar");
     let memory = Memory::new();
@@ -203,11 +203,11 @@ async fn copy_without_a_tag_is_written() {
         std::fs::metadata(&path).unwrap().modified().unwrap(),
         written
     );
-    assert_eq!(names(home.path()), ["a.tar"]);
+    assert_eq!(file_names(home.path()), ["a.tar"]);
 }
 
 #[tokio::test]
-async fn concurrent_change_of_the_file_is_a_conflict() {
+async fn write_after_change_by_another_process_is_conflict() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a.tar");
     let archives = [
@@ -224,11 +224,11 @@ async fn concurrent_change_of_the_file_is_a_conflict() {
     );
     assert_eq!(std::fs::read(&path).unwrap(), written);
     drop(archives);
-    assert_eq!(names(home.path()), ["a.tar"]);
+    assert_eq!(file_names(home.path()), ["a.tar"]);
 }
 
 #[tokio::test]
-async fn open_stream_survives_a_new_version_of_the_file() {
+async fn open_stream_reads_old_content_after_rewrite() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a.tar");
     let archive = Archive::create(&path, ArchiveFormat::Oci).await.unwrap();
@@ -249,7 +249,7 @@ async fn open_stream_survives_a_new_version_of_the_file() {
     );
 }
 
-/// Creates a tar file of these entries with the tar crate.
+/// Creates a tar file with these entries.
 fn tar_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, content) in entries {
@@ -274,8 +274,8 @@ async fn open(
 }
 
 #[tokio::test]
-async fn images_without_a_manifest_get_one() {
-    let [(_, gzip), _, (_, xz), (_, bzip2)] = compressed(b"a tar");
+async fn docker_image_without_manifest_gets_generated_manifest() {
+    let [(_, gzip), _, (_, xz), (_, bzip2)] = compress_all(b"a tar");
     let config = br#"{"architecture":"amd64","os":"linux"}"#;
     let saved = br#"[{"Config":"c.json","RepoTags":["widgets:1","localhost:5000/w:2","odd"],"Layers":["a/layer.tar","b/layer.tar","a/layer.tar","xz","bzip2"]},{"Config":"c.json","RepoTags":null,"Layers":["b/layer.tar"]}]"#;
     let bytes = tar_of(&[
@@ -291,7 +291,7 @@ async fn images_without_a_manifest_get_one() {
     let (file, archive) = open(&bytes, ArchiveFormat::Docker(None)).await;
     let archive = archive.unwrap();
     assert_eq!(tags(&archive).await, ["1", "2"]);
-    let manifest = archive.manifest(&named("1")).await.unwrap();
+    let manifest = archive.manifest(&tag_identifier("1")).await.unwrap();
     let image = manifest.as_image().unwrap();
     assert_eq!(image.config.digest, Digest::sha256(config));
     let kinds: Vec<_> = image
@@ -311,7 +311,11 @@ async fn images_without_a_manifest_get_one() {
         .unwrap();
     assert_eq!(tags(&scoped).await, ["2"]);
     assert_eq!(
-        scoped.manifest(&named("1")).await.unwrap_err().kind(),
+        scoped
+            .manifest(&tag_identifier("1"))
+            .await
+            .unwrap_err()
+            .kind(),
         ErrorKind::NotFound
     );
 
@@ -322,11 +326,14 @@ async fn images_without_a_manifest_get_one() {
         .await
         .unwrap();
     assert_eq!(tags(&again).await, ["1", "2", "3"]);
-    assert_eq!(again.manifest(&named("1")).await.unwrap(), manifest);
+    assert_eq!(
+        again.manifest(&tag_identifier("1")).await.unwrap(),
+        manifest
+    );
 }
 
 #[tokio::test]
-async fn invalid_archives_are_refused() {
+async fn invalid_archives_are_rejected() {
     let marker = (
         &b"oci-layout"[..],
         &br#"{"imageLayoutVersion":"1.0.0"}"#[..],
@@ -473,7 +480,7 @@ async fn corrupt_content_fails_with_mismatch() {
         .await;
     assert_eq!(read.unwrap_err().kind(), ErrorKind::Mismatch);
     let (_file, flipped) = open(&flip(b"a test"), ArchiveFormat::Oci).await;
-    let read = flipped.unwrap().manifest(&named("1")).await;
+    let read = flipped.unwrap().manifest(&tag_identifier("1")).await;
     assert_eq!(read.unwrap_err().kind(), ErrorKind::Mismatch);
 }
 
@@ -499,7 +506,7 @@ async fn referrer_is_found_after_reopening() {
     assert_eq!(listed(Some("a/list".into())).await.len(), 1);
     assert!(listed(Some("a/other".into())).await.is_empty());
 
-    // A referrer that was stored without an entry is listed, too.
+    // Pushing the same referrer again does not change the file.
     let before = std::fs::read(&path).unwrap();
     let again = Archive::open(&path, ArchiveFormat::Oci).await.unwrap();
     again.push_manifest(&about).await.unwrap();
@@ -523,22 +530,22 @@ async fn blob_is_found_by_its_digest() {
 }
 
 #[tokio::test]
-async fn many_tags_are_written_once() {
+async fn archive_with_single_write_is_written_by_finish_only() {
     for format in [ArchiveFormat::Oci, docker("acme/widgets")] {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("archive.tar");
         let archive = Archive::create(&path, format.clone()).await.unwrap();
-        let archive = archive.written_once();
+        let archive = archive.with_single_write();
         let one = push(&archive, "one", "1").await;
         let two = push(&archive, "two", "2").await;
         assert!(!path.exists());
-        assert_eq!(archive.manifest(&named("1")).await.unwrap(), one);
+        assert_eq!(archive.manifest(&tag_identifier("1")).await.unwrap(), one);
         archive.finish().await.unwrap();
         let opened = Archive::open(&path, format.clone()).await.unwrap();
         assert_eq!(tags(&opened).await, ["1", "2"]);
-        assert_eq!(opened.manifest(&named("2")).await.unwrap(), two);
+        assert_eq!(opened.manifest(&tag_identifier("2")).await.unwrap(), two);
         // A new tag without new content is written, too.
-        let opened = opened.written_once();
+        let opened = opened.with_single_write();
         opened.tag(&two, &"3".parse().unwrap()).await.unwrap();
         opened.finish().await.unwrap();
         let opened = Archive::open(&path, format).await.unwrap();
@@ -547,7 +554,7 @@ async fn many_tags_are_written_once() {
 }
 
 #[tokio::test]
-async fn docker_archive_reports_names_without_a_tag() {
+async fn docker_archive_reports_names_that_are_not_tags() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("image.tar");
     let archive = Archive::create(&path, docker("acme/f")).await.unwrap();
@@ -562,7 +569,7 @@ async fn docker_archive_reports_names_without_a_tag() {
     let seen = Arc::clone(&reports);
     let observer = Observer::new(move |event| seen.lock().unwrap().push(event.clone()));
     let archive = Archive::open(&path, ArchiveFormat::Docker(None)).await;
-    let archive = archive.unwrap().observed_by(observer);
+    let archive = archive.unwrap().with_observer(observer);
     assert!(tags(&archive).await.is_empty());
     let others = archive.other_names().await.unwrap();
     assert_eq!(others.len(), 1);

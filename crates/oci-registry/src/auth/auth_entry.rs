@@ -1,4 +1,4 @@
-//! Entry of a registry in a credential file: its credential in one of docker's forms.
+//! Entry of a registry in a credential file. docker defines several forms of the credential in it.
 //!
 //! docker is written in Go, whose `encoding/json` matches the names of members case-insensitively, so the names are
 //! matched in the same way here.
@@ -17,7 +17,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Defect of an entry. The value itself is secret.
+/// Error in an entry of a credential file. Its text omits the value, because the value is secret.
 #[derive(Debug, Snafu)]
 pub(crate) enum EntryDefect {
     #[snafu(display("the entry is not an object"))]
@@ -28,8 +28,9 @@ pub(crate) enum EntryDefect {
     Pair,
 }
 
-/// Reads the credential of an entry. `None` if the entry only marks that a helper has it.
-pub(super) fn credential(entry: &Value) -> Result<Option<Credential>, EntryDefect> {
+/// Parses the credential of an entry. Returns `None` if the entry has no credential, because a credential helper stores
+/// it.
+pub(super) fn parse_entry(entry: &Value) -> Result<Option<Credential>, EntryDefect> {
     let fields = match entry {
         Value::Null => return Ok(None),
         Value::Object(fields) => fields,
@@ -46,21 +47,21 @@ pub(super) fn credential(entry: &Value) -> Result<Option<Credential>, EntryDefec
         return Ok(Some(Credential::Identity(Secret::new(token))));
     }
     if let Some(auth) = text("auth")? {
-        return pair(auth).context(PairSnafu).map(Some);
+        return decode_pair(auth).context(PairSnafu).map(Some);
     }
     let pair = text("username")?.zip(text("password")?);
     Ok(pair.map(|(username, password)| Credential::from_pair(username, password)))
 }
 
-/// Decodes a user name and a password.
-fn pair(auth: &str) -> Option<Credential> {
+/// Decodes `auth`, which is the base64 form of `USER:PASSWORD`.
+fn decode_pair(auth: &str) -> Option<Credential> {
     let text = String::from_utf8(BASE64.decode(auth.trim()).ok()?).ok()?;
     let (username, password) = text.split_once(':')?;
     let password = password.trim_end_matches('\0');
     (!username.is_empty()).then(|| Credential::from_pair(username, password))
 }
 
-/// Returns the value of a member, unless it is null.
+/// Returns the value of a member, or `None` if it is missing or null.
 pub(super) fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     let is_named = |member: &str| member.eq_ignore_ascii_case(name);
     let mut members = object.iter();

@@ -1,9 +1,9 @@
 //! Credential files in docker's format, which podman reads too.
 //!
-//! This module parses a file, and looks up the entry of a registry by docker's rule (docker/cli,
-//! `cli/config/credentials/file_store.go`) or by that of the containers library (containers-auth.json(5), "FORMAT"). The
-//! paths of the files are in the modules of the sources. A file holds secrets, so errors name its path and never its
-//! content.
+//! This module parses a file and selects the entry of a registry, by the rule of docker (docker/cli,
+//! `cli/config/credentials/file_store.go`) or of the containers library (containers-auth.json(5), "FORMAT"). The
+//! modules of the sources define the paths of the files. A file contains secrets, so errors name its path and never
+//! quote its content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,27 +19,27 @@ use crate::reference::RegistryName;
 
 #[derive(Debug, Snafu)]
 pub(crate) enum Error {
-    // The parser's own message can quote the file.
+    // The message of the parser is omitted, because it can quote the file.
     #[snafu(display(
-        "failed to read the credentials in {place}: not a JSON object (line {line}, column {column})"
+        "failed to read the credentials in {location}: not a JSON object (line {line}, column {column})"
     ))]
     Parse {
-        place: String,
+        location: String,
         line: usize,
         column: usize,
     },
-    #[snafu(display("failed to read the credentials in {place}: `{member}` is not {expected}"))]
+    #[snafu(display("failed to read the credentials in {location}: `{member}` is not {expected}"))]
     Member {
-        place: String,
+        location: String,
         member: &'static str,
         expected: &'static str,
     },
     #[snafu(display(
-        "failed to read the credential of `{}` in {place}: {problem}",
+        "failed to read the credential of `{}` in {location}: {problem}",
         key.escape_debug()
     ))]
     Entry {
-        place: String,
+        location: String,
         key: String,
         problem: EntryDefect,
     },
@@ -53,7 +53,7 @@ impl Failure for Error {
     fn hints(&self) -> Vec<Hint> {
         let advice = match self {
             Self::Parse { .. } | Self::Member { .. } => {
-                "correct or remove it: the format is that of Docker's `config.json`".to_owned()
+                "correct or remove it: it must have the format of Docker's `config.json`".to_owned()
             }
             Self::Entry { key, .. } => format!(
                 "remove the entry, and log in to `{}` again",
@@ -67,7 +67,7 @@ impl Failure for Error {
 /// Parsed credential file.
 #[derive(Default)]
 pub(crate) struct AuthFile {
-    /// Entries are parsed when they are used, so that a defective entry does not affect other registries.
+    /// Entries by key. An entry is parsed when it is used, so that an invalid entry does not affect other registries.
     auths: BTreeMap<String, Value>,
     creds_store: Option<String>,
     cred_helpers: BTreeMap<String, String>,
@@ -75,29 +75,29 @@ pub(crate) struct AuthFile {
 
 impl AuthFile {
     /// Parses `config.json` or `auth.json`.
-    pub(crate) fn parse(bytes: &[u8], place: &str) -> Result<Self, Error> {
-        let document = object(bytes, place)?;
+    pub(crate) fn parse(bytes: &[u8], location: &str) -> Result<Self, Error> {
+        let document = parse_object(bytes, location)?;
         let mut file = Self::default();
         for (member, value) in &document {
             let is = |name: &str| member.eq_ignore_ascii_case(name) && !value.is_null();
             if is("auths") {
                 let entries = value.as_object().context(MemberSnafu {
-                    place,
+                    location,
                     member: "auths",
                     expected: "an object",
                 })?;
                 file.auths.extend(entries.clone());
             } else if is("credsStore") {
                 let helper = value.as_str().context(MemberSnafu {
-                    place,
+                    location,
                     member: "credsStore",
                     expected: "a string",
                 })?;
                 file.creds_store = Some(helper.to_owned());
             } else if is("credHelpers") {
-                let helpers = value.as_object().and_then(strings);
+                let helpers = value.as_object().and_then(string_members);
                 file.cred_helpers.extend(helpers.context(MemberSnafu {
-                    place,
+                    location,
                     member: "credHelpers",
                     expected: "an object of strings",
                 })?);
@@ -106,25 +106,25 @@ impl AuthFile {
         Ok(file)
     }
 
-    /// Parses `.dockercfg`, whose top level contains the entries that other files have below `auths`.
-    pub(crate) fn parse_legacy(bytes: &[u8], place: &str) -> Result<Self, Error> {
+    /// Parses `.dockercfg`, whose top level contains the entries that other files have in `auths`.
+    pub(crate) fn parse_legacy(bytes: &[u8], location: &str) -> Result<Self, Error> {
         Ok(Self {
-            auths: object(bytes, place)?.into_iter().collect(),
+            auths: parse_object(bytes, location)?.into_iter().collect(),
             ..Self::default()
         })
     }
 
-    /// Parses the value of `DOCKER_AUTH_CONFIG`. Only the entries are used: the helpers are installed on the machine
-    /// that set the variable, which may be another one.
-    pub(crate) fn parse_variable(text: &str, place: &str) -> Result<Self, Error> {
+    /// Parses the value of `DOCKER_AUTH_CONFIG`. Only the entries are used. The helpers are ignored, because the
+    /// variable may have been set on another machine.
+    pub(crate) fn parse_variable(text: &str, location: &str) -> Result<Self, Error> {
         Ok(Self {
-            auths: Self::parse(text.as_bytes(), place)?.auths,
+            auths: Self::parse(text.as_bytes(), location)?.auths,
             ..Self::default()
         })
     }
 
-    /// Returns the registries that have an entry or a helper of their own. An entry also exists if a helper has the
-    /// credential.
+    /// Returns the registries that have an entry in `auths` or `credHelpers`. docker writes an empty entry to `auths`
+    /// if a helper stores the credential.
     pub(super) fn registries(&self) -> Vec<RegistryName> {
         let keys = self.auths.keys().chain(self.cred_helpers.keys());
         let hosts = keys.map(|key| registry_key::host(key));
@@ -141,66 +141,70 @@ impl AuthFile {
         std::iter::once(key).chain(others).collect()
     }
 
-    /// Returns the helper that docker runs for the registry: the registry's own, otherwise the one for all registries.
+    /// Returns the helper that docker runs for the registry: the helper in `credHelpers` for this registry, otherwise
+    /// `credsStore`.
     pub(crate) fn docker_helper(&self, registry: &RegistryName) -> Option<&str> {
-        self.own_helper(registry_key::docker_key(registry))
+        self.registry_helper(registry_key::docker_key(registry))
             .or(self.creds_store.as_deref())
             .filter(|name| !name.is_empty())
     }
 
     /// Returns the helper that podman runs for the registry. podman has no helper for all registries.
     pub(crate) fn containers_helper(&self, registry: &RegistryName) -> Option<&str> {
-        self.own_helper(registry.as_str())
+        self.registry_helper(registry.as_str())
             .filter(|name| !name.is_empty())
     }
 
-    fn own_helper(&self, key: &str) -> Option<&str> {
+    fn registry_helper(&self, key: &str) -> Option<&str> {
         let (_, helper) = registry_key::find(&self.cred_helpers, key)?;
         Some(helper)
     }
 
-    /// Returns the entry by docker's rule: the exact key, otherwise a key that is a URL or a path of the same host.
+    /// Returns the credential of the entry that docker's rule selects: the entry with the exact key, otherwise an entry
+    /// whose key is a URL or a path of the same host.
     ///
-    /// docker selects an arbitrary one of several such keys. Here, the closest one above the repository is used,
-    /// otherwise the first.
+    /// If several such keys exist, docker selects any of them. This client selects the longest key that is a path above
+    /// the repository, otherwise the first key.
     pub(crate) fn docker_entry(
         &self,
         request: &CredentialRequest<'_>,
-        place: &str,
+        location: &str,
     ) -> Result<Option<Credential>, Error> {
         let exact = registry_key::find(&self.auths, registry_key::docker_key(request.registry));
-        let above =
-            || registry_key::paths(request).find_map(|path| registry_key::find(&self.auths, &path));
+        let above = || {
+            registry_key::applicable_keys(request)
+                .find_map(|path| registry_key::find(&self.auths, &path))
+        };
         let same_host = || {
             let mut keys = self.auths.iter();
             keys.find(|(key, _)| registry_key::is_same_host(key, request.registry))
         };
-        credential(exact.or_else(above).or_else(same_host), place)
+        parse_selected(exact.or_else(above).or_else(same_host), location)
     }
 
-    /// Returns the entry by the rule of the containers library: the longest key that is the repository or a path above
-    /// it, otherwise a key that is a URL of the same host. In a legacy file, every key is a URL, with or without its
-    /// scheme.
+    /// Returns the credential of the entry that the rule of the containers library selects: the longest key that is the
+    /// repository or a path above it, otherwise a key that is a URL of the same host. In a legacy file, every key is a
+    /// URL, with or without its scheme.
     pub(crate) fn containers_entry(
         &self,
         request: &CredentialRequest<'_>,
-        place: &str,
+        location: &str,
         is_legacy: bool,
     ) -> Result<Option<Credential>, Error> {
-        let exact =
-            registry_key::paths(request).find_map(|path| registry_key::find(&self.auths, &path));
+        let exact = registry_key::applicable_keys(request)
+            .find_map(|path| registry_key::find(&self.auths, &path));
         let same_host = || {
             self.auths.iter().find(|(key, _)| {
-                let is_url = is_legacy || registry_key::without_scheme(key) != *key;
+                let is_url = is_legacy || registry_key::strip_scheme(key) != *key;
                 (is_url || !key.contains('/')) && registry_key::is_same_host(key, request.registry)
             })
         };
-        credential(exact.or_else(same_host), place)
+        parse_selected(exact.or_else(same_host), location)
     }
 }
 
-/// Returns the registries that a file names. Empty if the file cannot be read.
-pub(super) async fn registries(
+/// Returns the registries that a file names. Returns an empty list if the file cannot be read.
+pub(super) async fn read_registries(
     path: &Path,
     parse: impl Fn(&[u8], &str) -> Result<AuthFile, Error>,
 ) -> Vec<RegistryName> {
@@ -209,12 +213,12 @@ pub(super) async fn registries(
     file.map(|file| file.registries()).unwrap_or_default()
 }
 
-/// Parses JSON. The parser's own message is dropped because it can quote the file.
-pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], place: &str) -> Result<T, Error> {
+/// Parses JSON. The error omits the message of the parser, because it can quote the file.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], location: &str) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         ParseSnafu {
-            place,
+            location,
             line,
             column,
         }
@@ -222,13 +226,14 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], place: &str) -> Result<T,
     })
 }
 
-/// Parses an object with all its members, including unused ones.
-fn object(bytes: &[u8], place: &str) -> Result<Map<String, Value>, Error> {
-    parse(bytes, place)
+/// Parses a JSON object. Unused members must be valid JSON, too.
+fn parse_object(bytes: &[u8], location: &str) -> Result<Map<String, Value>, Error> {
+    parse(bytes, location)
 }
 
-/// Returns the members of an object, whose values must be strings. A null is read as an empty string, as in docker.
-fn strings(object: &Map<String, Value>) -> Option<BTreeMap<String, String>> {
+/// Returns the members of an object, or `None` if a value is not a string. A null is read as an empty string, as in
+/// docker.
+fn string_members(object: &Map<String, Value>) -> Option<BTreeMap<String, String>> {
     let pair = |(key, value): (&String, &Value)| match value {
         Value::Null => Some((key.clone(), String::new())),
         value => Some((key.clone(), value.as_str()?.to_owned())),
@@ -236,20 +241,23 @@ fn strings(object: &Map<String, Value>) -> Option<BTreeMap<String, String>> {
     object.iter().map(pair).collect()
 }
 
-/// Returns the credential of the entry that was found. `None` if a helper has it.
-fn credential(found: Option<(&String, &Value)>, place: &str) -> Result<Option<Credential>, Error> {
+/// Parses the selected entry. Returns `None` without an entry, or if a helper stores the credential.
+fn parse_selected(
+    found: Option<(&String, &Value)>,
+    location: &str,
+) -> Result<Option<Credential>, Error> {
     let Some((key, entry)) = found else {
         return Ok(None);
     };
     let failed = |problem| {
         EntrySnafu {
-            place,
+            location,
             key,
             problem,
         }
         .build()
     };
-    auth_entry::credential(entry).map_err(failed)
+    auth_entry::parse_entry(entry).map_err(failed)
 }
 
 #[cfg(test)]
@@ -307,7 +315,7 @@ mod tests {
             (&[HUB_URL], "docker.io/library/x", Some(HUB_URL)),
             (&[HUB_URL, "docker.io"], "docker.io", Some(HUB_URL)),
             (&["docker.io"], "index.docker.io", Some("docker.io")),
-            // A key with a path applies to the whole host, and the repository's own key has precedence.
+            // A key with a path applies to the whole host, and the key of the repository has precedence.
             (&["ghcr.io/a"], "ghcr.io/b", Some("ghcr.io/a")),
             (
                 &["ghcr.io/a", "ghcr.io/b"],
@@ -321,7 +329,7 @@ mod tests {
             (&["ghcr.io"], "ghcr.io.example", None),
             (&["https://ghcr.io.example/ghcr.io"], "ghcr.io", None),
             (&["ftp://ghcr.io"], "ghcr.io", None),
-            // The exact key has precedence over one in another case.
+            // The exact key has precedence over a key that differs only in case.
             (
                 &["LocalHost:5000"],
                 "localhost:5000",
@@ -347,7 +355,7 @@ mod tests {
 
     #[test]
     fn podman_rule_selects_entry() {
-        let of = |is_legacy| {
+        let rule = |is_legacy| {
             move |file: &AuthFile, request: &CredentialRequest<'_>| {
                 file.containers_entry(request, "a file", is_legacy)
             }
@@ -389,7 +397,7 @@ mod tests {
             (&["quay.io/Org"], "quay.io/org/x", None),
             (&["QUAY.io", "quay.io"], "quay.io", Some("quay.io")),
         ] {
-            let found = selected_users(of(false), keys, name);
+            let found = selected_users(rule(false), keys, name);
             assert_eq!(found.as_deref(), expected, "{keys:?} {name}");
         }
         // In a legacy file, a key with a path is the rest of a URL.
@@ -402,7 +410,7 @@ mod tests {
             ),
             (&["quay.io"], "quay.io.example", None),
         ] {
-            let found = selected_users(of(true), keys, name);
+            let found = selected_users(rule(true), keys, name);
             assert_eq!(found.as_deref(), expected, "{keys:?} {name}");
         }
     }
@@ -455,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn parse_error_names_place_without_content() {
+    fn parse_error_names_location_without_content() {
         for broken in [
             r#""canary""#,
             "{canary",
@@ -498,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn helper_key_in_other_case_is_used_and_exact_key_first() {
+    fn helper_key_ignores_case_and_prefers_exact_key() {
         let text = r#"{"auths":{"LocalHost:5000":{}},"credHelpers":{"LOCALHOST:5000":"upper","A.b":"one","a.b":"two"}}"#;
         let file = AuthFile::parse(text.as_bytes(), "a file").unwrap();
         for (name, expected) in [

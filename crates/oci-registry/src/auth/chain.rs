@@ -7,14 +7,14 @@
 //! | 3 | docker's `config.json`, and the helpers that it names | any |
 //! | 4 | podman's `auth.json` files and the helpers that they name, `~/.dockercfg` | any, and single repositories |
 //! | 5 | finch's `config.json`, and the helpers that it names | any |
-//! | 6 | the keyring of the operating system (feature `keyring`) | those that are listed as having an entry |
-//! | 7 | AWS (feature `ecr`) | Amazon's; the public one only for writes, or after a rejected read |
+//! | 6 | the keyring of the operating system (feature `keyring`) | those with a recorded entry |
+//! | 7 | AWS (feature `ecr`) | Amazon ECR; ECR Public only for writes, or after a rejected read |
 //! | 8 | `CI_REGISTRY_USER` and `CI_REGISTRY_PASSWORD`; `GITHUB_TOKEN` | the host in `CI_REGISTRY`; `ghcr.io`, if `GITHUB_SERVER_URL` is GitHub's |
 //!
 //! Credentials that were configured for a registry take precedence over those of a CI job. The first credential found
-//! is used, and the sources after it are not read. An absent source is skipped. A broken file is an error, because its
-//! credential was meant to be used. An entry of `DOCKER_AUTH_CONFIG` that cannot be used is a warning, and the next
-//! source is searched. The rules of each source are in its module.
+//! is used, and the sources after it are not read. An absent source is skipped. A broken file is an error, because the
+//! user expects its credential to be used. An entry of `DOCKER_AUTH_CONFIG` that cannot be used is a warning, and the
+//! next source is searched. The rules of each source are in its module.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use super::{CredentialProvider, CredentialRequest, Lookup};
 use crate::environment::Environment;
 use crate::reference::RegistryName;
 
-/// Searches several sources in order until one has a credential.
+/// Credential provider that searches several sources in order until it finds a credential.
 #[derive(Clone)]
 pub struct CredentialChain {
     sources: Vec<Arc<dyn CredentialProvider>>,
@@ -58,14 +58,14 @@ impl CredentialChain {
             Arc::new(AuthVariable::new(environment.clone())),
             Arc::new(ConfigDirectory::docker(environment, Arc::clone(&helpers))),
         ];
-        for file in ContainersFile::all(environment, &helpers) {
+        for file in ContainersFile::list(environment, &helpers) {
             sources.push(Arc::new(file));
         }
         sources.push(Arc::new(ConfigDirectory::finch(environment, helpers)));
         #[cfg(feature = "keyring")]
         sources.push(Arc::new(
             super::keyring::Keyring::new(environment.application(), keyring_registries)
-                .with_index(KeyringIndex::of_user(environment)),
+                .with_index(KeyringIndex::for_user(environment)),
         ));
         #[cfg(not(feature = "keyring"))]
         drop(keyring_registries);
@@ -75,8 +75,8 @@ impl CredentialChain {
         Self { sources }
     }
 
-    /// Searches all sources, including those after the first one with a credential, and returns their results in order.
-    /// A source that does not apply to the registry is omitted. A broken one does not end the search.
+    /// Searches all sources, even after a source had a credential, and returns their results in order. A source that
+    /// does not apply to the registry is omitted. An error of a source does not end the search.
     pub async fn search_all_sources(
         &self,
         request: &CredentialRequest<'_>,
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
 
-    /// Returns a file with one entry.
+    /// Returns a credential file with this user for `a.b` and `ghcr.io`.
     fn entry(user: &str) -> String {
         let entry = format!(r#"{{"username":"{user}","password":"p"}}"#);
         format!(r#"{{"auths":{{"a.b":{entry},"ghcr.io":{entry}}}}}"#)
@@ -158,12 +158,12 @@ mod tests {
     }
 
     #[derive(Debug)]
-    struct Given;
+    struct FixedProvider;
 
     #[async_trait]
-    impl CredentialProvider for Given {
+    impl CredentialProvider for FixedProvider {
         async fn credential(&self, _: &CredentialRequest<'_>) -> crate::Result<Lookup> {
-            Ok(Lookup::of(
+            Ok(Lookup::for_source(
                 "given",
                 Some(Credential::from_pair("given", "p")),
             ))
@@ -173,7 +173,7 @@ mod tests {
     #[tokio::test]
     async fn first_source_with_credential_is_used() {
         let home = home_with_all_sources();
-        let chain = CredentialChain::new(&home.environment(), []).preceded_by(Given);
+        let chain = CredentialChain::new(&home.environment(), []).preceded_by(FixedProvider);
         let found = look_up(&chain, "a.b").await.unwrap();
         assert_eq!(found.searched, ["given"]);
         assert_eq!(pair(found).as_deref(), Some("given:p"));
@@ -181,9 +181,9 @@ mod tests {
         let found = look_up(&chain, "a.b").await.unwrap();
         assert_eq!(found.searched, ["`DOCKER_AUTH_CONFIG`"]);
         assert_eq!(pair(found).as_deref(), Some("variable:p"));
-        // After each removal of the first source, the next one is found.
+        // After the first source is removed, the credential of the next source is used.
         let home = home.with("DOCKER_AUTH_CONFIG", "");
-        for (user, places, file) in [
+        for (user, locations, file) in [
             ("docker", 2, Some(".docker/config.json")),
             ("podman", 3, Some("auth.json")),
             ("finch", 4, Some(".finch/config.json")),
@@ -191,7 +191,7 @@ mod tests {
         ] {
             let chain = CredentialChain::new(&home.environment(), []).preceded_by(Anonymous);
             let found = look_up(&chain, "a.b").await.unwrap();
-            assert_eq!(found.searched.len(), places, "{found:?}");
+            assert_eq!(found.searched.len(), locations, "{found:?}");
             assert_eq!(pair(found), Some(format!("{user}:p")));
             if let Some(file) = file {
                 std::fs::remove_file(home.path().join(file)).unwrap();
@@ -260,7 +260,7 @@ mod tests {
         expected.push("`GITHUB_TOKEN`");
         let searched: Vec<_> = searched
             .iter()
-            .map(|place| place.replace(home.path().to_str().unwrap(), "~"))
+            .map(|location| location.replace(home.path().to_str().unwrap(), "~"))
             .collect();
         assert_eq!(searched, expected);
     }

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, header};
 
-/// Challenge that the client supports.
+/// Challenge of an authentication scheme that the client supports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Challenge {
     Basic,
@@ -15,7 +15,8 @@ pub(crate) enum Challenge {
 }
 
 impl Challenge {
-    /// Selects the challenge to answer: Bearer if there is one, otherwise Basic. Others are ignored.
+    /// Selects the challenge that the client responds to: Bearer if the response has it, otherwise Basic. Other schemes
+    /// are ignored.
     pub(crate) fn select(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(header::WWW_AUTHENTICATE);
         let all = values
@@ -50,7 +51,7 @@ impl Challenge {
 }
 
 /// Whether the registry reports that the token has insufficient scope (RFC 6750, 3.1).
-pub(crate) fn is_insufficient(headers: &HeaderMap) -> bool {
+pub(crate) fn has_insufficient_scope(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::WWW_AUTHENTICATE);
     let mut challenges = values
         .iter()
@@ -77,7 +78,7 @@ fn parse(text: &str) -> Vec<(String, Parameters)> {
         let (word, after) = rest.split_at(end);
         let trimmed = after.trim_start_matches([' ', '\t']);
         if let Some(value) = trimmed.strip_prefix('=') {
-            let (value, after) = take_value(value.trim_start_matches([' ', '\t']));
+            let (value, after) = parse_value(value.trim_start_matches([' ', '\t']));
             if let Some((_, parameters)) = challenges.last_mut() {
                 parameters.push((word.to_owned(), value));
             }
@@ -94,8 +95,8 @@ fn parse(text: &str) -> Vec<(String, Parameters)> {
     challenges
 }
 
-/// Splits a quoted string or a plain word off the beginning.
-fn take_value(text: &str) -> (String, &str) {
+/// Parses the quoted string or plain word at the start of a text. Returns its value and the rest of the text.
+fn parse_value(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([' ', '\t', ',']).unwrap_or(text.len());
         return (text[..end].to_owned(), &text[end..]);
@@ -168,7 +169,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parser_accepts_any_text(text in "\\PC*", near in "[Ba= ,\"\\\\e]{0,30}") {
+        fn parse_of_random_text_does_not_panic(text in "\\PC*", near in "[Ba= ,\"\\\\e]{0,30}") {
             let _ = (parse(&text), parse(&near));
         }
     }

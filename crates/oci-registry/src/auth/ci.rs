@@ -1,8 +1,8 @@
-//! Credentials that CI systems set in variables, each for the registry of its own forge.
+//! Credentials that CI systems set in variables, each for the registry of the forge that runs the job.
 //!
-//! GitHub: `GITHUB_TOKEN` for `ghcr.io`. Forgejo and Gitea runners set `GITHUB_TOKEN` too, for their own forge, which
-//! `GITHUB_SERVER_URL` names. GitLab: `CI_REGISTRY_USER` and `CI_REGISTRY_PASSWORD` for the host in `CI_REGISTRY`. This
-//! source is the last one, so that credentials that were configured for a registry take precedence.
+//! GitHub: `GITHUB_TOKEN` for `ghcr.io`. Forgejo and Gitea runners also set `GITHUB_TOKEN`, with a token for the forge
+//! at `GITHUB_SERVER_URL`. GitLab: `CI_REGISTRY_USER` and `CI_REGISTRY_PASSWORD` for the host in `CI_REGISTRY`. This
+//! source is searched last, so that credentials that were configured for a registry take precedence.
 
 use async_trait::async_trait;
 use url::Url;
@@ -11,7 +11,7 @@ use super::{Credential, CredentialProvider, CredentialRequest, Lookup};
 use crate::environment::Environment;
 
 /// GitHub's container registry.
-const GITHUB: &str = "ghcr.io";
+const GITHUB_REGISTRY: &str = "ghcr.io";
 
 /// Forge whose tokens GitHub's container registry accepts.
 const GITHUB_SERVER: &str = "https://github.com";
@@ -38,13 +38,13 @@ impl CiVariables {
         server.is_none_or(|url| origin(url).as_deref() == Some(GITHUB_SERVER))
     }
 
-    fn github(&self) -> Option<Credential> {
+    fn github_credential(&self) -> Option<Credential> {
         let token = self.environment.var("GITHUB_TOKEN")?;
         let user = self.environment.var("GITHUB_ACTOR");
         Some(Credential::from_pair(user.unwrap_or(GITHUB_USER), token))
     }
 
-    fn gitlab(&self) -> Option<Credential> {
+    fn gitlab_credential(&self) -> Option<Credential> {
         let user = self.environment.var("CI_REGISTRY_USER")?;
         let password = self.environment.var("CI_REGISTRY_PASSWORD")?;
         Some(Credential::from_pair(user, password))
@@ -57,9 +57,9 @@ impl CredentialProvider for CiVariables {
         let registry = request.registry.as_str();
         let gitlab = self.environment.var("CI_REGISTRY");
         let lookup = if gitlab.is_some_and(|host| host.eq_ignore_ascii_case(registry)) {
-            Lookup::of("`CI_REGISTRY_PASSWORD`", self.gitlab())
-        } else if registry == GITHUB && self.is_github() {
-            Lookup::of("`GITHUB_TOKEN`", self.github())
+            Lookup::for_source("`CI_REGISTRY_PASSWORD`", self.gitlab_credential())
+        } else if registry == GITHUB_REGISTRY && self.is_github() {
+            Lookup::for_source("`GITHUB_TOKEN`", self.github_credential())
         } else {
             Lookup::not_applicable()
         };

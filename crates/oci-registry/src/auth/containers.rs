@@ -1,4 +1,4 @@
-//! Podman's credential sources, which are those of the containers library: its `auth.json` files, and `~/.dockercfg`.
+//! Podman's credential sources, as the containers library defines them: the `auth.json` files and `~/.dockercfg`.
 //!
 //! If `REGISTRY_AUTH_FILE` is set, only the file that it names is read. Otherwise, these files are read in order: the
 //! session's file (Linux: `$XDG_RUNTIME_DIR/containers/auth.json`, or `/run/containers/$UID/auth.json` without the
@@ -6,8 +6,8 @@
 //! (`$XDG_CONFIG_HOME/containers/auth.json`, or `~/.config/…` without the variable), and the legacy file of docker
 //! (containers/image, `pkg/docker/config/config.go`; containers-auth.json(5)).
 //!
-//! The library also reads docker's `config.json` between the last two. Here, [`docker`](super::docker) has read it
-//! before, by docker's rules.
+//! The library also reads docker's `config.json`, between the user's file and the legacy file. This module does not,
+//! because [`docker`](super::docker) reads that file earlier in the chain, by docker's rules.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::{CredentialProvider, CredentialRequest, Lookup, private_file};
 use crate::environment::Environment;
 use crate::reference::RegistryName;
 
-/// One file of podman.
+/// Credential file of podman.
 #[derive(Debug)]
 pub(super) struct ContainersFile {
     path: PathBuf,
@@ -30,7 +30,7 @@ pub(super) struct ContainersFile {
 
 impl ContainersFile {
     /// Returns all files in order.
-    pub(super) fn all(environment: &Environment, helpers: &Arc<Helpers>) -> Vec<Self> {
+    pub(super) fn list(environment: &Environment, helpers: &Arc<Helpers>) -> Vec<Self> {
         let file = |path, is_legacy| Self {
             path,
             is_legacy,
@@ -61,7 +61,7 @@ fn session_file(environment: &Environment) -> Option<PathBuf> {
     if let Some(directory) = environment.var("XDG_RUNTIME_DIR") {
         return Some(environment.resolve(directory).join("containers/auth.json"));
     }
-    // The owner of `/proc/self` is the user of the process. That avoids a call of libc.
+    // The owner of `/proc/self` is the user of the process. Reading it avoids a call of libc.
     let user = std::fs::metadata("/proc/self").ok()?.uid();
     Some(PathBuf::from(format!("/run/containers/{user}/auth.json")))
 }
@@ -74,23 +74,23 @@ fn session_file(environment: &Environment) -> Option<PathBuf> {
 #[async_trait]
 impl CredentialProvider for ContainersFile {
     async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup> {
-        let place = format!("podman's `{}`", self.path.display());
-        let Some(bytes) = private_file::read(&self.path, &place).await? else {
-            return Ok(Lookup::of(place, None));
+        let location = format!("podman's `{}`", self.path.display());
+        let Some(bytes) = private_file::read(&self.path, &location).await? else {
+            return Ok(Lookup::for_source(location, None));
         };
         let file = if self.is_legacy {
-            AuthFile::parse_legacy(&bytes, &place)?
+            AuthFile::parse_legacy(&bytes, &location)?
         } else {
-            AuthFile::parse(&bytes, &place)?
+            AuthFile::parse(&bytes, &location)?
         };
         let Some(helper) = file.containers_helper(request.registry) else {
-            let found = file.containers_entry(request, &place, self.is_legacy)?;
-            return Ok(Lookup::of(place, found));
+            let found = file.containers_entry(request, &location, self.is_legacy)?;
+            return Ok(Lookup::for_source(location, found));
         };
         let servers = file.servers(request.registry.as_str());
         let lookup = self
             .helpers
-            .find_credential(helper, &servers, &place, request.is_refused);
+            .find_credential(helper, &servers, &location, request.is_refused);
         Ok(lookup.await?)
     }
 
@@ -100,7 +100,7 @@ impl CredentialProvider for ContainersFile {
         } else {
             AuthFile::parse
         };
-        auth_file::registries(&self.path, parse).await
+        auth_file::read_registries(&self.path, parse).await
     }
 }
 
@@ -113,28 +113,28 @@ mod tests {
         format!(r#"{{"auths":{{"a.b":{{"username":"{user}","password":"p"}}}}}}"#)
     }
 
-    /// Returns the results of all files of a home directory, including those after the first match.
-    async fn all(home: &Home, name: &str) -> Vec<(String, Option<String>)> {
+    /// Returns the results of all files of a home directory, even after the first match.
+    async fn look_up_in_all_files(home: &Home, name: &str) -> Vec<(String, Option<String>)> {
         let environment = home.environment();
         let helpers = Arc::new(Helpers::new(environment.clone()));
         let mut all = Vec::new();
-        for file in ContainersFile::all(&environment, &helpers) {
+        for file in ContainersFile::list(&environment, &helpers) {
             let lookup = look_up(&file, name).await.unwrap();
-            let place = lookup.searched.join("");
-            let place = place.replace(home.path().to_str().unwrap(), "~");
-            all.push((place, pair(lookup)));
+            let location = lookup.searched.join("");
+            let location = location.replace(home.path().to_str().unwrap(), "~");
+            all.push((location, pair(lookup)));
         }
         all
     }
 
-    fn expected(places: &[(&str, Option<&str>)]) -> Vec<(String, Option<String>)> {
-        let owned = |(place, user): &(&str, Option<&str>)| {
+    fn expected(locations: &[(&str, Option<&str>)]) -> Vec<(String, Option<String>)> {
+        let owned = |(location, user): &(&str, Option<&str>)| {
             (
-                format!("podman's `{place}`"),
+                format!("podman's `{location}`"),
                 user.map(|user| format!("{user}:p")),
             )
         };
-        places.iter().map(owned).collect()
+        locations.iter().map(owned).collect()
     }
 
     #[cfg(target_os = "linux")]
@@ -148,7 +148,7 @@ mod tests {
                 r#"{"https://a.b/v1/":{"username":"old","password":"p","email":""}}"#,
             );
         assert_eq!(
-            all(&home, "a.b/c").await,
+            look_up_in_all_files(&home, "a.b/c").await,
             expected(&[
                 ("~/run/containers/auth.json", Some("session")),
                 ("~/.config/containers/auth.json", Some("user")),
@@ -159,19 +159,22 @@ mod tests {
             .with("XDG_CONFIG_HOME", "~/xdg")
             .file("xdg/containers/auth.json", entry("xdg"));
         assert_eq!(
-            all(&home, "a.b").await[1..2],
+            look_up_in_all_files(&home, "a.b").await[1..2],
             expected(&[("~/xdg/containers/auth.json", Some("xdg"))])
         );
-        // A named file is the only one that is read, even if it is absent.
+        // If the variable names a file, no other file is read, even if the named file does not exist.
         let home = home
             .with("REGISTRY_AUTH_FILE", "named.json")
             .file("named.json", entry("named"));
         assert_eq!(
-            all(&home, "a.b").await,
+            look_up_in_all_files(&home, "a.b").await,
             expected(&[("~/named.json", Some("named"))])
         );
         std::fs::remove_file(home.path().join("named.json")).unwrap();
-        assert_eq!(all(&home, "a.b").await, expected(&[("~/named.json", None)]));
+        assert_eq!(
+            look_up_in_all_files(&home, "a.b").await,
+            expected(&[("~/named.json", None)])
+        );
     }
 
     #[cfg(target_os = "linux")]
@@ -205,7 +208,7 @@ mod tests {
             ("c.d/e", Some("me:canary")),
             ("e.f", None),
         ] {
-            let found = all(&home, name).await.remove(0).1;
+            let found = look_up_in_all_files(&home, name).await.remove(0).1;
             assert_eq!(found.as_deref(), expected, "{name}");
         }
     }
@@ -218,7 +221,7 @@ mod tests {
                 .file("auth.json", broken);
             let environment = home.environment();
             let helpers = Arc::new(Helpers::new(environment.clone()));
-            let file = &ContainersFile::all(&environment, &helpers)[0];
+            let file = &ContainersFile::list(&environment, &helpers)[0];
             let error = look_up(file, "a.b").await.unwrap_err();
             let shown = format!("{error} {error:?}");
             assert!(shown.contains("auth.json"), "{shown}");

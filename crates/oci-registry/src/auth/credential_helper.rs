@@ -1,6 +1,6 @@
 //! Credential helpers: programs that store credentials for docker (docker-credential-helpers, "Development").
 //!
-//! The name comes from a configuration file that others may have written, so it must be a plain name. The program is
+//! The name comes from a configuration file that others may have written, so it must not contain a path. The program is
 //! searched in `PATH` only. Its running time and the size of its output are limited, and the output is never shown. A
 //! credential is reused until the registry rejects it.
 
@@ -24,8 +24,8 @@ use crate::redact::Secret;
 /// Timeout of a helper, which may prompt the user to unlock a store.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Limit of a helper's output, in bytes.
-const MAX_OUTPUT: u64 = 64 << 10;
+/// Maximum size of the output of a helper, in bytes.
+const MAX_OUTPUT_SIZE: u64 = 64 << 10;
 
 /// User name with which a helper marks an identity token.
 pub(super) const TOKEN_USER: &str = "<token>";
@@ -39,27 +39,29 @@ const STORE: &str = "store";
 /// Action that erases a credential.
 const ERASE: &str = "erase";
 
-/// Failure of a helper that a file names.
+/// Error of a helper that a configuration file names.
 #[derive(Debug, Snafu)]
-#[snafu(display("failed to use the helper that {place} names for the credential of `{server}`"))]
+#[snafu(display(
+    "failed to use the helper that {location} names for the credential of `{server}`"
+))]
 pub(super) struct HelperError {
     server: String,
-    place: String,
+    location: String,
     source: Error,
 }
 
 impl Failure for HelperError {
     fn hints(&self) -> Vec<Hint> {
-        let place = &self.place;
+        let location = &self.location;
         let advice = match &self.source {
             Error::ProgramNotFound { program } => format!(
-                "install `{program}`, or remove it from `credsStore` or `credHelpers` in {place}"
+                "install `{program}`, or remove it from `credsStore` or `credHelpers` in {location}"
             ),
             Error::InvalidName { .. } => {
-                format!("correct `credsStore` or `credHelpers` in {place}")
+                format!("correct `credsStore` or `credHelpers` in {location}")
             }
             _ => format!(
-                "run the helper by hand to see the error, or remove it from `credsStore` or `credHelpers` in {place}"
+                "run the helper manually to see the error, or remove it from `credsStore` or `credHelpers` in {location}"
             ),
         };
         vec![advice.into()]
@@ -72,7 +74,7 @@ impl Failure for HelperError {
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("refused to run the credential helper `{}`: it is not a plain name", name.escape_debug()))]
+    #[snafu(display("refusing to run the credential helper `{}`: the name may contain only ASCII letters, digits, `.`, `_` and `-`", name.escape_debug()))]
     InvalidName { name: String },
     #[snafu(display("failed to find `{program}` in `PATH`"))]
     ProgramNotFound { program: String },
@@ -115,7 +117,7 @@ impl Helpers {
         &self,
         name: &str,
         servers: &[&str],
-        place: &str,
+        location: &str,
         is_refused: bool,
     ) -> Result<Lookup, HelperError> {
         let mut found = None;
@@ -123,13 +125,13 @@ impl Helpers {
             found = self
                 .get(name, server, is_refused)
                 .await
-                .context(HelperSnafu { server, place })?;
+                .context(HelperSnafu { server, location })?;
             if found.is_some() {
                 break;
             }
         }
-        Ok(Lookup::of(
-            format!("credential helper `{name}` of {place}"),
+        Ok(Lookup::for_source(
+            format!("credential helper `{name}` of {location}"),
             found,
         ))
     }
@@ -155,7 +157,7 @@ impl Helpers {
         Ok(credential)
     }
 
-    fn program(&self, name: &str) -> Result<PathBuf, Error> {
+    fn find_program(&self, name: &str) -> Result<PathBuf, Error> {
         let is_plain = name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
@@ -175,7 +177,7 @@ impl Helpers {
         &self,
         name: &str,
         server: &str,
-        place: &str,
+        location: &str,
         (username, secret): (&str, &Secret),
     ) -> Result<(), HelperError> {
         let document = serde_json::json!({
@@ -185,7 +187,7 @@ impl Helpers {
         });
         self.change(name, STORE, server, &document.to_string())
             .await
-            .context(HelperSnafu { server, place })
+            .context(HelperSnafu { server, location })
     }
 
     /// Erases a credential with the helper that a file names. Succeeds if there is none.
@@ -193,11 +195,11 @@ impl Helpers {
         &self,
         name: &str,
         server: &str,
-        place: &str,
+        location: &str,
     ) -> Result<(), HelperError> {
         self.change(name, ERASE, server, server)
             .await
-            .context(HelperSnafu { server, place })
+            .context(HelperSnafu { server, location })
     }
 
     async fn change(
@@ -223,9 +225,9 @@ impl Helpers {
         action: &str,
         input: &str,
     ) -> Result<(PathBuf, Vec<u8>, bool), Error> {
-        let program = self.program(name)?;
-        // The helper does not run in the working directory, because shims of version managers run the program that a
-        // file there names.
+        let program = self.find_program(name)?;
+        // The helper does not run in the working directory, because shims of version managers select a program by a
+        // file in it.
         let directory = program.parent().unwrap_or(Path::new("/"));
         let mut child = Command::new(&program)
             .arg(action)
@@ -248,7 +250,10 @@ impl Helpers {
             }
             let mut output = Vec::new();
             if let Some(stdout) = stdout {
-                stdout.take(MAX_OUTPUT).read_to_end(&mut output).await?;
+                stdout
+                    .take(MAX_OUTPUT_SIZE)
+                    .read_to_end(&mut output)
+                    .await?;
             }
             Ok((output, child.wait().await?))
         };
@@ -285,7 +290,7 @@ fn is_empty(credential: &Credential) -> bool {
     *credential == Credential::from_pair("", "")
 }
 
-/// Parses the credential that a helper printed. The whole output must be valid JSON, including unused members.
+/// Parses the credential that a helper printed. Unused members must be valid JSON, too.
 pub(crate) fn parse_output(output: &[u8]) -> Option<Credential> {
     let output: Map<String, Value> = serde_json::from_slice(output).ok()?;
     let text = |name| auth_entry::member(&output, name)?.as_str();
@@ -342,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn helper_output_with_trailing_text_is_refused() {
+    fn invalid_helper_output_is_rejected() {
         let expected = Some(Credential::from_pair("u", "s"));
         for (output, expected) in [
             (
@@ -393,17 +398,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn helper_name_with_path_is_refused() {
+    async fn helper_name_with_path_is_rejected() {
         let environment = Environment::new(
             [("PATH".to_owned(), "/usr/bin".to_owned())],
             None,
             "/".into(),
         );
         for name in ["../evil", "a/b", "", "a b", "a\0"] {
-            let asked = Helpers::new(environment.clone())
+            let result = Helpers::new(environment.clone())
                 .get(name, "a.b", false)
                 .await;
-            assert!(matches!(asked, Err(Error::InvalidName { .. })), "{name:?}");
+            assert!(matches!(result, Err(Error::InvalidName { .. })), "{name:?}");
         }
         assert!(matches!(
             Helpers::new(environment).get("nope", "a.b", false).await,

@@ -1,7 +1,7 @@
 //! Docker's credential sources: the variable `DOCKER_AUTH_CONFIG`, and a directory with a `config.json`.
 //!
-//! In the file, the helper for the registry takes precedence over the helper for all registries, and that over the
-//! entry in the file itself. A helper that fails is an error, and the search does not continue (docker/cli,
+//! The helper for the registry takes precedence over the helper for all registries, which takes precedence over the
+//! entry in the file. A helper that fails is an error, and the search does not continue (docker/cli,
 //! `cli/config/configfile/file.go`).
 
 use std::path::PathBuf;
@@ -30,16 +30,16 @@ impl AuthVariable {
 #[async_trait]
 impl CredentialProvider for AuthVariable {
     async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup> {
-        let place = "`DOCKER_AUTH_CONFIG`";
+        let location = "`DOCKER_AUTH_CONFIG`";
         let Some(text) = self.environment.var("DOCKER_AUTH_CONFIG") else {
-            return Ok(Lookup::of(place, None));
+            return Ok(Lookup::for_source(location, None));
         };
-        let file = AuthFile::parse_variable(text, place)?;
-        Ok(match file.docker_entry(request, place) {
-            Ok(found) => Lookup::of(place, found),
+        let file = AuthFile::parse_variable(text, location)?;
+        Ok(match file.docker_entry(request, location) {
+            Ok(found) => Lookup::for_source(location, found),
             Err(unusable) => Lookup {
                 warnings: vec![unusable.to_string()],
-                ..Lookup::of(place, None)
+                ..Lookup::for_source(location, None)
             },
         })
     }
@@ -64,7 +64,7 @@ impl ConfigDirectory {
     pub(super) fn docker(environment: &Environment, helpers: Arc<Helpers>) -> Self {
         Self {
             owner: "docker config",
-            directory: directory(environment),
+            directory: docker_directory(environment),
             helpers,
         }
     }
@@ -80,17 +80,17 @@ impl ConfigDirectory {
 }
 
 /// Returns the path of docker's directory. `None` without a home directory.
-fn directory(environment: &Environment) -> Option<PathBuf> {
+fn docker_directory(environment: &Environment) -> Option<PathBuf> {
     let named = environment.var("DOCKER_CONFIG");
     let named = named.map(|directory| environment.resolve(directory));
     named.or_else(|| Some(environment.home()?.join(".docker")))
 }
 
-/// Returns the path of docker's file and its name for users. `None` without a home directory.
-pub(super) fn file(environment: &Environment) -> Option<(PathBuf, String)> {
-    let path = directory(environment)?.join("config.json");
-    let place = format!("docker config `{}`", path.display());
-    Some((path, place))
+/// Returns the path of docker's `config.json` and its name in messages. `None` without a home directory.
+pub(super) fn docker_file(environment: &Environment) -> Option<(PathBuf, String)> {
+    let path = docker_directory(environment)?.join("config.json");
+    let location = format!("docker config `{}`", path.display());
+    Some((path, location))
 }
 
 #[async_trait]
@@ -100,26 +100,26 @@ impl CredentialProvider for ConfigDirectory {
             return Ok(Lookup::not_applicable());
         };
         let path = directory.join("config.json");
-        let place = format!("{} `{}`", self.owner, path.display());
-        let Some(bytes) = private_file::read(&path, &place).await? else {
-            return Ok(Lookup::of(place, None));
+        let location = format!("{} `{}`", self.owner, path.display());
+        let Some(bytes) = private_file::read(&path, &location).await? else {
+            return Ok(Lookup::for_source(location, None));
         };
-        let file = AuthFile::parse(&bytes, &place)?;
+        let file = AuthFile::parse(&bytes, &location)?;
         let Some(helper) = file.docker_helper(request.registry) else {
-            let found = file.docker_entry(request, &place)?;
-            return Ok(Lookup::of(place, found));
+            let found = file.docker_entry(request, &location)?;
+            return Ok(Lookup::for_source(location, found));
         };
         let servers = file.servers(registry_key::docker_key(request.registry));
         let lookup = self
             .helpers
-            .find_credential(helper, &servers, &place, request.is_refused);
+            .find_credential(helper, &servers, &location, request.is_refused);
         Ok(lookup.await?)
     }
 
     async fn registries(&self) -> Vec<RegistryName> {
         let path = self.directory.as_ref().map(|path| path.join("config.json"));
         match path {
-            Some(path) => auth_file::registries(&path, AuthFile::parse).await,
+            Some(path) => auth_file::read_registries(&path, AuthFile::parse).await,
             None => Vec::new(),
         }
     }
@@ -144,11 +144,11 @@ mod tests {
     async fn docker_config_defaults_to_home() {
         let home = Home::new().file(".docker/config.json", entry("a.b"));
         let found = look_up(&docker(&home), "a.b").await.unwrap();
-        let place = format!(
+        let location = format!(
             "docker config `{}/.docker/config.json`",
             home.path().display()
         );
-        assert_eq!(found.searched, [place]);
+        assert_eq!(found.searched, [location]);
         assert_eq!(pair(found).as_deref(), Some("me:canary"));
         // The path is relative to the working directory, and the home directory is ignored.
         let home = home
@@ -199,7 +199,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn helper_gets_the_server_name_as_it_was_stored() {
+    async fn helper_receives_server_name_in_stored_case() {
         let script = r#"read -r s
             [ "$s" = LocalHost:5000 ] || { echo credentials not found in native keychain; exit 1; }
             echo '{"Username":"u","Secret":"s"}'"#;
@@ -234,9 +234,13 @@ mod tests {
             ("file.b", "me:canary"),
         ] {
             let found = look_up(&docker, registry).await.unwrap();
-            let place = found.searched.join("");
-            assert!(place.contains(".docker/config.json"), "{place}");
-            assert_eq!(place.contains("helper"), registry != "file.b", "{place}");
+            let location = found.searched.join("");
+            assert!(location.contains(".docker/config.json"), "{location}");
+            assert_eq!(
+                location.contains("helper"),
+                registry != "file.b",
+                "{location}"
+            );
             assert_eq!(pair(found).as_deref(), Some(expected));
         }
     }
@@ -257,7 +261,7 @@ mod tests {
         }
         assert_eq!(home.helper_runs(), 1);
         let registry = "a.b".parse().unwrap();
-        let again = CredentialRequest::new(&registry).again();
+        let again = CredentialRequest::new(&registry).after_refusal();
         assert!(pair(docker.credential(&again).await.unwrap()).is_some());
         assert_eq!(home.helper_runs(), 2);
         for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! Editor of docker's `config.json`, which keeps all other members and their order.
+//! Editor of docker's `config.json`. Members that it does not change keep their text and their order.
 
 use std::path::Path;
 
@@ -15,13 +15,13 @@ use super::{Credential, private_file, registry_key};
 use crate::error::{ErrorKind, Failure};
 use crate::reference::RegistryName;
 
-/// Member that holds the entries of registries.
+/// Member that contains the entries of registries.
 const AUTHS: &str = "auths";
 
 #[derive(Debug, Snafu)]
-#[snafu(display("failed to write {place}"))]
+#[snafu(display("failed to write {location}"))]
 struct Error {
-    place: String,
+    location: String,
     source: std::io::Error,
 }
 
@@ -34,107 +34,121 @@ impl Failure for Error {
 /// Docker's `config.json`. Unchanged members keep their exact text.
 pub(super) struct DockerConfig {
     auth_file: AuthFile,
-    members: IndexMap<String, Value>,
+    members: IndexMap<String, MemberValue>,
 }
 
-/// Value that is kept unchanged, or a table whose entries can be changed.
+/// Value of a member: JSON text that is kept unchanged, or an object whose entries can be changed.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Value {
+enum MemberValue {
     Raw(Box<RawValue>),
-    Table(IndexMap<String, Self>),
+    Object(IndexMap<String, Self>),
 }
 
-impl Value {
-    fn table(&self) -> Option<&IndexMap<String, Self>> {
+impl MemberValue {
+    fn as_object(&self) -> Option<&IndexMap<String, Self>> {
         match self {
-            Self::Table(entries) => Some(entries),
+            Self::Object(entries) => Some(entries),
             Self::Raw(_) => None,
         }
     }
 
-    fn table_mut(&mut self) -> Option<&mut IndexMap<String, Self>> {
+    fn as_object_mut(&mut self) -> Option<&mut IndexMap<String, Self>> {
         match self {
-            Self::Table(entries) => Some(entries),
+            Self::Object(entries) => Some(entries),
             Self::Raw(_) => None,
         }
     }
 }
 
 impl DockerConfig {
-    /// Reads a file. An absent one is read as empty.
-    pub(super) async fn read(path: &Path, place: &str) -> crate::Result<Self> {
-        let bytes = private_file::read(path, place).await?.unwrap_or_default();
-        // An empty file is read like an absent one.
+    /// Reads a file. A missing file is read as an empty object.
+    pub(super) async fn read(path: &Path, location: &str) -> crate::Result<Self> {
+        let bytes = private_file::read(path, location)
+            .await?
+            .unwrap_or_default();
+        // An empty file is read like a missing file.
         let bytes = if bytes.trim_ascii().is_empty() {
             b"{}".to_vec()
         } else {
             bytes
         };
-        let auth_file = AuthFile::parse(&bytes, place)?;
-        let raw: IndexMap<String, Box<RawValue>> = auth_file::parse(&bytes, place)?;
+        let auth_file = AuthFile::parse(&bytes, location)?;
+        let raw: IndexMap<String, Box<RawValue>> = auth_file::parse(&bytes, location)?;
         let mut members = IndexMap::new();
         for (key, value) in raw {
             let value = if key.eq_ignore_ascii_case(AUTHS) {
                 let entries: Option<IndexMap<String, Box<RawValue>>> =
-                    auth_file::parse(value.get().as_bytes(), place)?;
+                    auth_file::parse(value.get().as_bytes(), location)?;
                 let entries = entries.unwrap_or_default().into_iter();
-                Value::Table(
+                MemberValue::Object(
                     entries
-                        .map(|(key, entry)| (key, Value::Raw(entry)))
+                        .map(|(key, entry)| (key, MemberValue::Raw(entry)))
                         .collect(),
                 )
             } else {
-                Value::Raw(value)
+                MemberValue::Raw(value)
             };
             members.insert(key, value);
         }
         Ok(Self { auth_file, members })
     }
 
-    /// Returns the file as credential sources read it.
+    /// Returns the parsed form that credential sources use.
     pub(super) fn auth_file(&self) -> &AuthFile {
         &self.auth_file
     }
 
-    /// Changes a file under its lock. `change` returns whether it has changed anything.
+    /// Locks a file, applies `change` to its content, and writes the file if `change` returns `true`.
     pub(super) async fn update(
         path: &Path,
-        place: &str,
+        location: &str,
         change: impl FnOnce(&mut Self) -> bool,
     ) -> crate::Result<()> {
         let _lock = FileLock::acquire(path).await?;
-        let mut config = Self::read(path, place).await?;
+        let mut config = Self::read(path, location).await?;
         if change(&mut config) {
-            config.write(path, place)?;
+            config.write(path, location)?;
         }
         Ok(())
     }
 
-    /// Whether there is an entry that [`DockerConfig::remove_entries`] would remove.
+    /// Whether the file has an entry that [`DockerConfig::remove_entries`] would remove.
     pub(super) fn has_entry(&self, registry: &RegistryName) -> bool {
-        let mut keys = self.members.values().filter_map(Value::table).flatten();
+        let mut keys = self
+            .members
+            .values()
+            .filter_map(MemberValue::as_object)
+            .flatten();
         keys.any(|(key, _)| registry_key::is_key_of(key, registry))
     }
 
-    /// Adds an entry to the first member that has entries, which is added if there is none. Without a credential, the
-    /// entry is empty: a helper has the credential.
+    /// Adds an entry to the member `auths`, and adds this member if it is missing. Without a credential the entry is
+    /// empty, which marks that a helper stores the credential.
     pub(super) fn set_entry(&mut self, key: &str, credential: Option<&Credential>) {
-        let entry = credential.map(entry).unwrap_or_default();
-        let mut tables = self.members.values_mut().filter_map(Value::table_mut);
-        if let Some(entries) = tables.next() {
-            entries.insert(key.to_owned(), Value::Table(entry));
+        let entry = credential.map(new_entry).unwrap_or_default();
+        let mut objects = self
+            .members
+            .values_mut()
+            .filter_map(MemberValue::as_object_mut);
+        if let Some(entries) = objects.next() {
+            entries.insert(key.to_owned(), MemberValue::Object(entry));
         } else {
-            let entries = IndexMap::from([(key.to_owned(), Value::Table(entry))]);
-            self.members.insert(AUTHS.to_owned(), Value::Table(entries));
+            let entries = IndexMap::from([(key.to_owned(), MemberValue::Object(entry))]);
+            self.members
+                .insert(AUTHS.to_owned(), MemberValue::Object(entries));
         }
     }
 
-    /// Removes the entries of a registry under all its names, except those of single repositories. Returns whether
-    /// there were any.
+    /// Removes the entries of a registry under all its names, except entries of single repositories. Returns whether an
+    /// entry was removed.
     pub(super) fn remove_entries(&mut self, registry: &RegistryName) -> bool {
         let mut is_changed = false;
-        for entries in self.members.values_mut().filter_map(Value::table_mut) {
+        for entries in self
+            .members
+            .values_mut()
+            .filter_map(MemberValue::as_object_mut)
+        {
             let before = entries.len();
             entries.retain(|key, _| !registry_key::is_key_of(key, registry));
             is_changed |= entries.len() < before;
@@ -142,20 +156,20 @@ impl DockerConfig {
         is_changed
     }
 
-    fn write(&self, path: &Path, place: &str) -> Result<(), Error> {
+    fn write(&self, path: &Path, location: &str) -> Result<(), Error> {
         let mut text = Vec::new();
         // docker indents with tabs.
         let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
         let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
         self.members
             .serialize(&mut serializer)
-            .expect("what was read as JSON can be written");
-        private_file::replace(path, &text).context(Snafu { place })
+            .expect("members that were parsed from JSON serialize");
+        private_file::replace(path, &text).context(Snafu { location })
     }
 }
 
-/// Returns the entry for docker's file.
-fn entry(credential: &Credential) -> IndexMap<String, Value> {
+/// Creates the entry for a credential, in docker's format.
+fn new_entry(credential: &Credential) -> IndexMap<String, MemberValue> {
     let (key, text) = match credential {
         Credential::Basic { username, password } => {
             let pair = format!("{username}:{}", password.expose());
@@ -165,6 +179,6 @@ fn entry(credential: &Credential) -> IndexMap<String, Value> {
             ("identitytoken", token.expose().to_owned())
         }
     };
-    let text = serde_json::value::to_raw_value(&text).expect("a text is JSON");
-    IndexMap::from([(key.to_owned(), Value::Raw(text))])
+    let text = serde_json::value::to_raw_value(&text).expect("a string serializes");
+    IndexMap::from([(key.to_owned(), MemberValue::Raw(text))])
 }

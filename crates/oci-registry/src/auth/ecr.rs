@@ -1,9 +1,9 @@
-//! Credentials for Amazon's registries, private and public: AWS issues a token, which is used as a password.
+//! Credentials for Amazon's registries, private and public. AWS issues a token, which the client uses as a password.
 //!
 //! This is the only module that uses the AWS SDK. Amazon's registries are recognized by their complete host name, as in
-//! amazon-ecr-credential-helper, which also names the region. The access keys come from the [`Environment`]:
+//! amazon-ecr-credential-helper. The host name contains the region. The access keys come from the [`Environment`]:
 //! `AWS_ACCESS_KEY_ID` and related variables, then the profile and the files that it names, then the web identity.
-//! After these, the SDK's own providers determine the role of the container or machine. They read the process
+//! After these, the providers of the SDK determine the role of the container or machine. They read the process
 //! environment, as the SDK also does for proxies and for the programs and logins that a profile names.
 
 use std::collections::HashMap;
@@ -45,14 +45,14 @@ use crate::error::{ErrorKind, Failure, Hint};
 use crate::escape::escape;
 use crate::reference::RegistryName;
 
-/// Total timeout of AWS. Outside AWS, its SDK waits for a metadata service that does not respond.
+/// Total timeout of a search. Outside AWS, the SDK would wait for a metadata service that does not respond.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Timeout of the metadata service, which is on the local network or absent.
+/// Timeout of the metadata service. A short timeout suffices, because the service is on the local network.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time before the expiry at which a token is renewed.
-const MARGIN: Duration = Duration::from_mins(5);
+const RENEWAL_MARGIN: Duration = Duration::from_mins(5);
 
 /// Limit of the size of a response of the token service, in bytes.
 const MAX_RESPONSE: usize = 1 << 20;
@@ -68,13 +68,13 @@ const THROTTLING_CODES: [&str; 6] = [
 ];
 
 /// Hosts of the public registry.
-const PUBLIC: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
+const PUBLIC_HOSTS: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
 
 /// The only region that issues tokens for the public registry.
 const PUBLIC_REGION: &str = "us-east-1";
 
 /// Domains that follow the region in the host of a private registry.
-const DOMAINS: [&str; 9] = [
+const PRIVATE_DOMAINS: [&str; 9] = [
     "amazonaws.com",
     "amazonaws.com.cn",
     "amazonaws.eu",
@@ -86,12 +86,12 @@ const DOMAINS: [&str; 9] = [
     "csp.hci.ic.gov",
 ];
 
-/// Name of the source.
-const PLACE: &str = "AWS credentials";
+/// Name of this source in messages.
+const SOURCE_NAME: &str = "AWS credentials";
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to load the AWS credentials that `{registry}` needs"))]
+    #[snafu(display("failed to load the AWS credentials for `{registry}`"))]
     LoadKeys {
         registry: RegistryName,
         source: CredentialsError,
@@ -101,7 +101,7 @@ enum Error {
         registry: RegistryName,
         source: Cause,
     },
-    #[snafu(display("AWS refused a token for `{registry}`: {code}{}{message}", if message.is_empty() { "" } else { ": " }))]
+    #[snafu(display("AWS refused to issue a token for `{registry}`: {code}{}{message}", if message.is_empty() { "" } else { ": " }))]
     Refused {
         registry: RegistryName,
         code: String,
@@ -188,11 +188,11 @@ enum Service {
 }
 
 impl Service {
-    /// Returns the service that a registry belongs to. `None` if it is not one of Amazon's, even if the name is
-    /// similar.
-    fn of(registry: &RegistryName) -> Option<Self> {
+    /// Returns the service that issues tokens for a registry, or `None` if the registry is not Amazon's. Only the
+    /// complete host name matches, not a similar name.
+    fn for_registry(registry: &RegistryName) -> Option<Self> {
         let host = registry.host();
-        if PUBLIC.contains(&host) {
+        if PUBLIC_HOSTS.contains(&host) {
             return Some(Self::Public);
         }
         let (account, rest) = host.split_once('.')?;
@@ -206,7 +206,7 @@ impl Service {
             && region
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-        (is_account && is_region && DOMAINS.contains(&domain)).then(|| Self::Private {
+        (is_account && is_region && PRIVATE_DOMAINS.contains(&domain)).then(|| Self::Private {
             region: region.to_owned(),
             is_fips: fips.is_some(),
         })
@@ -219,7 +219,7 @@ impl Service {
         })
     }
 
-    /// Returns the variable for the endpoint of this service.
+    /// Returns the environment variable that sets the endpoint of this service.
     fn endpoint_variable(&self) -> &'static str {
         match self {
             Self::Private { .. } => "AWS_ENDPOINT_URL_ECR",
@@ -228,18 +228,19 @@ impl Service {
     }
 }
 
-/// Response of the token service.
-struct Token {
+/// Token in a response of AWS.
+struct AuthorizationToken {
     /// Base64 of `AWS:password`.
     text: Option<String>,
     expires_at: Option<DateTime>,
 }
 
-/// Cached credential with its expiry. `None` if the expiry is unknown; it is then used until it is rejected.
+/// Cached credential, and the time at which it is renewed. If the time is unknown (`None`), the credential is used
+/// until the registry rejects it.
 #[derive(Clone)]
 struct CachedCredential {
     credential: Credential,
-    until: Option<Instant>,
+    renew_at: Option<Instant>,
 }
 
 /// Credential provider for Amazon's registries.
@@ -270,7 +271,8 @@ impl Ecr {
     ) -> Result<Option<CachedCredential>, Error> {
         let keys = match self.access_keys(service.region()).await {
             Ok(keys) => keys,
-            // Without a configuration, the source has no credential. A profile that is named must exist.
+            // Without a configuration, the source has no credential. If `AWS_PROFILE` is set, a missing profile is an
+            // error.
             Err(CredentialsError::CredentialsNotLoaded(_))
                 if self.environment.var("AWS_PROFILE").is_none() =>
             {
@@ -289,8 +291,11 @@ impl Ecr {
         let credential = decode_token(&text).with_context(invalid_token)?;
         let expires_at = token.expires_at.and_then(|date| date.try_into().ok());
         let lifetime = expires_at.and_then(|date| lifetime(date, SystemTime::now()));
-        let until = lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime));
-        Ok(Some(CachedCredential { credential, until }))
+        let renew_at = lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime));
+        Ok(Some(CachedCredential {
+            credential,
+            renew_at,
+        }))
     }
 
     async fn request_token(
@@ -298,7 +303,7 @@ impl Ecr {
         service: &Service,
         keys: Credentials,
         registry: &RegistryName,
-    ) -> Result<Token, Error> {
+    ) -> Result<AuthorizationToken, Error> {
         let endpoint = self.endpoint(service);
         match service {
             Service::Private { is_fips, .. } => {
@@ -315,7 +320,7 @@ impl Ecr {
                 let response = response.map_err(|error| sdk_error(error, registry))?;
                 let mut tokens = response.authorization_data.unwrap_or_default().into_iter();
                 let token = tokens.next();
-                Ok(Token {
+                Ok(AuthorizationToken {
                     expires_at: token.as_ref().and_then(|token| token.expires_at),
                     text: token.and_then(|token| token.authorization_token),
                 })
@@ -332,7 +337,7 @@ impl Ecr {
                 let response = client.get_authorization_token().send().await;
                 let response = response.map_err(|error| sdk_error(error, registry))?;
                 let token = response.authorization_data;
-                Ok(Token {
+                Ok(AuthorizationToken {
                     expires_at: token.as_ref().and_then(|token| token.expires_at),
                     text: token.and_then(|token| token.authorization_token),
                 })
@@ -340,7 +345,7 @@ impl Ecr {
         }
     }
 
-    /// Returns the endpoint of the service, if it is not the default one.
+    /// Returns the configured endpoint of the service; `None` for the default endpoint.
     fn endpoint(&self, service: &Service) -> Option<String> {
         if self.is_enabled("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") {
             return None;
@@ -350,7 +355,7 @@ impl Ecr {
         endpoint.map(str::to_owned)
     }
 
-    /// Returns the access keys, in the SDK's own order of sources.
+    /// Returns the access keys from the first source that has them, in the order of sources that the SDK uses.
     async fn access_keys(&self, region: Region) -> Result<Credentials, CredentialsError> {
         let var = |name| self.environment.var(name);
         if let Some((id, secret)) = var("AWS_ACCESS_KEY_ID").zip(var("AWS_SECRET_ACCESS_KEY")) {
@@ -398,17 +403,20 @@ impl Ecr {
 
     /// Returns the profile files that exist. The SDK requires every listed file to exist, and at least one file.
     async fn profile_files(&self) -> EnvConfigFiles {
-        let of = |variable: &str, name: &str| -> Option<PathBuf> {
+        let path_of = |variable: &str, name: &str| -> Option<PathBuf> {
             let named = self.environment.var(variable);
             let named = named.map(|path| self.environment.resolve(path));
             named.or_else(|| Some(self.environment.home()?.join(".aws").join(name)))
         };
         let mut files = EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Config, "");
         for (kind, path) in [
-            (EnvConfigFileKind::Config, of("AWS_CONFIG_FILE", "config")),
+            (
+                EnvConfigFileKind::Config,
+                path_of("AWS_CONFIG_FILE", "config"),
+            ),
             (
                 EnvConfigFileKind::Credentials,
-                of("AWS_SHARED_CREDENTIALS_FILE", "credentials"),
+                path_of("AWS_SHARED_CREDENTIALS_FILE", "credentials"),
             ),
         ] {
             if let Some(path) = path
@@ -429,18 +437,23 @@ impl Ecr {
 #[async_trait]
 impl CredentialProvider for Ecr {
     async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup> {
-        let Some(service) = Service::of(request.registry) else {
+        let Some(service) = Service::for_registry(request.registry) else {
             return Ok(Lookup::not_applicable());
         };
-        // Public repositories are readable by everyone, so reads are anonymous unless that was rejected.
+        // Everyone can read public repositories, so a read is anonymous unless the registry rejected an anonymous read.
         if service == Service::Public && !request.is_write && !request.is_refused {
             return Ok(Lookup::not_applicable());
         }
         let mut cached = self.cached.lock().await;
         if let Some(known) = cached.get(&service).filter(|_| !request.is_refused)
-            && known.until.is_none_or(|until| Instant::now() < until)
+            && known
+                .renew_at
+                .is_none_or(|renew_at| Instant::now() < renew_at)
         {
-            return Ok(Lookup::of(PLACE, Some(known.credential.clone())));
+            return Ok(Lookup::for_source(
+                SOURCE_NAME,
+                Some(known.credential.clone()),
+            ));
         }
         cached.remove(&service);
         let fetched = tokio::time::timeout(TIMEOUT, self.fetch(&service, request.registry));
@@ -449,7 +462,7 @@ impl CredentialProvider for Ecr {
         })??;
         let credential = fetched.as_ref().map(|cached| cached.credential.clone());
         cached.extend(fetched.map(|fetched| (service, fetched)));
-        Ok(Lookup::of(PLACE, credential))
+        Ok(Lookup::for_source(SOURCE_NAME, credential))
     }
 }
 
@@ -461,11 +474,11 @@ fn decode_token(token: &str) -> Option<Credential> {
     Some(Credential::from_pair(username, password))
 }
 
-/// Returns the time until a token is renewed. `None` if the expiry is in the past, in which case the token
-/// can only be tried.
+/// Returns the time until a token is renewed. Returns `None` if the expiry is in the past, for example because the
+/// clock of this machine is wrong. Such a token is used until the registry rejects it.
 fn lifetime(expires_at: SystemTime, now: SystemTime) -> Option<Duration> {
     let left = expires_at.duration_since(now).ok()?;
-    Some(left.saturating_sub(MARGIN.min(left / 10)))
+    Some(left.saturating_sub(RENEWAL_MARGIN.min(left / 10)))
 }
 
 /// Returns the error for an error response or an invalid response of AWS, or for a request without a response.
@@ -528,7 +541,7 @@ mod tests {
     use super::*;
 
     fn service(registry: &str) -> Option<Service> {
-        Service::of(&registry.parse().unwrap())
+        Service::for_registry(&registry.parse().unwrap())
     }
 
     #[test]
@@ -605,9 +618,9 @@ mod tests {
                 assert_eq!(expected, None);
                 continue;
             };
-            assert_eq!(Service::of(&name), expected, "{registry}");
+            assert_eq!(Service::for_registry(&name), expected, "{registry}");
         }
-        assert_eq!(service("PUBLIC.ecr.aws"), Some(Service::Public));
+        assert_eq!(service("PUBLIC_HOSTS.ecr.aws"), Some(Service::Public));
     }
 
     #[test]
@@ -619,10 +632,13 @@ mod tests {
     }
 
     #[test]
-    fn expired_token_on_arrival_has_no_lifetime() {
+    fn token_expired_on_arrival_has_no_lifetime() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_hours(1000);
         let hours = |hours| Duration::from_hours(hours);
-        assert_eq!(lifetime(now + hours(12) + MARGIN, now), Some(hours(12)));
+        assert_eq!(
+            lifetime(now + hours(12) + RENEWAL_MARGIN, now),
+            Some(hours(12))
+        );
         let brief = Duration::from_mins(10);
         assert_eq!(lifetime(now + brief, now), Some(Duration::from_mins(9)));
         assert_eq!(lifetime(now - hours(1), now), None);

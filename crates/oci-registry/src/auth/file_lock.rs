@@ -1,6 +1,6 @@
 //! Advisory lock for updates of a credential file.
 //!
-//! The lock is a separate file beside the credential file, for two reasons: each update replaces the credential file,
+//! The lock is a separate file next to the credential file, for two reasons: each update replaces the credential file,
 //! and every process with read access to its directory could lock the directory.
 
 use std::fs::TryLockError;
@@ -13,16 +13,16 @@ use tokio::time::Instant;
 use super::private_file::{create_parent_directory, resolve_links};
 use crate::error::{ErrorKind, Failure, Hint};
 
-/// Limit of the wait for another process.
+/// Maximum time to wait until another process releases the lock.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Interval between two attempts to lock.
-const INTERVAL: Duration = Duration::from_millis(20);
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Snafu)]
 pub(super) enum Error {
     #[snafu(display(
-        "failed to change `{}`: another process has been changing it for {} seconds",
+        "failed to lock `{}`: another process has held the lock for {} seconds",
         path.display(),
         TIMEOUT.as_secs()
     ))]
@@ -38,7 +38,7 @@ impl Failure for Error {
         let Self::Busy { lock_path, .. } = self;
         vec![
             format!(
-                "wait until the process that has locked `{}` has ended, and try again",
+                "wait until the process that holds the lock `{}` has ended, and try again",
                 lock_path.display()
             )
             .into(),
@@ -46,17 +46,18 @@ impl Failure for Error {
     }
 }
 
-/// Exclusive lock for reading and replacing a credential file, released on drop. Docker's own tools do not use it. On
-/// file systems without locks, such as some network file systems, the last writer wins, as with docker.
+/// Exclusive lock for reading and replacing a credential file, released on drop. Docker's tools do not use this lock.
+/// On file systems without locks, such as some network file systems, concurrent updates can overwrite each other, as
+/// with docker.
 #[derive(Debug)]
 pub(super) struct FileLock {
     _lock: Option<std::fs::File>,
 }
 
 impl FileLock {
-    /// Waits for the lock of a file.
+    /// Acquires the lock of a file. Waits if another process holds it.
     pub(super) async fn acquire(path: &Path) -> Result<Self, Error> {
-        // A directory that cannot hold the lock fails again when the file is written.
+        // If the lock file cannot be created, writing the credential file fails as well and reports the error.
         let Ok((lock, lock_path)) = open_lock(path) else {
             return Ok(Self { _lock: None });
         };
@@ -71,13 +72,13 @@ impl FileLock {
                 let path = path.to_owned();
                 return BusySnafu { path, lock_path }.fail();
             }
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
     }
 }
 
-/// Opens the lock file, readable by its owner only. It is never deleted: one process could lock a deleted file while
-/// another one creates a new file.
+/// Opens the lock file, readable by its owner only. The file is never deleted, because one process could lock the
+/// deleted file while another process creates and locks a new file.
 fn open_lock(path: &Path) -> std::io::Result<(std::fs::File, PathBuf)> {
     let path = resolve_links(path)?;
     create_parent_directory(&path)?;
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn lock_waits_for_its_holder_up_to_the_timeout() {
+    async fn acquire_of_held_lock_fails_after_timeout() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join(".docker/config.json");
         let first = FileLock::acquire(&path).await.unwrap();

@@ -86,7 +86,8 @@ pub(super) async fn look_up(
     provider.credential(&request).await
 }
 
-/// Returns the user name and password that were found, and other credentials without their secret.
+/// Returns the credential that was found, as `USER:PASSWORD`. Credentials of other kinds are returned without their
+/// secret.
 pub(super) fn pair(lookup: Lookup) -> Option<String> {
     Some(match lookup.found?.0 {
         Credential::Basic { username, password } => format!("{username}:{}", password.expose()),

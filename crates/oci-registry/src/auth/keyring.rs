@@ -1,7 +1,7 @@
-//! Keyring of the operating system, for credentials that the application has stored itself.
+//! Keyring of the operating system, for credentials that this application stored in it.
 //!
 //! Each registry has one entry: the service is the application, the user is the registry, and the secret is the
-//! document that credential helpers print. Entries of other programs are accessible through their helpers only. A
+//! document that credential helpers print. Entries of other programs are read through their credential helpers only. A
 //! keyring may prompt the user to unlock it and may not respond, so it is opened only for registries that are known to
 //! have an entry, on a separate thread and with a timeout. It is the only store that is accessed through the process
 //! (the bus of the session) instead of the [`Environment`](crate::Environment).
@@ -22,8 +22,8 @@ use crate::reference::RegistryName;
 /// Timeout of a keyring, which may prompt the user to unlock it.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Name of the source.
-pub(super) const PLACE: &str = "OS keyring";
+/// Name of this source in messages.
+pub(super) const SOURCE_NAME: &str = "OS keyring";
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -35,7 +35,7 @@ enum Error {
         registry: RegistryName,
         source: KeyringFailure,
     },
-    #[snafu(display("failed to store a registry token in the keyring: it is short-lived"))]
+    #[snafu(display("refusing to store a registry token in the keyring: it is short-lived"))]
     NotStorable,
 }
 
@@ -48,7 +48,7 @@ impl Failure for Error {
     }
 }
 
-/// Reason why a keyring could not be used. The keyring's own message is dropped because it could quote the entry.
+/// Cause of a failed keyring operation. The message of the keyring is omitted, because it could quote the entry.
 #[derive(Debug, Snafu)]
 enum KeyringFailure {
     #[snafu(display("there is no keyring in this session"))]
@@ -59,7 +59,7 @@ enum KeyringFailure {
     TimedOut,
     #[snafu(display("the entry was not written by this program"))]
     InvalidEntry,
-    #[snafu(display("the keyring failed"))]
+    #[snafu(display("the keyring returned an error"))]
     Failed,
 }
 
@@ -68,11 +68,11 @@ enum KeyringFailure {
 pub struct Keyring {
     registries: BTreeSet<RegistryName>,
     index: Option<KeyringIndex>,
-    store: Arc<dyn Store>,
+    store: Arc<dyn SecretStore>,
 }
 
 /// Store of secrets, by user.
-trait Store: std::fmt::Debug + Send + Sync {
+trait SecretStore: std::fmt::Debug + Send + Sync {
     fn read(&self, user: &str) -> Result<Option<String>, KeyringFailure>;
     fn write(&self, user: &str, secret: &str) -> Result<(), KeyringFailure>;
     fn remove(&self, user: &str) -> Result<(), KeyringFailure>;
@@ -87,7 +87,7 @@ impl Keyring {
         Self {
             registries: registries.into_iter().collect(),
             index: None,
-            store: Arc::new(Native {
+            store: Arc::new(NativeStore {
                 service: service.into(),
             }),
         }
@@ -109,7 +109,7 @@ impl Keyring {
         }
     }
 
-    /// Stores a credential and replaces an earlier one.
+    /// Stores the credential of a registry. An existing credential is replaced.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ impl Keyring {
         })?)
     }
 
-    /// Erases a credential. Succeeds if there is none.
+    /// Erases the credential of a registry. Succeeds if the keyring has no entry.
     ///
     /// # Errors
     ///
@@ -167,12 +167,12 @@ impl Keyring {
     /// exit of the process.
     async fn run_on_thread<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&dyn Store) -> Result<T, KeyringFailure> + Send + 'static,
+        work: impl FnOnce(&dyn SecretStore) -> Result<T, KeyringFailure> + Send + 'static,
     ) -> Result<T, KeyringFailure> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let store = Arc::clone(&self.store);
         let thread = std::thread::Builder::new().name("keyring".into());
-        // After a timeout the receiver is gone, which is not an error of this thread.
+        // After a timeout the receiver no longer exists. The failed send is not an error.
         let started = thread.spawn(move || drop(sender.send(work(&*store))));
         started.ok().context(FailedSnafu)?;
         let result = tokio::time::timeout(TIMEOUT, receiver).await;
@@ -195,46 +195,46 @@ impl CredentialProvider for Keyring {
             intention: "read",
             registry: request.registry.clone(),
         })?;
-        Ok(Lookup::of(PLACE, found))
+        Ok(Lookup::for_source(SOURCE_NAME, found))
     }
 }
 
-/// Keyring of the operating system.
+/// Store of the operating system, limited to the entries of one service.
 #[derive(Debug)]
-struct Native {
+struct NativeStore {
     service: String,
 }
 
-impl Native {
+impl NativeStore {
     fn entry(&self, user: &str) -> Result<keyring::Entry, KeyringFailure> {
-        keyring::Entry::new(&self.service, user).map_err(|error| KeyringFailure::of(&error))
+        keyring::Entry::new(&self.service, user).map_err(|error| KeyringFailure::from_error(&error))
     }
 }
 
-impl Store for Native {
+impl SecretStore for NativeStore {
     fn read(&self, user: &str) -> Result<Option<String>, KeyringFailure> {
         match self.entry(user)?.get_password() {
             Ok(secret) => Ok(Some(secret)),
             Err(keyring::Error::NoEntry) => Ok(None),
-            Err(error) => Err(KeyringFailure::of(&error)),
+            Err(error) => Err(KeyringFailure::from_error(&error)),
         }
     }
 
     fn write(&self, user: &str, secret: &str) -> Result<(), KeyringFailure> {
         let written = self.entry(user)?.set_password(secret);
-        written.map_err(|error| KeyringFailure::of(&error))
+        written.map_err(|error| KeyringFailure::from_error(&error))
     }
 
     fn remove(&self, user: &str) -> Result<(), KeyringFailure> {
         match self.entry(user)?.delete_credential() {
             Ok(()) | Err(keyring::Error::NoEntry) => Ok(()),
-            Err(error) => Err(KeyringFailure::of(&error)),
+            Err(error) => Err(KeyringFailure::from_error(&error)),
         }
     }
 }
 
 impl KeyringFailure {
-    fn of(error: &keyring::Error) -> Self {
+    fn from_error(error: &keyring::Error) -> Self {
         match error {
             keyring::Error::NoDefaultStore => Self::Absent,
             keyring::Error::NoStorageAccess(_) => Self::Locked,
@@ -255,12 +255,12 @@ pub(super) mod tests {
 
     /// In-memory keyring that counts how often it is opened.
     #[derive(Debug, Default)]
-    struct InMemory {
+    struct InMemoryStore {
         entries: Mutex<BTreeMap<String, String>>,
         opened: AtomicUsize,
     }
 
-    impl Store for InMemory {
+    impl SecretStore for InMemoryStore {
         fn read(&self, user: &str) -> Result<Option<String>, KeyringFailure> {
             self.opened.fetch_add(1, Ordering::Relaxed);
             Ok(self.entries.lock().unwrap().get(user).cloned())
@@ -282,9 +282,9 @@ pub(super) mod tests {
 
     /// Keyring that does not respond.
     #[derive(Debug)]
-    struct Unresponsive(Mutex<std::sync::mpsc::Receiver<()>>);
+    struct UnresponsiveStore(Mutex<std::sync::mpsc::Receiver<()>>);
 
-    impl Store for Unresponsive {
+    impl SecretStore for UnresponsiveStore {
         fn read(&self, _: &str) -> Result<Option<String>, KeyringFailure> {
             let _ = self.0.lock().unwrap().recv();
             Err(KeyringFailure::Locked)
@@ -303,7 +303,7 @@ pub(super) mod tests {
         registry.parse().unwrap()
     }
 
-    fn keyring(registries: &[&str], store: impl Store + 'static) -> Keyring {
+    fn keyring(registries: &[&str], store: impl SecretStore + 'static) -> Keyring {
         Keyring {
             registries: registries.iter().copied().map(name).collect(),
             index: None,
@@ -313,21 +313,21 @@ pub(super) mod tests {
 
     /// Returns an in-memory keyring.
     pub(in crate::auth) fn in_memory_keyring(index: KeyringIndex) -> Keyring {
-        keyring(&[], InMemory::default()).with_index(index)
+        keyring(&[], InMemoryStore::default()).with_index(index)
     }
 
     async fn look_up(keyring: &Keyring, registry: &str) -> crate::Result<Option<Credential>> {
         let lookup = keyring
             .credential(&CredentialRequest::new(&name(registry)))
             .await?;
-        let is_noted = keyring.registries.contains(&name(registry));
-        assert_eq!(lookup.searched.len(), usize::from(is_noted));
+        let is_listed = keyring.registries.contains(&name(registry));
+        assert_eq!(lookup.searched.len(), usize::from(is_listed));
         Ok(lookup.found.map(|(credential, _)| credential))
     }
 
     #[tokio::test]
     async fn stored_credential_is_found_until_erased() {
-        let keyring = keyring(&["a.b:5000"], InMemory::default());
+        let keyring = keyring(&["a.b:5000"], InMemoryStore::default());
         let registry = name("a.b:5000");
         for credential in [
             Credential::from_pair("me", "se\"cret:\0ü"),
@@ -349,11 +349,11 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn keyring_is_opened_for_known_registries_only() {
-        let store = Arc::new(InMemory::default());
+        let store = Arc::new(InMemoryStore::default());
         let keyring = Keyring {
             registries: [name("a.b")].into(),
             index: None,
-            store: Arc::clone(&store) as Arc<dyn Store>,
+            store: Arc::clone(&store) as Arc<dyn SecretStore>,
         };
         for other in ["b", "a.b:443", "xa.b", "a.b.c"] {
             assert_eq!(look_up(&keyring, other).await.unwrap(), None, "{other}");
@@ -365,7 +365,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn unreadable_entry_is_error_without_its_content() {
-        let store = InMemory::default();
+        let store = InMemoryStore::default();
         store.write("a.b", "canary").unwrap();
         let error = look_up(&keyring(&["a.b"], store), "a.b").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unauthenticated);
@@ -376,7 +376,7 @@ pub(super) mod tests {
     #[tokio::test(start_paused = true)]
     async fn unresponsive_keyring_times_out() {
         let (sender, receiver) = std::sync::mpsc::channel();
-        let keyring = keyring(&["a.b"], Unresponsive(Mutex::new(receiver)));
+        let keyring = keyring(&["a.b"], UnresponsiveStore(Mutex::new(receiver)));
         let error = look_up(&keyring, "a.b").await.unwrap_err();
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.contains("did not respond"), "{cause}");

@@ -1,4 +1,4 @@
-//! List of the registries that have an entry in the keyring, so that the keyring is opened for no others.
+//! List of the registries that have an entry in the keyring, so that the keyring is not opened for other registries.
 //!
 //! The list is a file with one registry per line in the user's configuration directory. It contains no secrets.
 
@@ -29,13 +29,13 @@ impl Failure for Error {
 /// Keyring index of one user.
 #[derive(Debug, Clone)]
 pub(super) struct KeyringIndex {
-    /// The file. `None` without a configuration directory.
+    /// Path of the file. `None` without a configuration directory.
     path: Option<PathBuf>,
 }
 
 impl KeyringIndex {
     /// Returns the index of the user of this environment.
-    pub(super) fn of_user(environment: &Environment) -> Self {
+    pub(super) fn for_user(environment: &Environment) -> Self {
         let absolute = |name| {
             let path = environment.var(name).map(PathBuf::from);
             path.filter(|path| path.is_absolute())
@@ -78,7 +78,7 @@ impl KeyringIndex {
         self.change(|names| names.remove(registry)).await
     }
 
-    /// Changes the index under its lock.
+    /// Locks the index, applies `change`, and writes the index if `change` returns `true`.
     async fn change(
         &self,
         change: impl FnOnce(&mut BTreeSet<RegistryName>) -> bool,
@@ -109,21 +109,21 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn keyring_index_returns_the_registries_that_were_added() {
+    async fn keyring_index_returns_added_registries() {
         let home = Home::new();
-        let index = KeyringIndex::of_user(&home.environment());
+        let index = KeyringIndex::for_user(&home.environment());
         let name = |text: &str| text.parse::<RegistryName>().unwrap();
         assert!(index.read().await.unwrap().is_empty());
         index.add(&name("c.d:5000")).await.unwrap();
         index.add(&name("a.b")).await.unwrap();
-        let read = KeyringIndex::of_user(&home.environment())
+        let read = KeyringIndex::for_user(&home.environment())
             .read()
             .await
             .unwrap();
         assert_eq!(read, [name("a.b"), name("c.d:5000")].into());
         index.remove(&name("a.b")).await.unwrap();
         assert_eq!(index.read().await.unwrap(), [name("c.d:5000")].into());
-        let nowhere = KeyringIndex::of_user(&Environment::default());
+        let nowhere = KeyringIndex::for_user(&Environment::default());
         assert!(!nowhere.has_file() && nowhere.read().await.unwrap().is_empty());
     }
 }

@@ -1,8 +1,8 @@
 //! Credentials, the sources that provide them, and the tokens that they are exchanged for.
 //!
-//! Defines [`Credential`], the trait [`CredentialProvider`] and the [`chain`] of all sources, each of which has a
-//! module here, as well as challenges ([`challenge`]), [`scope`]s and [`token`]s. Sources are searched only after a
-//! registry has demanded a credential; none is read before.
+//! Defines [`Credential`], the trait [`CredentialProvider`] and the [`chain`] of all sources. Each source has a module
+//! here. The modules [`challenge`], [`scope`] and [`token`] implement the authentication protocol. No source is read
+//! before a registry has demanded a credential.
 
 mod auth_entry;
 pub(crate) mod auth_file;
@@ -35,21 +35,21 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 
-use crate::redact::{Secret, sensitive};
+use crate::redact::{Secret, sensitive_header};
 use crate::reference::{RegistryName, RepositoryName};
 
 /// Credential for a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Credential {
-    /// User name and password, or a token in place of the password.
+    /// User name and password, or a token instead of the password.
     Basic {
         /// The user name.
         username: String,
         /// The password.
         password: Secret,
     },
-    /// Long-lived token that the token server exchanges for short-lived ones.
+    /// Long-lived token that the token server exchanges for short-lived tokens.
     Identity(Secret),
     /// Token that the registry accepts directly.
     Registry(Secret),
@@ -59,7 +59,7 @@ pub enum Credential {
 const IDENTITY_USER: &str = "00000000-0000-0000-0000-000000000000";
 
 impl Credential {
-    /// Returns a user name and password, or an identity token if the user name marks the password as one.
+    /// Creates a user name and password, or an identity token if the user name is [`IDENTITY_USER`].
     pub(crate) fn from_pair(username: impl Into<String>, password: impl Into<String>) -> Self {
         let (username, password) = (username.into(), Secret::new(password));
         if username == IDENTITY_USER {
@@ -69,12 +69,12 @@ impl Credential {
     }
 
     /// Returns the Basic `Authorization` header. `None` for tokens.
-    pub(crate) fn basic(&self) -> Option<HeaderValue> {
+    pub(crate) fn basic_header(&self) -> Option<HeaderValue> {
         let Self::Basic { username, password } = self else {
             return None;
         };
         let pair = STANDARD.encode(format!("{username}:{}", password.expose()));
-        Some(sensitive(&format!("Basic {pair}")))
+        Some(sensitive_header(&format!("Basic {pair}")))
     }
 }
 
@@ -85,20 +85,20 @@ pub struct Lookup {
     pub found: Option<(Credential, String)>,
     /// The sources that were searched, in order, as shown to users: `docker config /home/me/.docker/config.json`.
     pub searched: Vec<String>,
-    /// Whether the credential belongs to the CI job instead of being configured for this registry. A read that is
-    /// rejected with it is repeated once without it, because the repository may be public.
+    /// Whether the credential belongs to the CI job instead of being configured for this registry. If the registry
+    /// rejects a read with this credential, the read is repeated once without it, because the repository may be public.
     pub is_ambient: bool,
-    /// Entries that were found but cannot be used, each with the defect. They contain no secrets.
+    /// Messages about entries that were found but cannot be used. They contain no secrets.
     pub warnings: Vec<String>,
 }
 
 impl Lookup {
     /// Returns the result of a search in one source.
-    fn of(place: impl Into<String>, credential: Option<Credential>) -> Self {
-        let place = place.into();
+    fn for_source(location: impl Into<String>, credential: Option<Credential>) -> Self {
+        let location = location.into();
         Self {
-            found: credential.map(|credential| (credential, place.clone())),
-            searched: vec![place],
+            found: credential.map(|credential| (credential, location.clone())),
+            searched: vec![location],
             ..Self::default()
         }
     }
@@ -115,16 +115,16 @@ impl Lookup {
 pub struct CredentialRequest<'a> {
     /// The registry that demands the credential.
     pub registry: &'a RegistryName,
-    /// The repository to access. `None` for operations on the registry as a whole.
+    /// The repository to access. `None` for operations that concern no single repository.
     pub repository: Option<&'a RepositoryName>,
     /// Whether write access is needed.
     pub is_write: bool,
-    /// Whether the registry rejected the result of the previous search, so that another credential is needed.
+    /// Whether the registry rejected the result of the previous search, so that a different credential is needed.
     pub is_refused: bool,
 }
 
 impl<'a> CredentialRequest<'a> {
-    /// Creates a request for read access to the registry as a whole.
+    /// Creates a request for read access to the registry, without a repository.
     pub fn new(registry: &'a RegistryName) -> Self {
         Self {
             registry,
@@ -148,9 +148,9 @@ impl<'a> CredentialRequest<'a> {
         self
     }
 
-    /// Requests another credential, because the result of the previous search was rejected.
+    /// Requests a different credential, because the registry rejected the result of the previous search.
     #[must_use]
-    pub fn again(mut self) -> Self {
+    pub fn after_refusal(mut self) -> Self {
         self.is_refused = true;
         self
     }
@@ -163,11 +163,12 @@ pub trait CredentialProvider: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// If a source that applies to the registry cannot be searched: a broken store is never treated as an empty one.
+    /// An error of a source that applies to the registry but cannot be searched. A broken source is never treated as an
+    /// empty source.
     async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup>;
 
-    /// Returns the registries for which credentials are known, as far as that is visible without reading any of them.
-    /// Sources that cannot be read are omitted, because the list only offers choices.
+    /// Returns the registries for which the source has credentials, if it can list them without reading the
+    /// credentials. Sources that cannot be read are omitted, because the list is used for suggestions only.
     async fn registries(&self) -> Vec<RegistryName> {
         Vec::new()
     }
@@ -189,13 +190,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_not_shown() {
+    fn debug_output_omits_secrets() {
         let credential = Credential::Basic {
             username: "me".into(),
             password: Secret::new("canary"),
         };
         assert!(!format!("{credential:?}").contains("canary"));
-        let header = credential.basic().unwrap();
+        let header = credential.basic_header().unwrap();
         assert!(!format!("{header:?}").contains("bWU6"));
         assert_eq!(header.to_str().unwrap(), "Basic bWU6Y2FuYXJ5");
     }

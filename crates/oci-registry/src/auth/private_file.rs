@@ -1,6 +1,6 @@
 //! Files that only their owner can read: reading with a size limit, and atomic replacement.
 //!
-//! A file holds secrets, so errors name its path and never its content.
+//! A file contains secrets, so errors name its path and never quote its content.
 
 use std::io::{ErrorKind as IoErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use tokio::io::AsyncReadExt;
 use crate::error::{ErrorKind, Failure, Hint};
 use crate::file::open_input;
 
-/// Limit of the size of a file, in bytes.
-const MAX_FILE: u64 = 4 << 20;
+/// Maximum size of a credential file, in bytes.
+const MAX_FILE_SIZE: u64 = 4 << 20;
 
 #[derive(Debug, Snafu)]
 pub(super) enum Error {
@@ -22,9 +22,9 @@ pub(super) enum Error {
         source: std::io::Error,
     },
     #[snafu(display(
-        "failed to read the credentials in {place}: it has more than {MAX_FILE} bytes"
+        "failed to read the credentials in {location}: it has more than {MAX_FILE_SIZE} bytes"
     ))]
-    TooLarge { place: String },
+    TooLarge { location: String },
 }
 
 impl Failure for Error {
@@ -39,17 +39,21 @@ impl Failure for Error {
         match self {
             Self::Read { .. } => vec!["check the permissions of the file".into()],
             Self::TooLarge { .. } => {
-                vec!["correct or remove it: the format is that of Docker's `config.json`".into()]
+                vec![
+                    "correct or remove it: it must have the format of Docker's `config.json`"
+                        .into(),
+                ]
             }
         }
     }
 }
 
-/// Reads a file. Returns `None` if it is absent.
-pub(super) async fn read(path: &Path, place: &str) -> Result<Option<Vec<u8>>, Error> {
+/// Reads a file. Returns `None` if it does not exist.
+pub(super) async fn read(path: &Path, location: &str) -> Result<Option<Vec<u8>>, Error> {
     let file = match open_input(path) {
         Ok(file) => tokio::fs::File::from_std(file),
-        // Some services set their home to `/dev/null` because they have none.
+        // Some services set their home directory to `/dev/null`, so a path below it has a parent that is not a
+        // directory.
         Err(error)
             if matches!(
                 error.kind(),
@@ -66,13 +70,13 @@ pub(super) async fn read(path: &Path, place: &str) -> Result<Option<Vec<u8>>, Er
         }
     };
     let mut bytes = Vec::new();
-    let read = file.take(MAX_FILE + 1).read_to_end(&mut bytes).await;
+    let read = file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).await;
     let length = read.context(ReadSnafu { path })? as u64;
-    ensure!(length <= MAX_FILE, TooLargeSnafu { place });
+    ensure!(length <= MAX_FILE_SIZE, TooLargeSnafu { location });
     Ok(Some(bytes))
 }
 
-/// Returns the parent directory of a file. Creates it, readable by its owner only, if it is absent.
+/// Returns the parent directory of a file. Creates it, readable by its owner only, if it does not exist.
 pub(super) fn create_parent_directory(path: &Path) -> std::io::Result<&Path> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut builder = std::fs::DirBuilder::new();
@@ -89,18 +93,18 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let path = resolve_links(path)?;
     let directory = create_parent_directory(&path)?;
     // On Unix, the temporary file has mode 0600.
-    let mut staged = tempfile::NamedTempFile::new_in(directory)?;
-    staged.write_all(content)?;
-    staged.as_file().sync_all()?;
-    staged.persist(&path)?;
+    let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
+    temporary.write_all(content)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(&path)?;
     Ok(())
 }
 
-/// Resolves symbolic links. The target may be absent.
+/// Resolves symbolic links. The target does not have to exist.
 pub(super) fn resolve_links(path: &Path) -> std::io::Result<PathBuf> {
-    const LONGEST_CHAIN: usize = 40;
+    const MAX_LINKS: usize = 40;
     let mut path = path.to_owned();
-    for _ in 0..LONGEST_CHAIN {
+    for _ in 0..MAX_LINKS {
         match std::fs::read_link(&path) {
             Ok(next) => path = path.parent().unwrap_or(Path::new(".")).join(next),
             // The path is not a link, or does not exist.
@@ -117,7 +121,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn absent_file_is_none_and_large_file_is_refused() {
+    async fn absent_file_is_none_and_large_file_is_rejected() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("config.json");
         assert_eq!(read(&path, "p").await.unwrap(), None);
@@ -129,7 +133,7 @@ mod tests {
             Err(Error::Read { .. })
         ));
         let file = std::fs::File::create(&path).unwrap();
-        file.set_len(MAX_FILE + 1).unwrap();
+        file.set_len(MAX_FILE_SIZE + 1).unwrap();
         assert!(matches!(
             read(&path, "p").await,
             Err(Error::TooLarge { .. })

@@ -1,4 +1,4 @@
-//! Keys of credential files: the names and URLs under which a file has the entry of a registry.
+//! Keys of credential files: the names and URLs under which a file stores the entry of a registry.
 //!
 //! Keys are compared exactly first, and then with case-insensitive hosts.
 
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::CredentialRequest;
 use crate::reference::{DOCKER_HUB, RegistryName};
 
-/// The key under which docker keeps the credential of Docker Hub.
+/// Key under which docker stores the credential of Docker Hub.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 
 /// Returns the key that docker uses for a registry.
@@ -19,7 +19,7 @@ pub(super) fn docker_key(registry: &RegistryName) -> &str {
     }
 }
 
-/// Whether a key of docker's file is the name of the registry or its URL, not one of a single repository.
+/// Whether a key of docker's file is the name or the URL of the registry. Keys of single repositories do not match.
 pub(super) fn is_key_of(key: &str, registry: &RegistryName) -> bool {
     let path = key
         .trim_start_matches("https://")
@@ -31,7 +31,7 @@ pub(super) fn is_key_of(key: &str, registry: &RegistryName) -> bool {
     is_whole && is_same_host(key, registry)
 }
 
-/// Returns the value of a key: the exact one, otherwise one whose host differs only in case.
+/// Returns the entry with the exact key, otherwise an entry whose key differs only in the case of the host.
 pub(super) fn find<'a, T>(map: &'a BTreeMap<String, T>, key: &str) -> Option<(&'a String, &'a T)> {
     let other = || map.iter().find(|(other, _)| is_same_key(other, key));
     map.get_key_value(key).or_else(other)
@@ -44,8 +44,11 @@ pub(super) fn is_same_key(one: &str, other: &str) -> bool {
     one_host.eq_ignore_ascii_case(other_host) && one_path == other_path
 }
 
-/// Returns the repository with its registry, then each path above it, up to the registry.
-pub(super) fn paths<'a>(request: &CredentialRequest<'a>) -> impl Iterator<Item = String> + use<'a> {
+/// Returns the keys that apply to a request, the longest first: the repository with its registry, each path above it,
+/// and the registry.
+pub(super) fn applicable_keys<'a>(
+    request: &CredentialRequest<'a>,
+) -> impl Iterator<Item = String> + use<'a> {
     let registry = request.registry.as_str();
     let longest = match request.repository {
         Some(repository) => format!("{registry}/{repository}"),
@@ -57,16 +60,17 @@ pub(super) fn paths<'a>(request: &CredentialRequest<'a>) -> impl Iterator<Item =
     })
 }
 
-pub(super) fn without_scheme(key: &str) -> &str {
+pub(super) fn strip_scheme(key: &str) -> &str {
     let stripped = key.strip_prefix("https://");
     stripped
         .or_else(|| key.strip_prefix("http://"))
         .unwrap_or(key)
 }
 
-/// Returns the host of a key, with the port if it has one. Keys may be URLs. All names of Docker Hub are replaced by one.
+/// Returns the host of a key, with the port if it has one. Keys may be URLs. Each name of Docker Hub is replaced by
+/// `docker.io`.
 pub(super) fn host(key: &str) -> &str {
-    let rest = without_scheme(key);
+    let rest = strip_scheme(key);
     normalize_hub(rest.split('/').next().unwrap_or(rest))
 }
 
@@ -75,7 +79,7 @@ pub(super) fn is_same_host(key: &str, registry: &RegistryName) -> bool {
     host(key).eq_ignore_ascii_case(normalize_hub(registry.as_str()))
 }
 
-/// Replaces each name of Docker Hub by the same one.
+/// Replaces each name of Docker Hub by `docker.io`.
 fn normalize_hub(host: &str) -> &str {
     let is_hub = DOCKER_HUB
         .iter()

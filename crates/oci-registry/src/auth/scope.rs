@@ -14,7 +14,7 @@ pub(crate) enum Scope {
     Pull(RepositoryName),
     /// Reading and writing a repository. Both are requested together, so that a push needs one token.
     Push(RepositoryName),
-    /// Writing to one repository and reading from another, for a cross-repository mount.
+    /// Writing to one repository and reading from another repository, for a cross-repository mount.
     Mount {
         to: RepositoryName,
         from: RepositoryName,
@@ -30,16 +30,20 @@ impl Scope {
 }
 
 impl Scope {
-    /// Returns the scope whose credential applies to this one.
+    /// Returns the scope whose credential is used for this scope: a mount uses the credential for pushing to the
+    /// target.
     pub(crate) fn credential_scope(&self) -> Self {
         match self {
             Self::Mount { to, .. } => Self::Push(to.clone()),
-            own => own.clone(),
+            scope => scope.clone(),
         }
     }
 
-    /// Returns the request for the credential of this scope.
-    pub(crate) fn request<'a>(&'a self, registry: &'a RegistryName) -> CredentialRequest<'a> {
+    /// Returns the parameters of the search for the credential of this scope.
+    pub(crate) fn credential_request<'a>(
+        &'a self,
+        registry: &'a RegistryName,
+    ) -> CredentialRequest<'a> {
         let request = CredentialRequest::new(registry);
         match self {
             Self::Authenticate | Self::Catalog => request,

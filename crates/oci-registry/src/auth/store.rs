@@ -1,13 +1,14 @@
-//! Store for credentials that the user enters. Uses docker's places, so that docker's tools find them too.
+//! Store for credentials that the user enters. It uses docker's locations, so that docker's tools find the credentials,
+//! too.
 //!
-//! | | place | condition |
+//! | | location | condition |
 //! | --- | --- | --- |
-//! | 1 | the helper that docker's `config.json` names for the registry, or for all registries | a helper is named |
-//! | 2 | the keyring of the operating system (feature `keyring`), recorded in the keyring index | there is a keyring |
+//! | 1 | the helper that docker's `config.json` names for the registry, or for all registries | the file names a helper |
+//! | 2 | the keyring of the operating system (feature `keyring`), recorded in the keyring index | the session has a keyring |
 //! | 3 | docker's `config.json` itself, in base64, which is not encrypted | otherwise |
 //!
-//! If a helper has the credential, the file gets an empty entry, as docker does. The file is replaced atomically, is
-//! readable by its owner only, and keeps all its keys in order. Other places, such as podman's files, are not changed.
+//! If a helper stores the credential, the file gets an empty entry, as with docker. The file is replaced atomically, is
+//! readable by its owner only, and keeps all its keys in order. Other files, such as podman's, are not changed.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -31,7 +32,7 @@ use crate::reference::RegistryName;
 enum Error {
     #[snafu(display("failed to store a credential: no home directory"))]
     NoHomeDirectory,
-    #[snafu(display("failed to store a registry token: it is short-lived"))]
+    #[snafu(display("refusing to store a registry token: it is short-lived"))]
     NotStorable,
 }
 
@@ -41,14 +42,14 @@ impl Failure for Error {
     }
 }
 
-/// Place in which a credential was stored.
+/// Location of a stored credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoredCredential {
-    /// The place, as [`Lookup`](crate::Lookup) names it.
-    pub place: String,
-    /// Whether the place is a file with an unencrypted password.
-    pub is_readable: bool,
+    /// Name of the location, as in [`Lookup::searched`](crate::Lookup::searched).
+    pub location: String,
+    /// Whether the location is a file that contains the password unencrypted.
+    pub is_unencrypted: bool,
 }
 
 /// Store that adds and removes credentials of registries.
@@ -70,19 +71,20 @@ impl fmt::Debug for CredentialStore {
 }
 
 impl CredentialStore {
-    /// Returns the store of the user. Nothing is opened before a credential is stored or removed.
-    pub fn of_user(environment: &Environment) -> Self {
+    /// Creates the store of the user of this environment. No file, helper or keyring is opened before a credential is
+    /// stored or erased.
+    pub fn for_user(environment: &Environment) -> Self {
         Self {
-            file: docker::file(environment),
+            file: docker::docker_file(environment),
             helpers: Arc::new(Helpers::new(environment.clone())),
             #[cfg(feature = "keyring")]
             keyring: Keyring::new(environment.application(), []),
             #[cfg(feature = "keyring")]
-            index: KeyringIndex::of_user(environment),
+            index: KeyringIndex::for_user(environment),
         }
     }
 
-    /// Stores a credential and replaces an earlier one of the registry.
+    /// Stores the credential of a registry. An existing credential is replaced.
     ///
     /// # Errors
     ///
@@ -99,24 +101,24 @@ impl CredentialStore {
             Credential::Identity(token) => (TOKEN_USER, token),
             Credential::Registry(_) => return Err(Error::NotStorable.into()),
         };
-        let (path, place) = self.file.as_ref().context(NoHomeDirectorySnafu)?;
-        let config = DockerConfig::read(path, place).await?;
+        let (path, location) = self.file.as_ref().context(NoHomeDirectorySnafu)?;
+        let config = DockerConfig::read(path, location).await?;
         let key = docker_key(registry);
         if let Some(helper) = config.auth_file().docker_helper(registry) {
             let stored = StoredCredential {
-                place: format!("credential helper `{helper}` of {place}"),
-                is_readable: false,
+                location: format!("credential helper `{helper}` of {location}"),
+                is_unencrypted: false,
             };
-            self.helpers.store(helper, key, place, pair).await?;
+            self.helpers.store(helper, key, location, pair).await?;
             for older in config.auth_file().servers(key).into_iter().skip(1) {
-                self.helpers.erase(helper, older, place).await?;
+                self.helpers.erase(helper, older, location).await?;
             }
             let replace_by_empty = |config: &mut DockerConfig| {
                 config.remove_entries(registry);
                 config.set_entry(key, None);
                 true
             };
-            DockerConfig::update(path, place, replace_by_empty).await?;
+            DockerConfig::update(path, location, replace_by_empty).await?;
             return Ok(stored);
         }
         #[cfg(feature = "keyring")]
@@ -124,10 +126,10 @@ impl CredentialStore {
             self.index.add(registry).await?;
             // An earlier entry in the file would take precedence.
             let remove = |config: &mut DockerConfig| config.remove_entries(registry);
-            DockerConfig::update(path, place, remove).await?;
+            DockerConfig::update(path, location, remove).await?;
             return Ok(StoredCredential {
-                place: keyring::PLACE.to_owned(),
-                is_readable: false,
+                location: keyring::SOURCE_NAME.to_owned(),
+                is_unencrypted: false,
             });
         }
         let replace = |config: &mut DockerConfig| {
@@ -135,52 +137,51 @@ impl CredentialStore {
             config.set_entry(key, Some(credential));
             true
         };
-        DockerConfig::update(path, place, replace).await?;
+        DockerConfig::update(path, location, replace).await?;
         Ok(StoredCredential {
-            place: place.clone(),
-            is_readable: true,
+            location: location.clone(),
+            is_unencrypted: true,
         })
     }
 
-    /// Erases the credentials of a registry. Returns the places from which they were removed, or an empty list if
-    /// there were none.
+    /// Erases the credentials of a registry. Returns the locations from which a credential was removed.
     ///
     /// # Errors
     ///
-    /// As [`CredentialStore::store`]. Also [`ErrorKind::Unauthenticated`] if the keyring that should have the credential
-    /// cannot be used.
+    /// The errors of [`CredentialStore::store`]; [`ErrorKind::Unauthenticated`] if the index lists an entry in the
+    /// keyring and the keyring cannot be used.
     pub async fn erase(&self, registry: &RegistryName) -> crate::Result<Vec<String>> {
-        let mut places = Vec::new();
-        if let Some((path, place)) = &self.file {
-            let config = DockerConfig::read(path, place).await?;
+        let mut locations = Vec::new();
+        if let Some((path, location)) = &self.file {
+            let config = DockerConfig::read(path, location).await?;
             let key = docker_key(registry);
             let has_entry = config.has_entry(registry);
             if let Some(helper) = config.auth_file().docker_helper(registry) {
                 for server in config.auth_file().servers(key) {
                     let lookup = self
                         .helpers
-                        .find_credential(helper, &[server], place, true)
+                        .find_credential(helper, &[server], location, true)
                         .await?;
                     if lookup.found.is_some() {
-                        self.helpers.erase(helper, server, place).await?;
-                        places.extend(lookup.searched);
+                        self.helpers.erase(helper, server, location).await?;
+                        locations.extend(lookup.searched);
                     }
                 }
             } else if has_entry {
-                places.push(place.clone());
+                locations.push(location.clone());
             }
             if has_entry {
                 let remove = |config: &mut DockerConfig| config.remove_entries(registry);
-                DockerConfig::update(path, place, remove).await?;
+                DockerConfig::update(path, location, remove).await?;
             }
         }
         #[cfg(feature = "keyring")]
         if self.index.read().await?.contains(registry) {
             self.keyring.erase(registry).await?;
             self.index.remove(registry).await?;
-            places.push(keyring::PLACE.to_owned());
+            locations.push(keyring::SOURCE_NAME.to_owned());
         }
-        Ok(places)
+        Ok(locations)
     }
 }
 
@@ -193,11 +194,11 @@ mod tests {
     use crate::redact::Secret;
 
     fn store(home: &Home) -> CredentialStore {
-        let mut store = CredentialStore::of_user(&home.environment());
+        let mut store = CredentialStore::for_user(&home.environment());
         // Tests must not access the keyring of the user.
         #[cfg(feature = "keyring")]
         {
-            store.index = KeyringIndex::of_user(&Environment::default());
+            store.index = KeyringIndex::for_user(&Environment::default());
         }
         store.helpers = Arc::new(Helpers::new(home.environment()));
         store
@@ -210,7 +211,7 @@ mod tests {
     const CONFIG: &str = "{\n\t\"psFormat\": \"table {{.ID}}\",\n\t\"auths\": {\n\t\t\"c.d\": {\n\t\t\t\"auth\": \"bWU6Y2FuYXJ5\",\n\t\t\t\"email\": \"\"\n\t\t}\n\t},\n\t\"HttpHeaders\": { \"X\": 1.50 }\n}";
 
     #[tokio::test]
-    async fn file_keeps_unchanged_members() {
+    async fn store_and_erase_keep_other_members_of_file() {
         let home = Home::new().file(".docker/config.json", CONFIG);
         let credential = Credential::from_pair("carol", "pass:word");
         let stored = store(&home)
@@ -218,18 +219,21 @@ mod tests {
             .await
             .unwrap();
         let path = home.path().join(".docker/config.json");
-        assert_eq!(stored.place, format!("docker config `{}`", path.display()));
-        assert!(stored.is_readable);
+        assert_eq!(
+            stored.location,
+            format!("docker config `{}`", path.display())
+        );
+        assert!(stored.is_unencrypted);
         let written = std::fs::read_to_string(&path).unwrap();
         let entry = ",\n\t\t\"a.b:5000\": {\n\t\t\t\"auth\": \"Y2Fyb2w6cGFzczp3b3Jk\"\n\t\t}\n\t},";
         assert_eq!(written, CONFIG.replace("\n\t},", entry));
         let chain = CredentialChain::new(&home.environment(), []);
         let found = look_up(&chain, "a.b:5000").await.unwrap();
-        assert_eq!(found.found.as_ref().unwrap().1, stored.place);
+        assert_eq!(found.found.as_ref().unwrap().1, stored.location);
         assert_eq!(pair(found).as_deref(), Some("carol:pass:word"));
 
         let erased = store(&home).erase(&name("a.b:5000")).await.unwrap();
-        assert_eq!(erased, [stored.place]);
+        assert_eq!(erased, [stored.location]);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), CONFIG);
         let again = store(&home).erase(&name("a.b:5000")).await.unwrap();
         assert_eq!(again, [""; 0]);
@@ -257,7 +261,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn logout_erases_the_name_that_the_helper_has() {
+    async fn erase_uses_server_name_that_helper_stores() {
         let script = r#"kept="$(dirname "$0")/../kept"
 read -r server
 [ "$server" = LocalHost:5000 ] && [ -f "$kept" ] || { echo "credentials not found in native keychain"; exit 1; }
@@ -303,7 +307,7 @@ esac"#;
     }
 
     #[tokio::test]
-    async fn docker_hub_uses_docker_key_and_token_its_own_field() {
+    async fn identity_token_of_docker_hub_uses_docker_key() {
         let home = Home::new();
         let token = Credential::Identity(Secret::new("t"));
         store(&home)
@@ -321,16 +325,21 @@ esac"#;
             let mode = std::fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
-        let fleeting = Credential::Registry(Secret::new("t"));
+    }
+
+    #[tokio::test]
+    async fn registry_token_is_rejected() {
+        let home = Home::new();
+        let short_lived = Credential::Registry(Secret::new("t"));
         let refused = store(&home)
-            .store(&name("a.b"), &fleeting)
+            .store(&name("a.b"), &short_lived)
             .await
             .unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::InvalidInput);
     }
 
     #[tokio::test]
-    async fn broken_file_is_not_changed() {
+    async fn store_leaves_broken_file_unchanged() {
         for broken in ["canary", "[]", r#"{"auths": 1}"#] {
             let home = Home::new().file(".docker/config.json", broken);
             let credential = Credential::from_pair("me", "p");
@@ -349,7 +358,7 @@ esac"#;
     #[tokio::test]
     async fn keyring_stores_credential_and_updates_index() {
         let home = Home::new().file(".docker/config.json", CONFIG);
-        let index = KeyringIndex::of_user(&home.environment());
+        let index = KeyringIndex::for_user(&home.environment());
         let mut store = store(&home);
         store.keyring = keyring::tests::in_memory_keyring(index.clone());
         store.index = index.clone();
@@ -357,14 +366,14 @@ esac"#;
         let credential = Credential::from_pair("carol", "secret");
         let stored = store.store(&registry, &credential).await.unwrap();
         assert_eq!(
-            (stored.place.as_str(), stored.is_readable),
+            (stored.location.as_str(), stored.is_unencrypted),
             ("OS keyring", false)
         );
         let path = home.path().join(".docker/config.json");
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(
             text.contains("\"auths\": {},"),
-            "the older one is gone: {text}"
+            "the old entry is removed: {text}"
         );
         assert!(index.read().await.unwrap().contains(&registry));
         let found = look_up(&store.keyring, "c.d").await.unwrap();
@@ -395,7 +404,9 @@ esac"#;
             .helper("one", script);
         let credential = Credential::from_pair("carol", "se\"cret");
         let stored = store(&home).store(&name("a.b"), &credential).await.unwrap();
-        assert!(!stored.is_readable && stored.place.starts_with("credential helper `one` of"));
+        assert!(
+            !stored.is_unencrypted && stored.location.starts_with("credential helper `one` of")
+        );
         let path = home.path().join(".docker/config.json");
         assert_eq!(
             std::fs::read_to_string(&path).unwrap(),
@@ -405,7 +416,7 @@ esac"#;
         let found = look_up(&chain, "a.b").await.unwrap();
         assert_eq!(pair(found).as_deref(), Some("carol:se\"cret"));
         let erased = store(&home).erase(&name("a.b")).await.unwrap();
-        assert_eq!(erased, [stored.place]);
+        assert_eq!(erased, [stored.location]);
         let chain = CredentialChain::new(&home.environment(), []);
         let request = name("a.b");
         let request = super::super::CredentialRequest::new(&request);

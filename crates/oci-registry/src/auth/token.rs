@@ -15,16 +15,16 @@ use crate::error::{ErrorKind, Failure};
 use crate::exchange::body::Body;
 use crate::exchange::origin::Origin;
 use crate::exchange::{self, Exchange, Request, Response};
-use crate::redact::{RedactedUrl, Secret, sensitive};
+use crate::redact::{RedactedUrl, Secret, sensitive_header};
 
-/// Limit of the size of a token server's response, in bytes.
-const MAX_RESPONSE: usize = 128 << 10;
+/// Maximum size of the response of a token server, in bytes.
+const MAX_RESPONSE_SIZE: usize = 128 << 10;
 
 /// Lifetime of a token if the server does not report one.
 const DEFAULT_LIFETIME: Duration = Duration::from_mins(1);
 
 /// Time before the expiry at which a token is renewed. For short-lived tokens it is a tenth of the lifetime.
-const MARGIN: Duration = Duration::from_secs(5);
+const RENEWAL_MARGIN: Duration = Duration::from_secs(5);
 
 /// Client ID that is sent to token servers.
 const CLIENT_ID: &str = "oci-registry";
@@ -62,7 +62,7 @@ impl Failure for Error {
     }
 }
 
-/// Short-lived token, and the time to renew it, by the monotonic clock of this machine.
+/// Short-lived token, and the time at which it is renewed, by the monotonic clock of this machine.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Token {
     header: HeaderValue,
@@ -71,17 +71,17 @@ pub(crate) struct Token {
 
 impl Token {
     fn new(token: &str, lifetime: Duration) -> Self {
-        let life = lifetime.saturating_sub(MARGIN.min(lifetime / 10));
+        let life = lifetime.saturating_sub(RENEWAL_MARGIN.min(lifetime / 10));
         Self {
-            header: sensitive(&format!("Bearer {token}")),
+            header: sensitive_header(&format!("Bearer {token}")),
             renew_at: Instant::now().checked_add(life),
         }
     }
 
-    /// Returns a token without expiry, which is used until the registry rejects it.
-    pub(crate) fn long_lived(token: &Secret) -> Self {
+    /// Creates a token without expiry. It is used until the registry rejects it.
+    pub(crate) fn without_expiry(token: &Secret) -> Self {
         Self {
-            header: sensitive(&format!("Bearer {}", token.expose())),
+            header: sensitive_header(&format!("Bearer {}", token.expose())),
             renew_at: None,
         }
     }
@@ -131,16 +131,16 @@ struct TokenResponse {
 /// Requests a token for these scopes from the token server that the registry named.
 ///
 /// A user name and password are sent to the realm with Basic authentication. This is the only exception to the rule
-/// that a credential is sent to its own origin only: the registry named the realm, and the realm has passed the origin
-/// policy.
-pub(crate) async fn fetch(
+/// that a credential is sent only to the origin that it belongs to. The registry named the realm, and the realm has
+/// passed the origin policy.
+pub(crate) async fn fetch_token(
     exchange: &Exchange,
     realm: &Url,
     service: Option<&str>,
     scopes: &[String],
     credential: Option<&Credential>,
 ) -> Result<Token, Error> {
-    let shown = exchange.shown(realm);
+    let shown = exchange.redact_url(realm);
     if let Some(Credential::Identity(secret)) = credential {
         let response = fetch_by_post(exchange, realm, service, scopes, secret)
             .await
@@ -170,10 +170,10 @@ pub(crate) async fn fetch(
             username: "<token>".into(),
             password: secret.clone(),
         }
-        .basic(),
-        other => other.and_then(Credential::basic),
+        .basic_header(),
+        other => other.and_then(Credential::basic_header),
     };
-    request.authorization = basic.map(|header| (Origin::of(realm), header));
+    request.authorization = basic.map(|header| (Origin::from_url(realm), header));
     let response = exchange.send(&request).await.context(RequestTokenSnafu {
         realm: shown.clone(),
     })?;
@@ -209,7 +209,10 @@ async fn read_token(response: Response, realm: RedactedUrl) -> Result<Token, Err
     let (status, secrets) = (response.status, response.secrets());
     if !status.is_success() {
         // Only the fields for users are quoted, because the body may repeat the credential that was sent.
-        let body = response.read_prefix(MAX_RESPONSE).await.unwrap_or_default();
+        let body = response
+            .read_prefix(MAX_RESPONSE_SIZE)
+            .await
+            .unwrap_or_default();
         let refusal: TokenErrorResponse = serde_json::from_slice(&body).unwrap_or_default();
         let listed = refusal
             .errors
@@ -229,7 +232,7 @@ async fn read_token(response: Response, realm: RedactedUrl) -> Result<Token, Err
         .fail();
     }
     let body = response
-        .bytes(MAX_RESPONSE)
+        .bytes(MAX_RESPONSE_SIZE)
         .await
         .context(RequestTokenSnafu {
             realm: realm.clone(),
@@ -267,7 +270,7 @@ mod tests {
             Token::new("a", Duration::from_mins(5)),
             Token::new("a", Duration::from_secs(1)),
         );
-        let long_lived = Token::long_lived(&Secret::new("a"));
+        let long_lived = Token::without_expiry(&Secret::new("a"));
         assert!(long.is_fresh() && short.is_fresh());
         tokio::time::advance(Duration::from_millis(950)).await;
         assert!(long.is_fresh() && !short.is_fresh());

@@ -32,7 +32,7 @@ impl Blob {
     pub fn from_bytes(media_type: MediaType, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         let descriptor = Descriptor::new(media_type, Digest::sha256(&bytes), bytes.len() as u64);
-        let content = Arc::new(Memory {
+        let content = Arc::new(BytesContent {
             descriptor: descriptor.clone(),
             bytes,
         });
@@ -58,13 +58,13 @@ impl Blob {
         }
     }
 
-    /// Sets a repository that has the blob, too. A target on the same registry can mount it from there.
+    /// Sets a repository that also has the blob. A target on the same registry can mount the blob from that repository.
     #[must_use]
     pub fn with_origin(self, origin: Option<Reference>) -> Self {
         Self { origin, ..self }
     }
 
-    /// Returns a repository that has the blob, if one is known.
+    /// Returns a repository that has the blob, if the repository is known.
     pub fn origin(&self) -> Option<&Reference> {
         self.origin.as_ref()
     }
@@ -93,7 +93,7 @@ impl Blob {
     ///
     /// # Errors
     ///
-    /// Any error of opening the content. The stream itself ends with
+    /// The error of the content if it cannot be opened. The stream itself ends with
     /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) if the content no longer matches the digest.
     pub async fn open(&self) -> crate::Result<BlobStream> {
         self.content.open().await
@@ -101,17 +101,18 @@ impl Blob {
 }
 
 #[derive(Debug)]
-struct Memory {
+struct BytesContent {
     descriptor: Descriptor,
     bytes: Bytes,
 }
 
-impl Content for Memory {
+impl Content for BytesContent {
     fn open(&self) -> BoxFuture<'_, crate::Result<BlobStream>> {
         let bytes = self.bytes.clone();
         let pieces = futures_util::stream::once(async { Ok(bytes) });
         // The digest was computed from these bytes, which cannot change.
-        let stream = BlobStream::with(&self.descriptor, pieces.boxed(), Verification::Done);
+        let stream =
+            BlobStream::with_verification(&self.descriptor, pieces.boxed(), Verification::Done);
         Box::pin(async { Ok(stream) })
     }
 }

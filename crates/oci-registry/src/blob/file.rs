@@ -50,7 +50,7 @@ impl Failure for Error {
 /// Size of a read in bytes: large enough that the cost of the system call is negligible compared with hashing.
 pub(crate) const CHUNK_SIZE: usize = 256 << 10;
 
-/// Largest content in bytes that is held in memory instead of being passed through a channel.
+/// Maximum size in bytes of content that is read into memory instead of being passed through a channel.
 pub(super) const IN_MEMORY_MAX: u64 = 1 << 20;
 
 /// Capacity of the channel between the two threads, in chunks.
@@ -64,7 +64,9 @@ fn open(path: &Path) -> Result<(File, u64), Error> {
 }
 
 /// Runs blocking work on the thread pool for blocking tasks.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
     tokio::task::spawn_blocking(work)
         .await
         .expect("work on a file does not panic")
@@ -72,10 +74,10 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 
 /// Computes digest and size of a file.
 async fn hash(path: PathBuf) -> Result<(Digest, u64), Error> {
-    blocking(move || {
+    run_blocking(move || {
         let (mut hasher, mut size) = (Algorithm::Sha256.hasher(), 0);
         let (file, _) = open(&path)?;
-        each_piece(file, &path, |piece| {
+        for_each_piece(file, &path, |piece| {
             hasher.update(piece);
             size += piece.len() as u64;
         })?;
@@ -86,7 +88,7 @@ async fn hash(path: PathBuf) -> Result<(Digest, u64), Error> {
 
 /// Reads a whole file. Returns `None` if it has more than [`IN_MEMORY_MAX`] bytes.
 async fn read_small(path: PathBuf) -> Result<Option<Vec<u8>>, Error> {
-    blocking(move || {
+    run_blocking(move || {
         let (file, size) = open(&path)?;
         if size > IN_MEMORY_MAX {
             return Ok(None);
@@ -109,10 +111,10 @@ async fn hash_prefix(
     path: PathBuf,
     size: u64,
 ) -> Result<Hasher, Error> {
-    blocking(move || {
+    run_blocking(move || {
         let mut seen = 0;
         file.rewind().context(ReadSnafu { path: &path })?;
-        each_piece(file.take(size), &path, |piece| {
+        for_each_piece(file.take(size), &path, |piece| {
             hasher.update(piece);
             seen += piece.len() as u64;
         })?;
@@ -122,7 +124,11 @@ async fn hash_prefix(
     .await
 }
 
-fn each_piece(mut reader: impl Read, path: &Path, mut see: impl FnMut(&[u8])) -> Result<(), Error> {
+fn for_each_piece(
+    mut reader: impl Read,
+    path: &Path,
+    mut see: impl FnMut(&[u8]),
+) -> Result<(), Error> {
     let mut buffer = vec![0; CHUNK_SIZE];
     loop {
         match reader.read(&mut buffer).context(ReadSnafu { path })? {
@@ -132,18 +138,18 @@ fn each_piece(mut reader: impl Read, path: &Path, mut see: impl FnMut(&[u8])) ->
     }
 }
 
-/// Bytes of a file, followed by their digest and size.
-struct Reading {
+/// Stream of the bytes of a file, with the digest and size that are known at its end.
+struct HashingStream {
     pieces: BoxStream<'static, crate::Result<Bytes>>,
     /// Digest and size. The sender is dropped without a value if the file could not be read or was not read to its end.
     outcome: oneshot::Receiver<(Digest, u64)>,
 }
 
 /// Reads a file and hashes it at the same time. At most one byte after `limit` is read.
-async fn read(path: PathBuf, hasher: Hasher, limit: u64) -> Result<Reading, Error> {
+async fn read_and_hash(path: PathBuf, hasher: Hasher, limit: u64) -> Result<HashingStream, Error> {
     let (pieces, received) = mpsc::channel::<Result<Bytes, Error>>(CHANNEL_CAPACITY);
     let (done, outcome) = oneshot::channel();
-    let (file, path) = blocking(move || open(&path).map(|(file, _)| (file, path))).await?;
+    let (file, path) = run_blocking(move || open(&path).map(|(file, _)| (file, path))).await?;
     tokio::task::spawn_blocking(move || {
         let mut file = file.take(limit.saturating_add(1));
         let (mut hasher, mut size) = (hasher, 0);
@@ -171,7 +177,7 @@ async fn read(path: PathBuf, hasher: Hasher, limit: u64) -> Result<Reading, Erro
         let piece = received.recv().await?;
         Some((piece.map_err(crate::Error::from), received))
     });
-    Ok(Reading {
+    Ok(HashingStream {
         pieces: pieces.boxed(),
         outcome,
     })
@@ -185,29 +191,29 @@ impl Blob {
     /// [`ErrorKind::Io`] if the path cannot be read or is not a regular file.
     pub async fn from_file(media_type: MediaType, path: &Path) -> crate::Result<Self> {
         let (digest, size) = hash(path.to_owned()).await?;
-        Ok(Self::of_file(
+        Ok(Self::from_hashed_file(
             Descriptor::new(media_type, digest, size),
             path.to_owned(),
         ))
     }
 
-    /// Reads a small file once and returns two blobs: one that opens the file again, as [`Blob::from_file`] does, and
-    /// one that holds the hashed bytes, to be sent immediately and then dropped. `None` if the file is too large for
-    /// that.
-    pub(crate) async fn of_small_file(
+    /// Reads a small file once and returns two blobs with its content. The first opens the file again, as
+    /// [`Blob::from_file`] does. The second contains the bytes in memory, so that the caller can send them without
+    /// another read. Returns `None` if the file has more than [`IN_MEMORY_MAX`] bytes.
+    pub(crate) async fn from_small_file(
         media_type: MediaType,
         path: &Path,
     ) -> crate::Result<Option<(Self, Self)>> {
         let Some(bytes) = read_small(path.to_owned()).await? else {
             return Ok(None);
         };
-        let held = blocking(move || Self::from_bytes(media_type, bytes)).await;
-        let named = Self::of_file(held.descriptor().clone(), path.to_owned());
+        let held = run_blocking(move || Self::from_bytes(media_type, bytes)).await;
+        let named = Self::from_hashed_file(held.descriptor().clone(), path.to_owned());
         Ok(Some((named, held)))
     }
 
     /// Creates a blob from a file that contains the content of the descriptor.
-    fn of_file(descriptor: Descriptor, path: PathBuf) -> Self {
+    fn from_hashed_file(descriptor: Descriptor, path: PathBuf) -> Self {
         let content = Arc::new(FileContent {
             descriptor: descriptor.clone(),
             path,
@@ -230,28 +236,29 @@ impl Content for FileContent {
 }
 
 impl BlobStream {
-    /// Opens a file that is expected to hold the content of the descriptor.
+    /// Opens a file that should contain the content of the descriptor.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Io`] if it cannot be opened.
     pub(crate) async fn from_file(descriptor: &Descriptor, path: &Path) -> crate::Result<Self> {
         let hasher = descriptor.digest.verifier()?;
-        let Reading { pieces, outcome } = read(path.to_owned(), hasher, descriptor.size).await?;
+        let HashingStream { pieces, outcome } =
+            read_and_hash(path.to_owned(), hasher, descriptor.size).await?;
         let verification = Verification::InReader { seen: 0, outcome };
-        Ok(Self::with(descriptor, pieces, verification))
+        Ok(Self::with_verification(descriptor, pieces, verification))
     }
 }
 
 impl PartialBlob {
-    /// Reads the first `size` bytes of a file that holds a part of the content of `digest`. The bytes are read through
-    /// `file`, whose position is behind them afterwards; `path` names the file in errors.
+    /// Hashes the first `size` bytes of a file that contains a part of the content of `digest`. The bytes are read from
+    /// `file`, whose position is `size` afterwards. Errors name the file by `path`.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Io`] if the file cannot be read or has fewer bytes; [`ErrorKind::Unsupported`] if the algorithm of
     /// the digest is unknown.
-    pub async fn of_file(
+    pub async fn from_file(
         digest: &Digest,
         file: std::fs::File,
         path: &Path,
@@ -265,32 +272,32 @@ impl PartialBlob {
 
 /// File whose digest is computed while it is sent.
 #[derive(Debug)]
-pub(crate) struct Unhashed {
+pub(crate) struct UnhashedFile {
     path: PathBuf,
     size: u64,
     meter: Meter,
-    outcome: Mutex<Outcome>,
+    last_read: Mutex<LastRead>,
 }
 
 /// Digest and size of the last read of a file.
 #[derive(Debug, Default)]
-enum Outcome {
+enum LastRead {
     #[default]
-    Unread,
-    Reading(oneshot::Receiver<(Digest, u64)>),
-    Read(Digest, u64),
+    NotStarted,
+    Running(oneshot::Receiver<(Digest, u64)>),
+    Finished(Digest, u64),
 }
 
-impl Unhashed {
+impl UnhashedFile {
     /// Opens a regular file and stores its current size.
     pub(crate) async fn new(path: &Path, meter: &Meter) -> crate::Result<Self> {
         let path = path.to_owned();
-        let (size, path) = blocking(move || open(&path).map(|(_, size)| (size, path))).await?;
+        let (size, path) = run_blocking(move || open(&path).map(|(_, size)| (size, path))).await?;
         Ok(Self {
             path,
             size,
             meter: meter.clone(),
-            outcome: Mutex::default(),
+            last_read: Mutex::default(),
         })
     }
 
@@ -301,11 +308,11 @@ impl Unhashed {
 
     /// Opens the file from its first byte. The stream ends with an error if the size of the file changes meanwhile.
     pub(crate) async fn open(&self) -> crate::Result<BoxStream<'static, crate::Result<Bytes>>> {
-        let Reading { pieces, outcome } =
-            read(self.path.clone(), Algorithm::Sha256.hasher(), self.size).await?;
-        *self.outcome() = Outcome::Reading(outcome);
+        let HashingStream { pieces, outcome } =
+            read_and_hash(self.path.clone(), Algorithm::Sha256.hasher(), self.size).await?;
+        *self.last_read() = LastRead::Running(outcome);
         let (path, size, mut seen) = (self.path.clone(), self.size, 0);
-        // Distinguishes an early end from the expected one.
+        // The final `None` marks the end of the file, at which the number of bytes must equal the size.
         let ended = stream::once(async { Ok(Bytes::new()) });
         let pieces = pieces.map_ok(Some).chain(ended.map_ok(|_: Bytes| None));
         let bounded = pieces.map(move |piece: crate::Result<Option<Bytes>>| {
@@ -320,23 +327,23 @@ impl Unhashed {
             ensure!(is_right, ChangedSnafu { path: path.clone() });
             Ok(piece.unwrap_or_default())
         });
-        Ok(self.meter.watch(bounded.boxed()))
+        Ok(self.meter.count_bytes(bounded.boxed()))
     }
 
-    /// Returns the digest of the bytes that were sent last.
+    /// Returns the digest of the bytes that the last stream read.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Io`] if the file was not read to its end, or if its size changed.
     pub(crate) async fn digest(&self) -> crate::Result<Digest> {
-        let outcome = std::mem::take(&mut *self.outcome());
+        let outcome = std::mem::take(&mut *self.last_read());
         let read = match outcome {
-            Outcome::Unread => None,
-            Outcome::Reading(outcome) => outcome.await.ok(),
-            Outcome::Read(digest, size) => Some((digest, size)),
+            LastRead::NotStarted => None,
+            LastRead::Running(outcome) => outcome.await.ok(),
+            LastRead::Finished(digest, size) => Some((digest, size)),
         };
         if let Some((digest, size)) = &read {
-            *self.outcome() = Outcome::Read(digest.clone(), *size);
+            *self.last_read() = LastRead::Finished(digest.clone(), *size);
         }
         let whole = read.filter(|(_, size)| *size == self.size);
         Ok(whole.map(|(digest, _)| digest).context(ChangedSnafu {
@@ -344,13 +351,15 @@ impl Unhashed {
         })?)
     }
 
-    fn outcome(&self) -> MutexGuard<'_, Outcome> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_read(&self) -> MutexGuard<'_, LastRead> {
+        self.last_read
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the file as a blob with this digest.
     pub(crate) fn to_blob(&self, media_type: MediaType, digest: Digest) -> Blob {
-        Blob::of_file(
+        Blob::from_hashed_file(
             Descriptor::new(media_type, digest, self.size),
             self.path.clone(),
         )
@@ -360,7 +369,7 @@ impl Unhashed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::blob::stream::tests::outcome;
+    use crate::blob::stream::tests::read_all;
 
     #[tokio::test]
     async fn file_blob_reopened_after_change_fails_with_mismatch() {
@@ -371,13 +380,13 @@ mod tests {
             .await
             .unwrap();
         for _ in 0..2 {
-            assert_eq!(outcome(blob.open().await.unwrap()).await.unwrap(), "one");
+            assert_eq!(read_all(blob.open().await.unwrap()).await.unwrap(), "one");
         }
         std::fs::write(&path, "two").unwrap();
-        assert!(outcome(blob.open().await.unwrap()).await.is_err());
+        assert!(read_all(blob.open().await.unwrap()).await.is_err());
         std::fs::write(&path, "longer").unwrap();
         assert!(
-            outcome(blob.open().await.unwrap())
+            read_all(blob.open().await.unwrap())
                 .await
                 .unwrap_err()
                 .contains("is longer than")

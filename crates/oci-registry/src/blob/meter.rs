@@ -24,7 +24,7 @@ use super::stream::BlobStream;
 /// let meter = Meter::default();
 /// let blob = Blob::empty().metered(&meter);
 /// blob.open().await?.read_to_end(10).await?;
-/// assert_eq!(meter.passed(), 2);
+/// assert_eq!(meter.transferred_bytes(), 2);
 /// # Ok::<(), oci_registry::Error>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -34,36 +34,36 @@ pub struct Meter(Arc<AtomicU64>);
 
 impl Meter {
     /// Returns the number of bytes that were transferred since the content was last opened.
-    pub fn passed(&self) -> u64 {
+    pub fn transferred_bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Counts the bytes of newly opened content with this meter.
-    pub(crate) fn watch<E: Send + 'static>(
+    pub(crate) fn count_bytes<E: Send + 'static>(
         &self,
         pieces: BoxStream<'static, Result<Bytes, E>>,
     ) -> BoxStream<'static, Result<Bytes, E>> {
-        self.watch_after(0, pieces)
+        self.count_bytes_after(0, pieces)
     }
 
     /// Counts the bytes of content that continues after the first `passed` bytes.
-    fn watch_after<E: Send + 'static>(
+    fn count_bytes_after<E: Send + 'static>(
         &self,
         passed: u64,
         pieces: BoxStream<'static, Result<Bytes, E>>,
     ) -> BoxStream<'static, Result<Bytes, E>> {
         self.0.store(passed, Ordering::Relaxed);
         let meter = self.clone();
-        Watched { pieces, meter }.boxed()
+        MeteredStream { pieces, meter }.boxed()
     }
 }
 
-struct Watched<E> {
+struct MeteredStream<E> {
     pieces: BoxStream<'static, Result<Bytes, E>>,
     meter: Meter,
 }
 
-impl<E> Stream for Watched<E> {
+impl<E> Stream for MeteredStream<E> {
     type Item = Result<Bytes, E>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -81,7 +81,7 @@ impl Blob {
     /// Counts the bytes of this blob with the meter whenever the blob is opened.
     #[must_use]
     pub fn metered(mut self, meter: &Meter) -> Self {
-        self.content = Arc::new(Metered {
+        self.content = Arc::new(MeteredContent {
             content: self.content,
             meter: meter.clone(),
         });
@@ -90,12 +90,12 @@ impl Blob {
 }
 
 #[derive(Debug)]
-struct Metered {
+struct MeteredContent {
     content: Arc<dyn Content>,
     meter: Meter,
 }
 
-impl Content for Metered {
+impl Content for MeteredContent {
     fn open(&self) -> BoxFuture<'_, crate::Result<BlobStream>> {
         async { Ok(self.content.open().await?.metered(&self.meter)) }.boxed()
     }
@@ -105,7 +105,7 @@ impl BlobStream {
     /// Counts the bytes of this stream with the meter.
     #[must_use]
     pub fn metered(mut self, meter: &Meter) -> Self {
-        self.inner = meter.watch_after(self.verification.offset(), self.inner);
+        self.inner = meter.count_bytes_after(self.verification.offset(), self.inner);
         self
     }
 }
@@ -127,13 +127,13 @@ mod tests {
             .await
             .unwrap();
         let blob = blob.metered(&meter);
-        assert_eq!(meter.passed(), 0);
+        assert_eq!(meter.transferred_bytes(), 0);
         let mut stream = blob.open().await.unwrap();
         let first = stream.next().await.unwrap().unwrap().len() as u64;
         assert!(0 < first && first < blob.size());
-        assert_eq!(meter.passed(), first);
+        assert_eq!(meter.transferred_bytes(), first);
         let pushed = Memory::new().push_blob(&blob).await.unwrap();
         assert_eq!(pushed, Delivery::Uploaded);
-        assert_eq!(meter.passed(), 600 << 10);
+        assert_eq!(meter.transferred_bytes(), 600 << 10);
     }
 }

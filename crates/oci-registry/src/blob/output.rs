@@ -1,4 +1,4 @@
-//! Files that a user names as the destination of content.
+//! Destination files that the user names.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use snafu::{ResultExt, Snafu, ensure};
 use tempfile::TempPath;
 
-use super::file::blocking;
+use super::file::run_blocking;
 use super::stream::BlobStream;
 use crate::error::{ErrorKind, Failure};
 
@@ -30,8 +30,9 @@ impl Failure for Error {
     }
 }
 
-/// Destination of content. A regular file is written under a temporary name and gets its name in [`OutputFile::finish`];
-/// if it is dropped before that, nothing remains. A device or a pipe of this name is opened and written directly.
+/// Destination file of content. A regular file is written under a temporary name, and [`OutputFile::finish`] renames
+/// it. If this value is dropped before that, the temporary file is deleted. An existing device or pipe is opened and
+/// written directly.
 ///
 /// A path such as `/dev/stdout` or `/dev/fd/3` names an open file of a process. If that is a regular file, the content is
 /// written at the position of stdout or stderr, or appended to any other file.
@@ -46,7 +47,7 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
-    /// Refuses a path that cannot become the destination, before anything is requested.
+    /// Checks that content can be written to a path, so that the user sees the error before any request is sent.
     ///
     /// # Errors
     ///
@@ -60,9 +61,10 @@ impl OutputFile {
     ///
     /// # Errors
     ///
-    /// As [`OutputFile::check`], and [`ErrorKind::Io`] if it cannot be opened. Opening a pipe waits for its reader.
+    /// The errors of [`OutputFile::check`], and [`ErrorKind::Io`] if the file cannot be opened. Opening a pipe waits
+    /// for its reader.
     pub async fn create(path: PathBuf, replace: bool) -> crate::Result<Self> {
-        Ok(blocking(move || Self::open(path, replace)).await?)
+        Ok(run_blocking(move || Self::open(path, replace)).await?)
     }
 
     fn open(path: PathBuf, replace: bool) -> Result<Self, Error> {
@@ -70,7 +72,7 @@ impl OutputFile {
             let (file, is_stdout) = open_special(&path).context(WriteSnafu { path: &path })?;
             (file, None, is_stdout)
         } else {
-            let named = temporary(&path).context(WriteSnafu { path: &path })?;
+            let named = new_temporary(&path).context(WriteSnafu { path: &path })?;
             let (file, temporary) = named.into_parts();
             (file, Some(temporary), false)
         };
@@ -88,16 +90,16 @@ impl OutputFile {
         self.is_stdout
     }
 
-    /// Path of the destination.
+    /// Returns the path of the destination.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Handle to write content that is no blob.
+    /// Returns a handle of the file, for content that is not a blob.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`] if no further handle can be opened.
+    /// [`ErrorKind::Io`] if the handle cannot be duplicated.
     pub fn file(&self) -> crate::Result<File> {
         let file = self.file.try_clone();
         Ok(file.context(WriteSnafu { path: &self.path })?)
@@ -107,38 +109,38 @@ impl OutputFile {
     ///
     /// # Errors
     ///
-    /// What the stream ends with, and [`ErrorKind::Io`] if the file cannot be written.
+    /// The error of the stream, and [`ErrorKind::Io`] if the file cannot be written.
     pub async fn write(&self, content: BlobStream) -> crate::Result<()> {
         content.write_unsynced(self.file()?, &self.path).await
     }
 
-    /// Flushes the content to the disk and gives the file its name.
+    /// Flushes the content to the disk and renames the file to its final name.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Conflict`] if the path exists by now and `replace` is not set; [`ErrorKind::Io`] if the file cannot be
-    /// written.
+    /// [`ErrorKind::Conflict`] if the path was created meanwhile and `replace` is not set; [`ErrorKind::Io`] if the
+    /// file cannot be written.
     pub async fn finish(self) -> crate::Result<()> {
-        Ok(blocking(move || self.place()).await?)
+        Ok(run_blocking(move || self.rename()).await?)
     }
 
-    fn place(self) -> Result<(), Error> {
+    fn rename(self) -> Result<(), Error> {
         let path = &self.path;
         let Some(temporary) = self.temporary else {
             return Ok(());
         };
         self.file.sync_all().context(WriteSnafu { path })?;
-        let placed = if self.replace {
+        let renamed = if self.replace {
             ensure!(!is_special(path, true)?, ExistsSnafu { path });
             temporary.persist(path)
         } else {
             temporary.persist_noclobber(path)
         };
-        match placed.map_err(|error| error.error) {
+        match renamed.map_err(|error| error.error) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 ExistsSnafu { path }.fail()
             }
-            placed => placed.context(WriteSnafu { path }),
+            renamed => renamed.context(WriteSnafu { path }),
         }
     }
 }
@@ -218,7 +220,7 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// Creates a file beside its final name, with the permissions that the user's mask allows.
-fn temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+fn new_temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".partial-");
     #[cfg(unix)]
@@ -246,7 +248,7 @@ mod tests {
         output.finish().await
     }
 
-    fn names(directory: &Path) -> Vec<String> {
+    fn file_names(directory: &Path) -> Vec<String> {
         let entries = std::fs::read_dir(directory).unwrap();
         let mut names: Vec<_> = entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -265,21 +267,21 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
         write(&path, "newer", true).await.unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "newer");
-        assert_eq!(names(home.path()), ["out"]);
+        assert_eq!(file_names(home.path()), ["out"]);
     }
 
     #[tokio::test]
-    async fn output_dropped_before_its_end_leaves_no_file() {
+    async fn output_dropped_before_finish_leaves_no_file() {
         let home = tempfile::tempdir().unwrap();
         let output = OutputFile::create(home.path().join("out"), false);
         let output = output.await.unwrap();
         output.file().unwrap().write_all(b"half").unwrap();
         drop(output);
-        assert!(names(home.path()).is_empty());
+        assert!(file_names(home.path()).is_empty());
     }
 
     #[tokio::test]
-    async fn output_created_meanwhile_is_kept() {
+    async fn file_created_before_finish_is_kept() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("out");
         let output = OutputFile::create(path.clone(), false).await.unwrap();
@@ -287,11 +289,11 @@ mod tests {
         let error = output.finish().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
-        assert_eq!(names(home.path()), ["out"]);
+        assert_eq!(file_names(home.path()), ["out"]);
     }
 
     #[tokio::test]
-    async fn output_at_a_directory_is_refused() {
+    async fn output_to_directory_is_rejected() {
         let home = tempfile::tempdir().unwrap();
         let error = write(home.path(), "x", true).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict);
@@ -305,34 +307,34 @@ mod tests {
 
         use super::*;
 
-        /// Makes a named pipe, and reads it to its end on another thread.
-        fn pipe(path: &Path) -> std::thread::JoinHandle<String> {
+        /// Creates a named pipe and reads it to its end on another thread.
+        fn create_pipe(path: &Path) -> std::thread::JoinHandle<String> {
             rustix::fs::mkfifoat(CWD, path, Mode::from(0o600)).unwrap();
             let path = path.to_owned();
             std::thread::spawn(move || std::fs::read_to_string(path).unwrap())
         }
 
         #[tokio::test]
-        async fn output_to_a_pipe_is_written_and_the_pipe_stays() {
+        async fn output_to_pipe_writes_content_and_keeps_pipe() {
             for replace in [false, true] {
                 let home = tempfile::tempdir().unwrap();
                 let path = home.path().join("pipe");
-                let reader = pipe(&path);
+                let reader = create_pipe(&path);
                 write(&path, "content", replace).await.unwrap();
                 assert_eq!(reader.join().unwrap(), "content");
                 assert!(path.metadata().unwrap().file_type().is_fifo());
-                assert_eq!(names(home.path()), ["pipe"]);
+                assert_eq!(file_names(home.path()), ["pipe"]);
             }
         }
 
         #[tokio::test]
-        async fn output_through_a_link_to_a_device_keeps_the_link() {
+        async fn output_to_link_to_device_keeps_link() {
             let home = tempfile::tempdir().unwrap();
             let link = home.path().join("link");
             symlink("/dev/null", &link).unwrap();
             write(&link, "content", true).await.unwrap();
             assert_eq!(std::fs::read_link(&link).unwrap(), Path::new("/dev/null"));
-            assert_eq!(names(home.path()), ["link"]);
+            assert_eq!(file_names(home.path()), ["link"]);
         }
 
         #[cfg(target_os = "linux")]
@@ -349,11 +351,11 @@ mod tests {
             write(&link, "two", true).await.unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), "before one two");
             assert!(link.is_symlink());
-            assert_eq!(names(home.path()), ["file", "link"]);
+            assert_eq!(file_names(home.path()), ["file", "link"]);
         }
 
         #[tokio::test]
-        async fn output_at_a_link_to_a_file_replaces_the_link() {
+        async fn output_to_link_to_file_replaces_link() {
             let home = tempfile::tempdir().unwrap();
             let (file, link) = (home.path().join("file"), home.path().join("link"));
             std::fs::write(&file, "mine").unwrap();
@@ -366,7 +368,7 @@ mod tests {
         }
 
         #[tokio::test]
-        async fn output_at_a_link_to_a_directory_is_refused() {
+        async fn output_to_link_to_directory_is_rejected() {
             let home = tempfile::tempdir().unwrap();
             let (directory, link) = (home.path().join("directory"), home.path().join("link"));
             std::fs::create_dir(&directory).unwrap();

@@ -13,16 +13,18 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{ErrorKind, Failure};
 use crate::manifest::Descriptor;
 
-/// Content that is larger than the limit of its reader.
+/// Error of a read of content that is larger than the limit of the caller.
 #[derive(Debug, Snafu)]
-#[snafu(display("content of {digest} has {size} bytes, which exceeds the limit of {limit}"))]
-struct OverLimit {
+#[snafu(display(
+    "failed to read {digest}: its size of {size} bytes exceeds the maximum of {limit} bytes"
+))]
+struct SizeLimitExceeded {
     digest: Digest,
     size: u64,
     limit: usize,
 }
 
-impl Failure for OverLimit {
+impl Failure for SizeLimitExceeded {
     fn kind(&self) -> ErrorKind {
         ErrorKind::Protocol
     }
@@ -31,8 +33,8 @@ impl Failure for OverLimit {
 /// Stream of a blob's bytes that is verified while it is read.
 ///
 /// The stream yields at most as many bytes as the descriptor states. If there are fewer or more bytes, or if their
-/// digest differs, the last item is an error, so every reader that reaches the end sees it. The stream buffers at most
-/// one chunk.
+/// digest differs, the last item is an error, so every caller that reads to the end receives it. The stream buffers at
+/// most one chunk.
 pub struct BlobStream {
     pub(super) inner: BoxStream<'static, crate::Result<Bytes>>,
     pub(super) digest: Digest,
@@ -40,7 +42,7 @@ pub struct BlobStream {
     pub(super) verification: Verification,
 }
 
-/// First bytes of a blob that exist locally, from which a download resumes.
+/// First bytes of a blob from an interrupted download, which resumes after them.
 #[derive(Debug, Clone)]
 pub struct PartialBlob {
     pub(super) hasher: Hasher,
@@ -70,10 +72,10 @@ impl BlobStream {
         inner: BoxStream<'static, crate::Result<Bytes>>,
     ) -> crate::Result<Self> {
         let verification = Verification::InStream(Box::new(Verifier::new(descriptor)?));
-        Ok(Self::with(descriptor, inner, verification))
+        Ok(Self::with_verification(descriptor, inner, verification))
     }
 
-    pub(super) fn with(
+    pub(super) fn with_verification(
         descriptor: &Descriptor,
         inner: BoxStream<'static, crate::Result<Bytes>>,
         verification: Verification,
@@ -86,23 +88,24 @@ impl BlobStream {
         }
     }
 
-    /// Creates a stream of the rest of a blob. It verifies the first bytes and the rest together.
+    /// Creates a stream of the rest of a blob, after the bytes of `partial`. It verifies the first bytes and the rest
+    /// together.
     ///
     /// # Errors
     ///
-    /// As [`BlobStream::new`].
-    pub fn after(
+    /// The errors of [`BlobStream::new`].
+    pub fn from_partial(
         descriptor: &Descriptor,
         partial: PartialBlob,
         rest: BoxStream<'static, crate::Result<Bytes>>,
     ) -> crate::Result<Self> {
-        let verifier = Verifier::after(descriptor, partial.hasher, partial.size)?;
+        let verifier = Verifier::from_partial(descriptor, partial.hasher, partial.size)?;
         let verification = Verification::InStream(Box::new(verifier));
-        Ok(Self::with(descriptor, rest, verification))
+        Ok(Self::with_verification(descriptor, rest, verification))
     }
 
     /// Maps errors of reading the bytes. Errors of the verification are not changed.
-    pub(crate) fn map_failures(
+    pub(crate) fn map_read_errors(
         mut self,
         change: impl Fn(crate::Error) -> crate::Error + Send + 'static,
     ) -> Self {
@@ -111,7 +114,7 @@ impl BlobStream {
     }
 
     /// Returns the stream without its first `count` bytes.
-    pub(crate) fn skipping(mut self, mut count: u64) -> BoxStream<'static, crate::Result<Bytes>> {
+    pub(crate) fn skip_bytes(mut self, mut count: u64) -> BoxStream<'static, crate::Result<Bytes>> {
         let pieces = futures_util::stream::poll_fn(move |context| {
             loop {
                 let piece = std::task::ready!(self.poll_next_unpin(context));
@@ -143,7 +146,7 @@ impl BlobStream {
     /// [`ErrorKind::Protocol`] if the descriptor states more than `limit` bytes; otherwise the error of the stream.
     pub async fn read_to_end(mut self, limit: usize) -> crate::Result<Bytes> {
         if self.size > limit as u64 {
-            return Err(OverLimit {
+            return Err(SizeLimitExceeded {
                 digest: self.digest,
                 size: self.size,
                 limit,
@@ -211,7 +214,7 @@ pub(super) mod tests {
         BlobStream::new(&descriptor, futures_util::stream::iter(pieces).boxed()).unwrap()
     }
 
-    pub(in crate::blob) async fn outcome(stream: BlobStream) -> Result<Bytes, String> {
+    pub(in crate::blob) async fn read_all(stream: BlobStream) -> Result<Bytes, String> {
         stream.read_to_end(1000).await.map_err(|error| {
             assert_eq!(error.kind(), ErrorKind::Mismatch);
             error.to_string()
@@ -221,24 +224,24 @@ pub(super) mod tests {
     #[tokio::test]
     async fn stream_with_other_bytes_ends_with_mismatch() {
         assert_eq!(
-            outcome(stream(b"abc", &[b"a", b"", b"bc"])).await.unwrap(),
+            read_all(stream(b"abc", &[b"a", b"", b"bc"])).await.unwrap(),
             "abc"
         );
-        assert_eq!(outcome(stream(b"", &[])).await.unwrap(), "");
+        assert_eq!(read_all(stream(b"", &[])).await.unwrap(), "");
         assert!(
-            outcome(stream(b"abc", &[b"a"]))
+            read_all(stream(b"abc", &[b"a"]))
                 .await
                 .unwrap_err()
                 .contains("ended after 1 of 3 bytes")
         );
         assert!(
-            outcome(stream(b"abc", &[b"abc", b"d"]))
+            read_all(stream(b"abc", &[b"abc", b"d"]))
                 .await
                 .unwrap_err()
                 .contains("is longer than 3 bytes")
         );
         assert!(
-            outcome(stream(b"abc", &[b"abd"]))
+            read_all(stream(b"abc", &[b"abd"]))
                 .await
                 .unwrap_err()
                 .contains("received sha256:")
@@ -246,9 +249,13 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn blob_over_the_limit_or_directory_is_refused() {
+    async fn blob_over_limit_is_rejected() {
         let error = stream(b"abc", &[b"abc"]).read_to_end(2).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol);
+    }
+
+    #[tokio::test]
+    async fn blob_from_directory_is_rejected() {
         let directory = tempfile::tempdir().unwrap();
         let error = Blob::from_file(MediaType::OCTET_STREAM, directory.path())
             .await

@@ -33,7 +33,7 @@ impl Failure for Error {
     }
 }
 
-/// Expected digest and size, and those of the bytes that were read.
+/// Verifier with the expected digest and size, and the hash and number of the bytes that were read.
 pub(super) struct Verifier {
     digest: Digest,
     size: u64,
@@ -53,7 +53,11 @@ impl Verifier {
     }
 
     /// Creates a verifier of content whose first `seen` bytes were hashed with this hasher.
-    pub(super) fn after(descriptor: &Descriptor, hasher: Hasher, seen: u64) -> crate::Result<Self> {
+    pub(super) fn from_partial(
+        descriptor: &Descriptor,
+        hasher: Hasher,
+        seen: u64,
+    ) -> crate::Result<Self> {
         Ok(Self {
             seen,
             hasher,
@@ -81,7 +85,8 @@ impl Verifier {
     }
 }
 
-/// Compares size and digest of content that was read to its end with the expected ones.
+/// Compares the size and digest of content that was read to its end (`seen` and `actual`) with the expected size and
+/// digest.
 fn compare(digest: &Digest, size: u64, actual: &Digest, seen: u64) -> Result<(), Error> {
     let digest = digest.clone();
     snafu::ensure!(
@@ -127,7 +132,7 @@ pub(super) enum Verification {
 }
 
 impl Verification {
-    /// Returns the number of bytes before the stream, for a download that was resumed.
+    /// Returns the offset of the stream in the blob, in bytes. It is zero unless a download was resumed.
     pub(super) fn offset(&self) -> u64 {
         match self {
             Self::InStream(verifier) => verifier.seen,

@@ -12,27 +12,27 @@ use futures_util::stream::StreamExt;
 use snafu::{ResultExt, Snafu, ensure};
 use tokio::sync::mpsc;
 
-use super::file::{CHANNEL_CAPACITY, IN_MEMORY_MAX, blocking};
+use super::file::{CHANNEL_CAPACITY, IN_MEMORY_MAX, run_blocking};
 use super::stream::BlobStream;
 use super::verification::TooLongSnafu;
 use crate::error::{ErrorKind, Failure};
 
 #[derive(Debug, Snafu)]
 #[snafu(display("failed to write `{}`", path.display()))]
-struct WriteFile {
+struct WriteFileError {
     path: PathBuf,
     source: std::io::Error,
 }
 
-impl Failure for WriteFile {
+impl Failure for WriteFileError {
     fn kind(&self) -> ErrorKind {
         ErrorKind::Io
     }
 }
 
 impl BlobStream {
-    /// Writes the stream to its end into a file, which `path` names in errors. On success the content is verified and
-    /// flushed to the disk.
+    /// Writes the stream to its end into a file. On success the content is verified and flushed to the disk. Errors
+    /// name the file by `path`.
     ///
     /// # Errors
     ///
@@ -47,16 +47,16 @@ impl BlobStream {
     }
 }
 
-/// Writes a stream to its end into a file. On success the content is verified, and flushed to the disk if `syncs` is
-/// set.
+/// Writes a stream to its end into a file. On success the content is verified, and if `must_sync` is set, flushed to
+/// the disk.
 async fn write(
     mut stream: BlobStream,
     mut file: File,
     path: PathBuf,
-    syncs: bool,
+    must_sync: bool,
 ) -> crate::Result<()> {
     if stream.size() <= IN_MEMORY_MAX {
-        return write_small(stream, file, path, syncs).await;
+        return write_small(stream, file, path, must_sync).await;
     }
     let verifier = stream.verification.detach();
     let (pieces, mut received) = mpsc::channel::<Bytes>(CHANNEL_CAPACITY);
@@ -84,9 +84,9 @@ async fn write(
     // An error of the stream is the cause of an incomplete file, so it is reported first.
     read?;
     let (verifier, file, path) = written?;
-    blocking(move || {
+    run_blocking(move || {
         verifier.finish()?;
-        if syncs {
+        if must_sync {
             file.sync_all().context(WriteFileSnafu { path })?;
         }
         Ok(())
@@ -100,7 +100,7 @@ async fn write_small(
     mut stream: BlobStream,
     mut file: File,
     path: PathBuf,
-    syncs: bool,
+    must_sync: bool,
 ) -> crate::Result<()> {
     let mut verifier = stream.verification.detach();
     let (mut pieces, mut held, size) = (Vec::new(), 0, stream.size());
@@ -120,14 +120,14 @@ async fn write_small(
             expected: size
         }
     );
-    blocking(move || {
+    run_blocking(move || {
         for piece in pieces {
             verifier.update(&piece)?;
             file.write_all(&piece)
                 .context(WriteFileSnafu { path: &path })?;
         }
         verifier.finish()?;
-        if syncs {
+        if must_sync {
             file.sync_all().context(WriteFileSnafu { path })?;
         }
         Ok(())

@@ -7,9 +7,9 @@ use futures_util::stream::StreamExt;
 use snafu::ResultExt;
 
 use super::fixture::{Fixture, WRITERS};
-use super::outcome::{CheckResult, StepSnafu, Violation, expect, fails};
+use super::outcome::{CheckResult, StepSnafu, Violation, expect, expect_failure};
 use super::sample::{
-    Sample, Script, ScriptedContent, blob, by_digest, by_tag, large, large_pieces, tag,
+    Sample, Script, ScriptedContent, blob, by_digest, by_tag, large_blob, large_pieces, tag,
 };
 use crate::blob::Meter;
 use crate::digest::{Algorithm, Digest};
@@ -17,7 +17,7 @@ use crate::error::ErrorKind;
 use crate::manifest::{Descriptor, MediaType};
 use crate::storage::Delivery;
 
-pub(super) async fn empty_target(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_empty_target(fixture: &Fixture) -> CheckResult {
     expect(fixture.tags().await?.is_empty(), "no tags")?;
     let absent = Sample::image("absent");
     fixture.expect_no_blob(absent.blobs[0].descriptor()).await?;
@@ -29,7 +29,7 @@ pub(super) async fn empty_target(fixture: &Fixture) -> CheckResult {
     expect(!exists, "a missing manifest not to exist")
 }
 
-pub(super) async fn blob_reads_back(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_blob_reads_back(fixture: &Fixture) -> CheckResult {
     let blob = blob("some content\0\r\n\u{fc}");
     let delivery = fixture.push_blob(&blob).await?;
     expect(
@@ -44,7 +44,7 @@ pub(super) async fn blob_reads_back(fixture: &Fixture) -> CheckResult {
     Ok(())
 }
 
-pub(super) async fn empty_blob(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_empty_blob(fixture: &Fixture) -> CheckResult {
     let blob = blob("");
     fixture.push_blob(&blob).await?;
     fixture.expect_blob(blob.descriptor(), b"").await?;
@@ -54,8 +54,8 @@ pub(super) async fn empty_blob(fixture: &Fixture) -> CheckResult {
     )
 }
 
-pub(super) async fn large_blob(fixture: &Fixture) -> CheckResult {
-    let blob = large();
+pub(super) async fn check_large_blob(fixture: &Fixture) -> CheckResult {
+    let blob = large_blob();
     fixture.push_blob(&blob).await?;
     let opened = fixture.target.blob(blob.descriptor()).await;
     let mut stream = opened.context(StepSnafu {
@@ -67,7 +67,7 @@ pub(super) async fn large_blob(fixture: &Fixture) -> CheckResult {
             step: "read the large blob",
         })?;
         let same = piece.iter().all(|byte| expected.next() == Some(*byte));
-        expect(same, "the bytes of the large blob to be the pushed ones")?;
+        expect(same, "the bytes of the large blob to be the pushed bytes")?;
     }
     expect(
         expected.next().is_none(),
@@ -75,7 +75,7 @@ pub(super) async fn large_blob(fixture: &Fixture) -> CheckResult {
     )
 }
 
-pub(super) async fn sha512_blob(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_sha512_blob(fixture: &Fixture) -> CheckResult {
     let content = "content with a long name";
     let digest = Algorithm::Sha512.digest(content.as_bytes());
     let descriptor = Descriptor::new(MediaType::OCTET_STREAM, digest, content.len() as u64);
@@ -96,7 +96,7 @@ pub(super) async fn sha512_blob(fixture: &Fixture) -> CheckResult {
     )
 }
 
-pub(super) async fn pushed_file(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_pushed_file(fixture: &Fixture) -> CheckResult {
     let mut file = tempfile::NamedTempFile::new().map_err(temporary_file_error)?;
     for content in [b"a small file".to_vec(), vec![7; 5 << 20]] {
         file.as_file_mut()
@@ -125,7 +125,7 @@ pub(super) async fn pushed_file(fixture: &Fixture) -> CheckResult {
     Ok(())
 }
 
-/// Converts an error of the test's own temporary file.
+/// Converts an error of the temporary file that the requirement pushes.
 fn temporary_file_error(error: std::io::Error) -> Violation {
     Violation::Step {
         step: "write a file to push",
@@ -133,7 +133,7 @@ fn temporary_file_error(error: std::io::Error) -> Violation {
     }
 }
 
-pub(super) async fn blob_again(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_repeated_blob_push(fixture: &Fixture) -> CheckResult {
     let blob = blob("once");
     fixture.push_blob(&blob).await?;
     let closed = ScriptedContent::blob(blob.descriptor().clone(), Script::MustNotOpen);
@@ -145,7 +145,7 @@ pub(super) async fn blob_again(fixture: &Fixture) -> CheckResult {
     fixture.expect_blob(blob.descriptor(), b"once").await
 }
 
-pub(super) async fn blob_race(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_concurrent_blob_pushes(fixture: &Fixture) -> CheckResult {
     let blob = blob("wanted by many");
     try_join_all((0..WRITERS).map(|_| fixture.push_blob(&blob))).await?;
     fixture
@@ -153,13 +153,13 @@ pub(super) async fn blob_race(fixture: &Fixture) -> CheckResult {
         .await
 }
 
-pub(super) async fn wrong_digest(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_wrong_digest(fixture: &Fixture) -> CheckResult {
     fixture
         .expect_refused("right", Script::Other("wrong"), ErrorKind::Mismatch)
         .await
 }
 
-pub(super) async fn too_short(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_too_short_content(fixture: &Fixture) -> CheckResult {
     fixture
         .expect_refused(
             "short of the end",
@@ -169,19 +169,19 @@ pub(super) async fn too_short(fixture: &Fixture) -> CheckResult {
         .await
 }
 
-pub(super) async fn too_long(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_too_long_content(fixture: &Fixture) -> CheckResult {
     fixture
         .expect_refused("on", Script::Other("on and on"), ErrorKind::Mismatch)
         .await
 }
 
-pub(super) async fn failing_content(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_failing_content(fixture: &Fixture) -> CheckResult {
     fixture
-        .expect_refused("broken off", Script::FailsAfter("broken"), ErrorKind::Io)
+        .expect_refused("interrupted", Script::FailsAfter("inter"), ErrorKind::Io)
         .await
 }
 
-pub(super) async fn unverifiable(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_unverifiable_content(fixture: &Fixture) -> CheckResult {
     let digest = "blake3:af1349b9f5f9a1a6a0404dea36dcc949";
     let digest = digest.parse().expect("the digest fits the grammar");
     let descriptor = Descriptor::new(MediaType::OCTET_STREAM, digest, 5);
@@ -196,11 +196,11 @@ pub(super) async fn unverifiable(fixture: &Fixture) -> CheckResult {
     )
 }
 
-pub(super) async fn other_size(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_wrong_size(fixture: &Fixture) -> CheckResult {
     let blob = blob("nine bytes");
     fixture.push_blob(&blob).await?;
     let other = |size| Descriptor::new(MediaType::OCTET_STREAM, blob.digest().clone(), size);
-    fails(
+    expect_failure(
         fixture.read(&other(3)).await,
         ErrorKind::Mismatch,
         "reading a blob under a smaller size",

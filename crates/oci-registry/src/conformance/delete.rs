@@ -1,4 +1,4 @@
-//! Requirements on targets that delete ([`Delete`]).
+//! Requirements on targets that can delete content ([`Delete`]).
 
 use std::sync::Arc;
 
@@ -8,7 +8,9 @@ use snafu::ResultExt;
 
 use super::capabilities::Capabilities;
 use super::fixture::Fixture;
-use super::outcome::{CheckResult, MakeSnafu, Report, StepSnafu, ViolatedSnafu, expect, fails};
+use super::outcome::{
+    CheckResult, MakeSnafu, Report, StepSnafu, ViolatedSnafu, expect, expect_failure,
+};
 use super::sample::{Sample, blob, by_digest, by_tag, index_of, tag};
 use crate::blob::Blob;
 use crate::digest::Digest;
@@ -16,12 +18,12 @@ use crate::error::ErrorKind;
 use crate::manifest::{ImageManifest, Manifest, MediaType};
 use crate::storage::{Delete, Delivery};
 
-/// Checks all requirements on deleting content, each with a fresh and empty target, as [`super::run`] checks those on
-/// pushing it. An operation that the capabilities exclude must fail as unsupported and must not delete anything.
+/// Checks all requirements on deleting content, each with a fresh and empty target from `make`. An operation that the
+/// capabilities exclude must fail as unsupported and must not delete anything.
 ///
 /// # Errors
 ///
-/// As [`super::run`].
+/// The errors of [`super::run`].
 pub async fn run_deletions(
     capabilities: Capabilities,
     make: impl AsyncFn() -> crate::Result<Arc<dyn Delete>>,
@@ -44,7 +46,7 @@ pub async fn run_deletions(
     Ok(Report { requirements })
 }
 
-/// Fresh target that deletes.
+/// Fresh target that can delete content.
 struct DeleteFixture {
     fixture: Fixture,
     target: Arc<dyn Delete>,
@@ -52,16 +54,16 @@ struct DeleteFixture {
 
 requirements! {
     DeleteFixture:
-    "deleting a tag keeps the manifest and its other tags" => tag_alone,
-    "deleting the last tag keeps the manifest" => last_tag,
-    "a deleted tag can be set on another manifest" => tag_reused,
-    "deleting a manifest deletes its tags and nothing else" => manifest_with_tags,
-    "a manifest without a tag can be deleted" => untagged_manifest,
-    "deleting an index keeps its manifests" => index_alone,
-    "a deleted referrer is no longer listed" => referrer,
-    "deleting a blob keeps the other blobs" => blob_alone,
-    "deleted content can be pushed again" => pushed_again,
-    "deleting missing content fails as not found" => absent,
+    "deleting a tag keeps the manifest and its other tags" => check_tag_deletion,
+    "deleting the last tag keeps the manifest" => check_last_tag_deletion,
+    "a deleted tag can be set on another manifest" => check_tag_reused,
+    "deleting a manifest deletes its tags and nothing else" => check_manifest_with_tags,
+    "a manifest without a tag can be deleted" => check_untagged_manifest,
+    "deleting an index keeps its manifests" => check_index_deletion,
+    "a deleted referrer is no longer listed" => check_referrer_deletion,
+    "deleting a blob keeps the other blobs" => check_blob_deletion,
+    "deleted content can be pushed again" => check_push_after_deletion,
+    "deleting missing content fails as not found" => check_deletion_of_missing_content,
 }
 
 impl DeleteFixture {
@@ -76,7 +78,7 @@ impl DeleteFixture {
             self.fixture.expect_no_manifest(&by_tag(&tag(name))).await?;
             return Ok(true);
         }
-        fails(deleted, ErrorKind::Unsupported, "deleting a tag")?;
+        expect_failure(deleted, ErrorKind::Unsupported, "deleting a tag")?;
         let still = self.fixture.manifest(&by_tag(&tag(name))).await?;
         let exists = self.fixture.exists(&still.descriptor()).await?;
         expect(exists, "a tag that was not deleted to keep its manifest")?;
@@ -96,7 +98,7 @@ impl DeleteFixture {
             expect(!exists, "a deleted manifest not to exist")?;
             return Ok(true);
         }
-        fails(deleted, ErrorKind::Unsupported, "deleting a manifest")?;
+        expect_failure(deleted, ErrorKind::Unsupported, "deleting a manifest")?;
         self.fixture
             .expect_manifest(&by_digest(manifest), manifest)
             .await?;
@@ -112,7 +114,7 @@ impl DeleteFixture {
             self.fixture.expect_no_blob(blob.descriptor()).await?;
             return Ok(true);
         }
-        fails(deleted, ErrorKind::Unsupported, "deleting a blob")?;
+        expect_failure(deleted, ErrorKind::Unsupported, "deleting a blob")?;
         let exists = self.fixture.exists(blob.descriptor()).await?;
         expect(exists, "a blob that was not deleted to exist")?;
         Ok(false)
@@ -130,7 +132,7 @@ impl DeleteFixture {
     }
 }
 
-async fn tag_alone(deletion: &DeleteFixture) -> CheckResult {
+async fn check_tag_deletion(deletion: &DeleteFixture) -> CheckResult {
     let (fixture, sample) = (&deletion.fixture, Sample::image("one"));
     fixture.push(&sample).await?;
     for name in ["1", "1.0", "latest"] {
@@ -152,7 +154,7 @@ async fn tag_alone(deletion: &DeleteFixture) -> CheckResult {
         .await
 }
 
-async fn last_tag(deletion: &DeleteFixture) -> CheckResult {
+async fn check_last_tag_deletion(deletion: &DeleteFixture) -> CheckResult {
     let (fixture, sample) = (&deletion.fixture, Sample::image("one"));
     fixture.push(&sample).await?;
     fixture.tag(&sample.manifest, &tag("1")).await?;
@@ -173,7 +175,7 @@ async fn last_tag(deletion: &DeleteFixture) -> CheckResult {
     Ok(())
 }
 
-async fn tag_reused(deletion: &DeleteFixture) -> CheckResult {
+async fn check_tag_reused(deletion: &DeleteFixture) -> CheckResult {
     let fixture = &deletion.fixture;
     let (one, two) = (Sample::image("one"), Sample::image("two"));
     fixture.push(&one).await?;
@@ -189,7 +191,7 @@ async fn tag_reused(deletion: &DeleteFixture) -> CheckResult {
         .await
 }
 
-async fn manifest_with_tags(deletion: &DeleteFixture) -> CheckResult {
+async fn check_manifest_with_tags(deletion: &DeleteFixture) -> CheckResult {
     let fixture = &deletion.fixture;
     let (one, two) = (Sample::image("one"), Sample::image("two"));
     for sample in [&one, &two] {
@@ -217,14 +219,14 @@ async fn manifest_with_tags(deletion: &DeleteFixture) -> CheckResult {
         .await
 }
 
-async fn untagged_manifest(deletion: &DeleteFixture) -> CheckResult {
+async fn check_untagged_manifest(deletion: &DeleteFixture) -> CheckResult {
     let sample = Sample::image("one");
     deletion.fixture.push(&sample).await?;
     deletion.delete_manifest(&sample.manifest).await?;
     Ok(())
 }
 
-async fn index_alone(deletion: &DeleteFixture) -> CheckResult {
+async fn check_index_deletion(deletion: &DeleteFixture) -> CheckResult {
     let fixture = &deletion.fixture;
     let (one, two) = (Sample::image("one"), Sample::image("two"));
     for sample in [&one, &two] {
@@ -248,7 +250,7 @@ async fn index_alone(deletion: &DeleteFixture) -> CheckResult {
 }
 
 /// Creates a referrer of a manifest.
-fn referrer_of(subject: &Manifest, kind: &'static str) -> (Blob, Manifest) {
+fn create_referrer(subject: &Manifest, kind: &'static str) -> (Blob, Manifest) {
     let config = Blob::empty();
     let mut note = ImageManifest::new(MediaType::new_static(kind), config.descriptor().clone());
     note.subject = Some(subject.descriptor());
@@ -256,12 +258,12 @@ fn referrer_of(subject: &Manifest, kind: &'static str) -> (Blob, Manifest) {
     (config, note)
 }
 
-async fn referrer(deletion: &DeleteFixture) -> CheckResult {
+async fn check_referrer_deletion(deletion: &DeleteFixture) -> CheckResult {
     let (fixture, sample) = (&deletion.fixture, Sample::image("one"));
     fixture.push(&sample).await?;
     let mut notes = Vec::new();
     for kind in ["application/vnd.acme.note", "application/vnd.acme.other"] {
-        let (config, note) = referrer_of(&sample.manifest, kind);
+        let (config, note) = create_referrer(&sample.manifest, kind);
         fixture.push_blob(&config).await?;
         fixture.push_manifest(&note).await?;
         notes.push(note);
@@ -287,7 +289,7 @@ async fn referrer(deletion: &DeleteFixture) -> CheckResult {
         .await
 }
 
-async fn blob_alone(deletion: &DeleteFixture) -> CheckResult {
+async fn check_blob_deletion(deletion: &DeleteFixture) -> CheckResult {
     let fixture = &deletion.fixture;
     let (one, two) = (blob("one"), blob("two"));
     for blob in [&one, &two] {
@@ -297,7 +299,7 @@ async fn blob_alone(deletion: &DeleteFixture) -> CheckResult {
     fixture.expect_blob(two.descriptor(), b"two").await
 }
 
-async fn pushed_again(deletion: &DeleteFixture) -> CheckResult {
+async fn check_push_after_deletion(deletion: &DeleteFixture) -> CheckResult {
     let (fixture, sample) = (&deletion.fixture, Sample::image("one"));
     fixture.push(&sample).await?;
     fixture.tag(&sample.manifest, &tag("1")).await?;
@@ -322,34 +324,34 @@ async fn pushed_again(deletion: &DeleteFixture) -> CheckResult {
         .await
 }
 
-async fn absent(deletion: &DeleteFixture) -> CheckResult {
+async fn check_deletion_of_missing_content(deletion: &DeleteFixture) -> CheckResult {
     // Repositories of one registry may share content, so this content is not pushed by any other requirement.
     let (fixture, sample) = (&deletion.fixture, Sample::image("never pushed"));
     let other = Sample::image("other");
-    // A registry may report an empty repository as missing. That is "not found", too.
+    // A registry may report an empty repository as missing. The kind of that error is also `NotFound`.
     for is_empty in [true, false] {
         if !is_empty {
             fixture.push(&other).await?;
             fixture.tag(&other.manifest, &tag("other")).await?;
         }
         let deleted = deletion.target.delete_tag(&tag("1")).await;
-        fails(deleted, ErrorKind::NotFound, "deleting an absent tag")?;
+        expect_failure(deleted, ErrorKind::NotFound, "deleting an absent tag")?;
         let deleted = deletion.target.delete_manifest(sample.manifest.digest());
         let deleted = deleted.await;
-        fails(deleted, ErrorKind::NotFound, "deleting an absent manifest")?;
+        expect_failure(deleted, ErrorKind::NotFound, "deleting an absent manifest")?;
         let deleted = deletion.target.delete_blob(sample.blobs[1].digest()).await;
-        fails(deleted, ErrorKind::NotFound, "deleting an absent blob")?;
+        expect_failure(deleted, ErrorKind::NotFound, "deleting an absent blob")?;
     }
     fixture
         .expect_manifest(&by_tag(&tag("other")), &other.manifest)
         .await?;
     if deletion.delete_tag("other").await? {
         let again = deletion.target.delete_tag(&tag("other")).await;
-        fails(again, ErrorKind::NotFound, "deleting a tag again")?;
+        expect_failure(again, ErrorKind::NotFound, "deleting a tag again")?;
     }
     if deletion.delete_manifest(&other.manifest).await? {
         let again = deletion.target.delete_manifest(other.manifest.digest());
-        fails(
+        expect_failure(
             again.await,
             ErrorKind::NotFound,
             "deleting a manifest again",
@@ -393,15 +395,15 @@ mod tests {
         println!("layout, deletion: {report}");
     }
 
-    /// Target with a defect in its deletion.
+    /// Target with a defect in the deletion of content.
     #[derive(Debug)]
     struct FaultyDelete {
         memory: Memory,
-        flaw: Flaw,
+        flaw: DeleteFlaw,
     }
 
     #[derive(Debug, Clone, Copy, PartialEq)]
-    enum Flaw {
+    enum DeleteFlaw {
         None,
         DeletesManifestOfTag,
         KeepsTaggedManifests,
@@ -427,8 +429,9 @@ mod tests {
         }
 
         fn referrers(&self, subject: &Digest, kind: Option<&MediaType>) -> DescriptorStream {
-            if self.flaw == Flaw::ListsDeletedReferrers {
-                let note = referrer_of(&Sample::image("one").manifest, "application/vnd.acme.note");
+            if self.flaw == DeleteFlaw::ListsDeletedReferrers {
+                let note =
+                    create_referrer(&Sample::image("one").manifest, "application/vnd.acme.note");
                 let listed = self.memory.referrers(subject, kind);
                 let gone = futures_util::stream::iter([Ok(note.1.descriptor())]);
                 return listed.chain(gone).boxed();
@@ -505,14 +508,14 @@ mod tests {
     impl FaultyDelete {
         fn refuse(&self) -> crate::Result<()> {
             let refusal = std::io::Error::other("deletion is not supported");
-            if self.flaw == Flaw::RefusesAll {
+            if self.flaw == DeleteFlaw::RefusesAll {
                 return Err(crate::Error::new(ErrorKind::Unsupported, refusal));
             }
             Ok(())
         }
 
         fn accept_absent(&self, deleted: crate::Result<()>) -> crate::Result<()> {
-            if self.flaw == Flaw::AcceptsAbsent {
+            if self.flaw == DeleteFlaw::AcceptsAbsent {
                 return Ok(());
             }
             deleted
@@ -524,7 +527,7 @@ mod tests {
     impl Delete for FaultyDelete {
         async fn delete_tag(&self, tag: &Tag) -> crate::Result<()> {
             let held = self.resolve(&by_tag(tag)).await;
-            if let (Flaw::DeletesManifestOfTag, Ok(held)) = (self.flaw, &held) {
+            if let (DeleteFlaw::DeletesManifestOfTag, Ok(held)) = (self.flaw, &held) {
                 return self.memory.delete_manifest(&held.digest).await;
             }
             self.accept_absent(held.map(drop))?;
@@ -539,12 +542,12 @@ mod tests {
                 Err(error) => return self.accept_absent(Err(error)),
             };
             self.refuse()?;
-            if self.flaw == Flaw::KeepsTaggedManifests
+            if self.flaw == DeleteFlaw::KeepsTaggedManifests
                 && !self.memory.tags().collect::<Vec<_>>().await.is_empty()
             {
                 return Ok(());
             }
-            if self.flaw == Flaw::DeletesBlobsOfManifest {
+            if self.flaw == DeleteFlaw::DeletesBlobsOfManifest {
                 for successor in manifest.successors() {
                     let _ = self.memory.delete_blob(&successor.digest).await;
                 }
@@ -553,7 +556,7 @@ mod tests {
         }
 
         async fn delete_blob(&self, digest: &Digest) -> crate::Result<()> {
-            if self.flaw == Flaw::RefusesAll
+            if self.flaw == DeleteFlaw::RefusesAll
                 && self
                     .memory
                     .blob(&Descriptor::new(MediaType::OCTET_STREAM, digest.clone(), 3))
@@ -576,14 +579,14 @@ mod tests {
             run_deletions(capabilities, make).await
         };
         let all = Capabilities::default();
-        assert!(check(Flaw::None, all).await.is_ok());
+        assert!(check(DeleteFlaw::None, all).await.is_ok());
         for (flaw, requirement) in [
-            (Flaw::DeletesManifestOfTag, REQUIREMENTS[0].0),
-            (Flaw::KeepsTaggedManifests, REQUIREMENTS[3].0),
-            (Flaw::DeletesBlobsOfManifest, REQUIREMENTS[3].0),
-            (Flaw::ListsDeletedReferrers, REQUIREMENTS[6].0),
-            (Flaw::AcceptsAbsent, REQUIREMENTS[9].0),
-            (Flaw::RefusesAll, REQUIREMENTS[0].0),
+            (DeleteFlaw::DeletesManifestOfTag, REQUIREMENTS[0].0),
+            (DeleteFlaw::KeepsTaggedManifests, REQUIREMENTS[3].0),
+            (DeleteFlaw::DeletesBlobsOfManifest, REQUIREMENTS[3].0),
+            (DeleteFlaw::ListsDeletedReferrers, REQUIREMENTS[6].0),
+            (DeleteFlaw::AcceptsAbsent, REQUIREMENTS[9].0),
+            (DeleteFlaw::RefusesAll, REQUIREMENTS[0].0),
         ] {
             let error = check(flaw, all).await.unwrap_err();
             assert_eq!(
@@ -599,8 +602,8 @@ mod tests {
             deletes_blobs: false,
             ..all
         };
-        let report = check(Flaw::RefusesAll, none).await.unwrap();
+        let report = check(DeleteFlaw::RefusesAll, none).await.unwrap();
         assert_eq!(report.requirements.len(), REQUIREMENTS.len());
-        assert!(check(Flaw::None, none).await.is_err());
+        assert!(check(DeleteFlaw::None, none).await.is_err());
     }
 }

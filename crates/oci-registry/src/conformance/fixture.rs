@@ -1,4 +1,4 @@
-//! Fixture of one requirement: a fresh target, and operations on it whose results are checked.
+//! Fixture of one requirement: a fresh target, and operations that check their results.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use futures_util::stream::TryStreamExt;
 use snafu::ResultExt;
 
 use super::capabilities::Capabilities;
-use super::outcome::{CheckResult, StepSnafu, expect, fails};
+use super::outcome::{CheckResult, StepSnafu, expect, expect_failure};
 use super::sample::{self, Sample, Script, ScriptedContent, by_tag};
 use crate::blob::Blob;
 use crate::error::{ErrorKind, Optional};
@@ -15,7 +15,7 @@ use crate::manifest::{Descriptor, Manifest};
 use crate::reference::{Identifier, Tag};
 use crate::storage::{Delivery, Target};
 
-/// Larger than any blob of the tests.
+/// Maximum number of bytes that are read from a blob. All blobs of the requirements are smaller.
 pub(super) const LIMIT: usize = 16 << 20;
 
 /// Number of concurrent writers.
@@ -79,7 +79,10 @@ impl Fixture {
         let read = read.context(StepSnafu {
             step: "read a blob back",
         })?;
-        expect(read == content, "the bytes of a blob to be the pushed ones")?;
+        expect(
+            read == content,
+            "the bytes of a blob to be the pushed bytes",
+        )?;
         let exists = self.exists(descriptor).await?;
         expect(exists, "a blob that can be read to exist")
     }
@@ -93,15 +96,15 @@ impl Fixture {
         let found = self.manifest(identifier).await?;
         expect(
             found.bytes() == expected.bytes(),
-            "the bytes of a manifest to be the pushed ones",
+            "the bytes of a manifest to be the pushed bytes",
         )?;
         expect(
             found.digest() == expected.digest(),
-            "the digest of a manifest to be the pushed one",
+            "the digest of a manifest not to change",
         )?;
         expect(
             found.media_type() == expected.media_type(),
-            "the media type of a manifest to be the pushed one",
+            "the media type of a manifest not to change",
         )?;
         let resolved = self.target.resolve(identifier).await;
         let resolved = resolved.context(StepSnafu {
@@ -122,14 +125,14 @@ impl Fixture {
         let exists = self.exists(descriptor).await?;
         expect(!exists, "a missing blob not to exist")?;
         let read = self.read(descriptor).await;
-        fails(read, ErrorKind::NotFound, "reading a missing blob")
+        expect_failure(read, ErrorKind::NotFound, "reading a missing blob")
     }
 
     pub(super) async fn expect_no_manifest(&self, identifier: &Identifier) -> CheckResult {
         let found = self.target.manifest(identifier).await;
-        fails(found, ErrorKind::NotFound, "fetching a missing manifest")?;
+        expect_failure(found, ErrorKind::NotFound, "fetching a missing manifest")?;
         let resolved = self.target.resolve(identifier).await;
-        fails(
+        expect_failure(
             resolved,
             ErrorKind::NotFound,
             "resolving a missing manifest",
@@ -156,7 +159,7 @@ impl Fixture {
         let right = sample::blob(content);
         let wrong = ScriptedContent::blob(right.descriptor().clone(), script);
         let pushed = self.target.push_blob(&wrong).await;
-        fails(
+        expect_failure(
             pushed,
             kind,
             "pushing content that does not match its descriptor",

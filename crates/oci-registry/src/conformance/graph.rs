@@ -8,7 +8,7 @@ use snafu::ResultExt;
 use super::capabilities::Capabilities;
 use super::fixture::{Fixture, LIMIT};
 use super::outcome::{CheckResult, StepSnafu, expect};
-use super::sample::{Sample, by_digest, by_tag, nested, tag};
+use super::sample::{Sample, by_digest, by_tag, nested_indexes, tag};
 use crate::copy::{CopyEvent, CopyOptions, copy};
 use crate::manifest::Manifest;
 use crate::memory::Memory;
@@ -16,13 +16,13 @@ use crate::reference::{Identifier, Tag};
 use crate::storage::Source;
 
 /// Creates a graph in memory and returns it with its root.
-async fn original(fixture: &Fixture) -> CheckResult<(Memory, Manifest)> {
+async fn create_original(fixture: &Fixture) -> CheckResult<(Memory, Manifest)> {
     let memory = Fixture {
         target: Arc::new(Memory::new()),
         capabilities: Capabilities::default(),
     };
     let copied = Memory::new();
-    let ((samples, inner), outer) = nested();
+    let ((samples, inner), outer) = nested_indexes();
     for sample in &samples {
         memory.push(sample).await?;
     }
@@ -48,11 +48,13 @@ fn options(tag: &Tag) -> CopyOptions<'static> {
     }
 }
 
-async fn copied_to(fixture: &Fixture, tag: &Tag) -> CheckResult<(Arc<dyn Source>, Manifest)> {
-    let (memory, root) = original(fixture).await?;
+async fn copy_to_target(fixture: &Fixture, tag: &Tag) -> CheckResult<(Arc<dyn Source>, Manifest)> {
+    let (memory, root) = create_original(fixture).await?;
     let source: Arc<dyn Source> = Arc::new(memory);
     let copied = copy(&source, &by_digest(&root), &*fixture.target, options(tag)).await;
-    let copied = copied.context(StepSnafu { step: "copy to it" })?;
+    let copied = copied.context(StepSnafu {
+        step: "copy to the target",
+    })?;
     expect(
         copied.digest() == root.digest(),
         "a copy to have the digest of the original",
@@ -60,8 +62,8 @@ async fn copied_to(fixture: &Fixture, tag: &Tag) -> CheckResult<(Arc<dyn Source>
     Ok((source, root))
 }
 
-/// Whether everything below `root` is the same in both sources.
-fn same<'a>(
+/// Whether both sources have the same manifest for `root` and the same content below it.
+fn is_same_graph<'a>(
     one: &'a dyn Source,
     two: &'a dyn Source,
     root: &'a Identifier,
@@ -73,7 +75,7 @@ fn same<'a>(
         }
         for successor in manifest.successors() {
             let is_same = if successor.media_type.is_manifest() {
-                same(one, two, &successor.digest.clone().into()).await?
+                is_same_graph(one, two, &successor.digest.clone().into()).await?
             } else {
                 let one = one.blob(successor).await?.read_to_end(LIMIT).await?;
                 one == two.blob(successor).await?.read_to_end(LIMIT).await?
@@ -87,23 +89,23 @@ fn same<'a>(
 }
 
 async fn expect_same(one: &dyn Source, two: &dyn Source, root: &Identifier) -> CheckResult {
-    let compared = same(one, two, root).await;
+    let compared = is_same_graph(one, two, root).await;
     let is_same = compared.context(StepSnafu {
         step: "compare a copy with the original",
     })?;
     expect(is_same, "a copy to be equal to the original, byte for byte")
 }
 
-pub(super) async fn copy_to(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_copy_to(fixture: &Fixture) -> CheckResult {
     let tag = tag("copied");
-    let (source, root) = copied_to(fixture, &tag).await?;
+    let (source, root) = copy_to_target(fixture, &tag).await?;
     fixture.expect_manifest(&by_tag(&tag), &root).await?;
     expect_same(&*source, &*fixture.target, &by_digest(&root)).await
 }
 
-pub(super) async fn copy_again(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_repeated_copy(fixture: &Fixture) -> CheckResult {
     let tag = tag("copied");
-    let (source, root) = copied_to(fixture, &tag).await?;
+    let (source, root) = copy_to_target(fixture, &tag).await?;
     let sent = Mutex::new(0);
     let observer = |event: CopyEvent| {
         if !matches!(event, CopyEvent::Tag(..)) {
@@ -116,25 +118,25 @@ pub(super) async fn copy_again(fixture: &Fixture) -> CheckResult {
     };
     let copied = copy(&source, &by_digest(&root), &*fixture.target, again).await;
     copied.context(StepSnafu {
-        step: "copy to it again",
+        step: "copy to the target again",
     })?;
     let sent = *sent.lock().expect("the observer does not panic");
     expect(sent == 0, "a second copy to send nothing")
 }
 
-pub(super) async fn copy_from(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_copy_from(fixture: &Fixture) -> CheckResult {
     let tag = tag("copied");
-    let (original, root) = copied_to(fixture, &tag).await?;
+    let (original, root) = copy_to_target(fixture, &tag).await?;
     let back = Memory::new();
     let source: Arc<dyn Source> = fixture.target.clone();
     let copied = copy(&source, &by_tag(&tag), &back, options(&tag)).await;
     copied.context(StepSnafu {
-        step: "copy from it",
+        step: "copy from the target",
     })?;
     expect_same(&*original, &back, &by_digest(&root)).await
 }
 
-pub(super) async fn described(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_descriptions(fixture: &Fixture) -> CheckResult {
     let (sample, tag) = (Sample::image("one"), tag("1.2.3"));
     for identifier in [by_tag(&tag), by_digest(&sample.manifest)] {
         let description = fixture.target.describe(&identifier);

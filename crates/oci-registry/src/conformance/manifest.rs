@@ -2,10 +2,10 @@
 
 use super::fixture::Fixture;
 use super::outcome::{CheckResult, expect};
-use super::sample::{Sample, by_digest, by_tag, index_of, nested, tag};
+use super::sample::{Sample, by_digest, by_tag, index_of, nested_indexes, tag};
 use crate::manifest::{Descriptor, Manifest, MediaType};
 
-pub(super) async fn manifest_by_digest(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_manifest_by_digest(fixture: &Fixture) -> CheckResult {
     let sample = Sample::image("one");
     fixture.push(&sample).await?;
     fixture
@@ -17,7 +17,7 @@ pub(super) async fn manifest_by_digest(fixture: &Fixture) -> CheckResult {
     )
 }
 
-pub(super) async fn manifest_by_tag(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_manifest_by_tag(fixture: &Fixture) -> CheckResult {
     let (sample, tag) = (Sample::image("one"), tag("1.0.0"));
     fixture.push(&sample).await?;
     fixture.tag(&sample.manifest, &tag).await?;
@@ -48,8 +48,8 @@ fn json(descriptor: &Descriptor) -> String {
     serde_json::to_string(descriptor).expect("a descriptor serializes")
 }
 
-pub(super) async fn exact_bytes(fixture: &Fixture) -> CheckResult {
-    let sample = Sample::written("odd", |config, layer| {
+pub(super) async fn check_exact_bytes(fixture: &Fixture) -> CheckResult {
+    let sample = Sample::with_manifest_text("odd", |config, layer| {
         format!(
             "{{\n\t\"layers\" : [ {} ],\r\n  \"x.future\": {{ \"b\": [1.0, 1e2], \"a\": null }},\n\"config\":{},   \"mediaType\":\"{}\",\"schemaVersion\":2 }}\n",
             json(layer),
@@ -60,8 +60,8 @@ pub(super) async fn exact_bytes(fixture: &Fixture) -> CheckResult {
     expect_unchanged(fixture, &sample).await
 }
 
-pub(super) async fn manifest_without_media_type(fixture: &Fixture) -> CheckResult {
-    let sample = Sample::written("no media type", |config, layer| {
+pub(super) async fn check_manifest_without_media_type(fixture: &Fixture) -> CheckResult {
+    let sample = Sample::with_manifest_text("no media type", |config, layer| {
         format!(
             r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#,
             json(config),
@@ -71,8 +71,8 @@ pub(super) async fn manifest_without_media_type(fixture: &Fixture) -> CheckResul
     expect_unchanged(fixture, &sample).await
 }
 
-pub(super) async fn docker_manifest(fixture: &Fixture) -> CheckResult {
-    let sample = Sample::written("docker", |config, layer| {
+pub(super) async fn check_docker_manifest(fixture: &Fixture) -> CheckResult {
+    let sample = Sample::with_manifest_text("docker", |config, layer| {
         let mut config = config.clone();
         config.media_type = "application/vnd.docker.container.image.v1+json".into();
         let mut layer = layer.clone();
@@ -87,7 +87,7 @@ pub(super) async fn docker_manifest(fixture: &Fixture) -> CheckResult {
     expect_unchanged(fixture, &sample).await
 }
 
-pub(super) async fn manifest_again(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_repeated_manifest_push(fixture: &Fixture) -> CheckResult {
     let (sample, tag) = (Sample::image("one"), tag("1"));
     fixture.push(&sample).await?;
     fixture.tag(&sample.manifest, &tag).await?;
@@ -98,9 +98,9 @@ pub(super) async fn manifest_again(fixture: &Fixture) -> CheckResult {
     expect(fixture.tags().await? == [tag], "the tags to stay the same")
 }
 
-pub(super) async fn shared_content(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_shared_content(fixture: &Fixture) -> CheckResult {
     let one = Sample::image("one");
-    let two = Sample::of(
+    let two = Sample::from_parts(
         None,
         one.blobs[0].clone(),
         vec![one.blobs[1].clone(), one.blobs[1].clone()],
@@ -115,7 +115,7 @@ pub(super) async fn shared_content(fixture: &Fixture) -> CheckResult {
     Ok(())
 }
 
-pub(super) async fn absent_subject(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_absent_subject(fixture: &Fixture) -> CheckResult {
     let subject = Sample::image("absent").manifest;
     let sample = Sample::image("about");
     let mut image = sample.manifest.as_image().expect("an image").clone();
@@ -133,7 +133,7 @@ pub(super) async fn absent_subject(fixture: &Fixture) -> CheckResult {
     fixture.expect_no_manifest(&by_digest(&subject)).await
 }
 
-pub(super) async fn artifact(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_artifact(fixture: &Fixture) -> CheckResult {
     let (sample, tag) = (Sample::artifact(), tag("note"));
     fixture.push(&sample).await?;
     fixture
@@ -148,7 +148,7 @@ pub(super) async fn artifact(fixture: &Fixture) -> CheckResult {
     fixture.expect_tag_refused(&sample.manifest, &tag).await
 }
 
-pub(super) async fn incomplete(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_incomplete_manifest(fixture: &Fixture) -> CheckResult {
     let sample = Sample::image("incomplete");
     for present in 0..sample.blobs.len() {
         expect_incomplete(fixture, &sample.manifest).await?;
@@ -175,7 +175,7 @@ async fn expect_incomplete(fixture: &Fixture, manifest: &Manifest) -> CheckResul
         .await
 }
 
-pub(super) async fn index(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_index(fixture: &Fixture) -> CheckResult {
     let (one, two, tag) = (Sample::image("one"), Sample::image("two"), tag("1"));
     fixture.push(&one).await?;
     fixture.push(&two).await?;
@@ -200,8 +200,8 @@ pub(super) async fn index(fixture: &Fixture) -> CheckResult {
     )
 }
 
-pub(super) async fn nested_index(fixture: &Fixture) -> CheckResult {
-    let (inner, outer) = nested();
+pub(super) async fn check_nested_index(fixture: &Fixture) -> CheckResult {
+    let (inner, outer) = nested_indexes();
     for sample in &inner.0 {
         fixture.push(sample).await?;
     }
@@ -213,7 +213,7 @@ pub(super) async fn nested_index(fixture: &Fixture) -> CheckResult {
     fixture.expect_manifest(&by_digest(&outer), &outer).await
 }
 
-pub(super) async fn incomplete_index(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_incomplete_index(fixture: &Fixture) -> CheckResult {
     let (one, absent) = (Sample::image("one"), Sample::image("absent"));
     fixture.push(&one).await?;
     let index = index_of(&[&one.manifest, &absent.manifest]);

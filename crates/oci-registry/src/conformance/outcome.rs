@@ -75,7 +75,7 @@ pub(super) fn expect(holds: bool, expected: &'static str) -> CheckResult {
     Ok(())
 }
 
-pub(super) fn fails<T>(
+pub(super) fn expect_failure<T>(
     outcome: crate::Result<T>,
     expected: ErrorKind,
     step: &'static str,

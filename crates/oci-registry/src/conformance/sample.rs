@@ -14,8 +14,8 @@ use crate::manifest::{
 };
 use crate::reference::{Identifier, Tag};
 
-/// Size of the large blob: more than any buffer, and not a multiple of one.
-const LARGE: u64 = (8 << 20) + 12_345;
+/// Size of the large blob, in bytes. It exceeds the size of every buffer and is not a multiple of it.
+const LARGE_BLOB_SIZE: u64 = (8 << 20) + 12_345;
 
 pub(super) fn tag(text: &'static str) -> Tag {
     text.parse().expect("the tags of the tests are valid")
@@ -33,13 +33,14 @@ pub(super) fn blob(content: &'static str) -> Blob {
     Blob::from_bytes("application/vnd.oci.image.layer.v1.tar".into(), content)
 }
 
-/// Image whose config and layer differ with `name`. Every target accepts images, even if it accepts nothing else.
+/// Manifest and its blobs.
 pub(super) struct Sample {
     pub(super) blobs: Vec<Blob>,
     pub(super) manifest: Manifest,
 }
 
 impl Sample {
+    /// Creates an image whose config and layer differ with `name`. Every target accepts images.
     pub(super) fn image(name: &str) -> Self {
         let config = format!(
             r#"{{"architecture":"amd64","os":"linux","author":"{name}","rootfs":{{"type":"layers","diff_ids":[]}}}}"#
@@ -49,19 +50,23 @@ impl Sample {
             "application/vnd.oci.image.layer.v1.tar".into(),
             format!("the layer of {name}"),
         );
-        Self::of(None, config, vec![layer])
+        Self::from_parts(None, config, vec![layer])
     }
 
     pub(super) fn artifact() -> Self {
         let layer = Blob::from_bytes("text/plain".into(), "a note");
-        Self::of(
+        Self::from_parts(
             Some("application/vnd.acme.note".into()),
             Blob::empty(),
             vec![layer],
         )
     }
 
-    pub(super) fn of(artifact_type: Option<MediaType>, config: Blob, layers: Vec<Blob>) -> Self {
+    pub(super) fn from_parts(
+        artifact_type: Option<MediaType>,
+        config: Blob,
+        layers: Vec<Blob>,
+    ) -> Self {
         let mut image = ImageManifest::new(MediaType::EMPTY, config.descriptor().clone());
         image.artifact_type = artifact_type;
         image.layers = layers
@@ -75,8 +80,11 @@ impl Sample {
         }
     }
 
-    /// Creates an image with a manifest in another serialization.
-    pub(super) fn written(name: &str, write: impl Fn(&Descriptor, &Descriptor) -> String) -> Self {
+    /// Creates an image whose manifest has the text that `write` returns for its config and layer.
+    pub(super) fn with_manifest_text(
+        name: &str,
+        write: impl Fn(&Descriptor, &Descriptor) -> String,
+    ) -> Self {
         let Self { blobs, .. } = Self::image(name);
         let text = write(blobs[0].descriptor(), blobs[1].descriptor());
         let manifest =
@@ -142,7 +150,7 @@ impl Content for ScriptedContent {
                 Script::Other(bytes) => vec![Ok(Bytes::from_static(bytes.as_bytes()))],
                 Script::FailsAfter(bytes) => vec![
                     Ok(Bytes::from_static(bytes.as_bytes())),
-                    Err(failure(ErrorKind::Io, "the source broke off")),
+                    Err(failure(ErrorKind::Io, "the source was interrupted")),
                 ],
                 Script::MustNotOpen => {
                     return Err(failure(ErrorKind::Io, "this content must not be opened"));
@@ -157,11 +165,11 @@ impl Content for ScriptedContent {
     }
 }
 
-/// Generates the large blob in chunks, of which no two are equal.
+/// Generates the large blob in chunks that all differ.
 pub(super) fn large_pieces() -> impl Iterator<Item = Bytes> {
     const CHUNK_SIZE: u64 = 65_537;
-    (0..LARGE.div_ceil(CHUNK_SIZE)).map(|at| {
-        let length = CHUNK_SIZE.min(LARGE - at * CHUNK_SIZE);
+    (0..LARGE_BLOB_SIZE.div_ceil(CHUNK_SIZE)).map(|at| {
+        let length = CHUNK_SIZE.min(LARGE_BLOB_SIZE - at * CHUNK_SIZE);
         let seed = at.to_le_bytes();
         (0..length)
             .zip(seed.iter().cycle())
@@ -170,15 +178,15 @@ pub(super) fn large_pieces() -> impl Iterator<Item = Bytes> {
     })
 }
 
-pub(super) fn large() -> Blob {
+pub(super) fn large_blob() -> Blob {
     let mut hasher = Algorithm::Sha256.hasher();
     large_pieces().for_each(|piece| hasher.update(&piece));
-    let descriptor = Descriptor::new(MediaType::OCTET_STREAM, hasher.finish(), LARGE);
+    let descriptor = Descriptor::new(MediaType::OCTET_STREAM, hasher.finish(), LARGE_BLOB_SIZE);
     ScriptedContent::blob(descriptor, Script::Large)
 }
 
 /// Returns two images and their index, and an index of that index.
-pub(super) fn nested() -> ((Vec<Sample>, Manifest), Manifest) {
+pub(super) fn nested_indexes() -> ((Vec<Sample>, Manifest), Manifest) {
     let samples = vec![Sample::image("one"), Sample::image("two")];
     let inner = index_of(&[&samples[0].manifest, &samples[1].manifest]);
     let outer = index_of(&[&inner]);

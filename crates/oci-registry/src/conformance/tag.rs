@@ -10,7 +10,7 @@ use super::outcome::{CheckResult, StepSnafu, expect};
 use super::sample::{Sample, by_digest, by_tag, tag};
 use crate::reference::Tag;
 
-pub(super) async fn tag_moves(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_tag_moves(fixture: &Fixture) -> CheckResult {
     let (one, two, tag) = (Sample::image("one"), Sample::image("two"), tag("latest"));
     for sample in [&one, &two, &one] {
         fixture.push(sample).await?;
@@ -28,7 +28,7 @@ pub(super) async fn tag_moves(fixture: &Fixture) -> CheckResult {
         .await
 }
 
-pub(super) async fn tag_again(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_repeated_tag(fixture: &Fixture) -> CheckResult {
     let (sample, tag) = (Sample::image("one"), tag("1"));
     fixture.push(&sample).await?;
     for _ in 0..3 {
@@ -43,19 +43,19 @@ pub(super) async fn tag_again(fixture: &Fixture) -> CheckResult {
         .await
 }
 
-pub(super) async fn tag_once(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_tag_with_single_attempt(fixture: &Fixture) -> CheckResult {
     let (sample, tag) = (Sample::image("one"), tag("1"));
     fixture.push(&sample).await?;
     let tagged = fixture.target.tag_once(&sample.manifest, &tag).await;
     tagged.context(StepSnafu {
-        step: "tag a manifest once",
+        step: "tag a manifest with a single attempt",
     })?;
     fixture
         .expect_manifest(&by_tag(&tag), &sample.manifest)
         .await
 }
 
-pub(super) async fn many_tags(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_many_tags(fixture: &Fixture) -> CheckResult {
     let (one, two) = (Sample::image("one"), Sample::image("two"));
     let longest: Tag = "t"
         .repeat(128)
@@ -76,11 +76,11 @@ pub(super) async fn many_tags(fixture: &Fixture) -> CheckResult {
     }
     expect(
         fixture.tags().await?.len() == tags.len(),
-        "a moved tag to leave the others unchanged",
+        "a moved tag to leave the other tags unchanged",
     )
 }
 
-pub(super) async fn tag_on_absent(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_tag_on_missing_manifest(fixture: &Fixture) -> CheckResult {
     let (absent, tag) = (Sample::image("absent"), tag("dangling"));
     let tagged = fixture.target.tag(&absent.manifest, &tag).await;
     if tagged.is_err() {
@@ -99,7 +99,7 @@ pub(super) async fn tag_on_absent(fixture: &Fixture) -> CheckResult {
         .await
 }
 
-pub(super) async fn tags_listed(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_tag_list(fixture: &Fixture) -> CheckResult {
     let sample = Sample::image("one");
     fixture.push(&sample).await?;
     let mut expected = BTreeSet::new();
@@ -110,11 +110,11 @@ pub(super) async fn tags_listed(fixture: &Fixture) -> CheckResult {
     let listed = fixture.tags().await?;
     expect(
         listed.iter().eq(&expected),
-        "all tags to be listed, each once",
+        "all tags to be listed without duplicates",
     )
 }
 
-pub(super) async fn tag_race(fixture: &Fixture) -> CheckResult {
+pub(super) async fn check_concurrent_tags(fixture: &Fixture) -> CheckResult {
     let samples: Vec<_> = (0..WRITERS)
         .map(|at| Sample::image(&format!("image {at}")))
         .collect();

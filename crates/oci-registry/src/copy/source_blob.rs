@@ -12,7 +12,7 @@ use crate::blob::{BlobStream, Content};
 use crate::manifest::Descriptor;
 use crate::storage::Source;
 
-/// Blob that is fetched from its source each time it is opened.
+/// Content that is fetched from the source each time it is opened.
 #[derive(Debug)]
 pub(super) struct SourceBlob {
     source: Arc<dyn Source>,
@@ -31,10 +31,10 @@ impl SourceBlob {
     }
 
     /// Returns the error of the source if it caused this error of the target.
-    pub(super) fn failure_behind(&self, error: &crate::Error) -> Option<crate::Error> {
+    pub(super) fn take_source_error(&self, error: &crate::Error) -> Option<crate::Error> {
         lock(&self.failure)
             .take()
-            .filter(|_| Relayed::is_behind(error))
+            .filter(|_| SourceError::is_cause_of(error))
     }
 }
 
@@ -44,12 +44,12 @@ impl Content for SourceBlob {
             let failure = Arc::clone(&self.failure);
             lock(&failure).take();
             let relay = move |error| {
-                let relayed = Relayed::of(&error);
+                let relayed = SourceError::from_error(&error);
                 *lock(&failure) = Some(error);
                 relayed
             };
             match self.source.blob(&self.descriptor).await {
-                Ok(stream) => Ok(stream.map_failures(relay)),
+                Ok(stream) => Ok(stream.map_read_errors(relay)),
                 Err(error) => Err(relay(error)),
             }
         }
@@ -61,32 +61,33 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Replacement for an error of the source that passes through the target. It has the same kind and carries a [`Mark`].
+/// Replacement for an error of the source, which the target returns to the caller. It has the same kind and message,
+/// and a [`SourceMarker`] as its cause.
 #[derive(Debug, Snafu)]
-#[snafu(display("{words}"))]
-struct Relayed {
-    words: String,
-    source: Mark,
+#[snafu(display("{message}"))]
+struct SourceError {
+    message: String,
+    source: SourceMarker,
 }
 
 /// Marker in the cause chain of an error of the source.
 #[derive(Debug, Snafu)]
 #[snafu(display("the source failed"))]
-struct Mark;
+struct SourceMarker;
 
-impl Relayed {
-    fn of(error: &crate::Error) -> crate::Error {
-        let words = error.to_string();
+impl SourceError {
+    fn from_error(error: &crate::Error) -> crate::Error {
+        let message = error.to_string();
         let relayed = Self {
-            words,
-            source: Mark,
+            message,
+            source: SourceMarker,
         };
         crate::Error::new(error.kind(), relayed)
     }
 
-    fn is_behind(error: &crate::Error) -> bool {
+    fn is_cause_of(error: &crate::Error) -> bool {
         let first: &(dyn std::error::Error + 'static) = error;
         let mut chain = std::iter::successors(Some(first), |error| error.source());
-        chain.any(<dyn std::error::Error>::is::<Mark>)
+        chain.any(<dyn std::error::Error>::is::<SourceMarker>)
     }
 }

@@ -9,7 +9,7 @@ use crate::manifest::{Annotations, Index, MediaType};
 use crate::memory::Memory;
 use crate::pack::Packed;
 
-async fn index_of_two() -> (Memory, Manifest) {
+async fn memory_with_index() -> (Memory, Manifest) {
     let memory = Memory::new();
     let mut entries = Vec::new();
     for content in ["one", "two"] {
@@ -29,8 +29,8 @@ async fn index_of_two() -> (Memory, Manifest) {
 }
 
 #[tokio::test]
-async fn copy_transfers_each_blob_once_and_again_nothing() {
-    let (from, index) = index_of_two().await;
+async fn copy_transfers_blob_once_and_second_copy_nothing() {
+    let (from, index) = memory_with_index().await;
     let from: Arc<dyn Source> = Arc::new(from);
     let to = Memory::new();
     let tag: Tag = "1".parse().unwrap();
@@ -70,7 +70,7 @@ async fn copy_transfers_each_blob_once_and_again_nothing() {
         .unwrap()
         .iter()
         .fold(0, |sum, event| match event {
-            CopyEvent::BlobStarted(_, meter) => sum + meter.passed(),
+            CopyEvent::BlobStarted(_, meter) => sum + meter.transferred_bytes(),
             _ => sum,
         });
     assert_eq!(passed, "{}onetwo".len() as u64);
@@ -82,8 +82,8 @@ async fn copy_transfers_each_blob_once_and_again_nothing() {
 }
 
 #[tokio::test]
-async fn copy_of_an_absent_tag_reports_the_source() {
-    let (from, index) = index_of_two().await;
+async fn copy_of_absent_tag_fails_with_source_side() {
+    let (from, index) = memory_with_index().await;
     let from: Arc<dyn Source> = Arc::new(from);
     let absent = Identifier::Tag("absent".parse().unwrap());
     let error = copy(&from, &absent, &Memory::new(), CopyOptions::default())
@@ -105,14 +105,14 @@ async fn attach(memory: &Memory, subject: &Manifest, artifact_type: &str) -> Man
     let blob = Blob::empty();
     memory.push_blob(&blob).await.unwrap();
     let packed = Packed::new(artifact_type.into(), blob, Vec::new(), Annotations::new());
-    let packed = packed.unwrap().about(subject.descriptor()).unwrap();
+    let packed = packed.unwrap().with_subject(subject.descriptor()).unwrap();
     memory.push_manifest(packed.manifest()).await.unwrap();
     packed.manifest().clone()
 }
 
 #[tokio::test]
 async fn copy_with_referrers_includes_nested_referrers() {
-    let (from, index) = index_of_two().await;
+    let (from, index) = memory_with_index().await;
     let part = Identifier::Digest(index.as_index().unwrap().manifests[0].digest.clone());
     let part = from.manifest(&part).await.unwrap();
     let list = attach(&from, &part, "a/list").await;
@@ -127,13 +127,14 @@ async fn copy_with_referrers_includes_nested_referrers() {
         ..CopyOptions::default()
     };
     let root = tag.clone().into();
-    let is_there = async |manifest: &Manifest| to.exists(&manifest.descriptor()).await.unwrap();
+    let exists_at_target =
+        async |manifest: &Manifest| to.exists(&manifest.descriptor()).await.unwrap();
     copy(&from, &root, &to, options(false)).await.unwrap();
-    assert!(!is_there(&list).await && !is_there(&signature).await);
-    // The tag exists by now. The referrers are copied all the same.
+    assert!(!exists_at_target(&list).await && !exists_at_target(&signature).await);
+    // The tag already exists at the target. The referrers are copied nevertheless.
     copy(&from, &root, &to, options(true)).await.unwrap();
     for manifest in [&list, &signature, &countersignature] {
-        assert!(is_there(manifest).await);
+        assert!(exists_at_target(manifest).await);
     }
     let of_signature = to.referrers(signature.digest(), None);
     let of_signature: Vec<_> = of_signature.try_collect().await.unwrap();
@@ -142,7 +143,7 @@ async fn copy_with_referrers_includes_nested_referrers() {
 
 #[tokio::test]
 async fn copy_all_skips_fallback_tags_of_referrers() {
-    let (from, index) = index_of_two().await;
+    let (from, index) = memory_with_index().await;
     let part = Identifier::Digest(index.as_index().unwrap().manifests[0].digest.clone());
     let part = from.manifest(&part).await.unwrap();
     from.tag(&part, &"2".parse().unwrap()).await.unwrap();
@@ -244,7 +245,7 @@ impl Source for FailingReferrers {
 
 #[tokio::test]
 async fn copy_all_includes_artifact_under_fallback_tag() {
-    let (from, index) = index_of_two().await;
+    let (from, index) = memory_with_index().await;
     let tag = referrers::fallback_tag(index.digest());
     from.tag(&index, &tag).await.unwrap();
     let from: Arc<dyn Source> = Arc::new(from);
@@ -256,8 +257,8 @@ async fn copy_all_includes_artifact_under_fallback_tag() {
 }
 
 #[tokio::test]
-async fn copy_all_sets_no_tag_before_its_referrers() {
-    let (from, index) = index_of_two().await;
+async fn copy_all_sets_no_tag_if_referrers_fail() {
+    let (from, index) = memory_with_index().await;
     from.tag(&index, &"latest".parse().unwrap()).await.unwrap();
     let from: Arc<dyn Source> = Arc::new(FailingReferrers(from));
     let to = Memory::new();
@@ -272,7 +273,7 @@ async fn copy_all_sets_no_tag_before_its_referrers() {
 }
 
 #[tokio::test]
-async fn copy_of_absent_layer_fails_if_another_requires_it() {
+async fn copy_of_absent_layer_fails_if_other_entry_requires_it() {
     let home = tempfile::tempdir().unwrap();
     let source = Layout::create(home.path()).await.unwrap();
     let names = [
@@ -280,11 +281,11 @@ async fn copy_of_absent_layer_fails_if_another_requires_it() {
         "a/b",
     ];
     for (count, is_refused) in [(1, false), (2, true)] {
-        for is_turned in [false, true] {
+        for is_reversed in [false, true] {
             let layers = names[..count].iter();
             let layers = layers.map(|name| Blob::from_bytes((*name).into(), "foreign"));
             let mut layers: Vec<_> = layers.collect();
-            if is_turned {
+            if is_reversed {
                 layers.reverse();
             }
             let packed = Packed::new("a/b".into(), Blob::empty(), layers, Annotations::new());

@@ -1,15 +1,15 @@
-//! Classes of addresses, by distance from this machine.
+//! Classes of IP addresses, by distance from this machine.
 //!
 //! Table of all special-purpose addresses (IANA, "Special-Purpose Address Registries"), including the IPv6 forms that
-//! carry an IPv4 address. The standard library has no complete and stable equivalent yet.
+//! contain an IPv4 address. The standard library has no complete and stable equivalent yet.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
-/// Class of an address, ordered from the farthest from this machine to the closest. A server may name only addresses
-/// that are not closer than its own.
+/// Class of an address, ordered from the farthest from this machine to the closest. A server may refer only to
+/// addresses that are not closer to this machine than the address of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum AddressClass {
     Public,
@@ -39,8 +39,7 @@ impl fmt::Display for AddressClass {
     }
 }
 
-/// Possible classes of the destination of an address. Only a translator or tunnel on the way knows the actual
-/// destination.
+/// Possible classes of the destination of an address. They differ if a translator or tunnel determines the destination.
 struct AddressClassRange {
     /// The farthest possible class.
     farthest: AddressClass,
@@ -60,22 +59,22 @@ impl From<AddressClass> for AddressClassRange {
 impl AddressClass {
     /// Returns the class of a server that was reached at this address. If the destination is ambiguous, this is the
     /// farthest possible class, which has the fewest permissions.
-    pub(crate) fn of_server(address: IpAddr) -> Self {
+    pub(crate) fn from_server_address(address: IpAddr) -> Self {
         class_range(address).farthest
     }
 
     /// Returns the class of an address that a server provides. If the destination is ambiguous, this is the closest
     /// possible class, which has the most restrictions.
-    fn of_named(address: IpAddr) -> Self {
+    fn from_provided_address(address: IpAddr) -> Self {
         class_range(address).closest
     }
 
-    /// Returns the class that a URL shows without name resolution: that of an address literal, or of a name of this
-    /// machine.
-    pub(crate) fn shown_by(url: &Url) -> Option<Self> {
+    /// Returns the class of the address literal or `localhost` name in a URL. Returns `None` for other names, because
+    /// they are not resolved.
+    pub(crate) fn from_url(url: &Url) -> Option<Self> {
         match url.host()? {
-            Host::Ipv4(address) => Some(Self::of_named(address.into())),
-            Host::Ipv6(address) => Some(Self::of_named(address.into())),
+            Host::Ipv4(address) => Some(Self::from_provided_address(address.into())),
+            Host::Ipv6(address) => Some(Self::from_provided_address(address.into())),
             Host::Domain(name) => {
                 let name = name.trim_end_matches('.');
                 (name == "localhost" || name.ends_with(".localhost")).then_some(Self::Loopback)
@@ -86,12 +85,12 @@ impl AddressClass {
 
 fn class_range(address: IpAddr) -> AddressClassRange {
     match address {
-        IpAddr::V4(address) => v4(address).into(),
-        IpAddr::V6(address) => v6(address),
+        IpAddr::V4(address) => classify_v4(address).into(),
+        IpAddr::V6(address) => classify_v6(address),
     }
 }
 
-fn v4(address: Ipv4Addr) -> AddressClass {
+fn classify_v4(address: Ipv4Addr) -> AddressClass {
     match address.octets() {
         [0, ..] => AddressClass::Unspecified,
         [127, ..] => AddressClass::Loopback,
@@ -113,32 +112,32 @@ fn v4(address: Ipv4Addr) -> AddressClass {
     }
 }
 
-fn v6(address: Ipv6Addr) -> AddressClassRange {
-    let carried = |high: u16, low: u16| {
+fn classify_v6(address: Ipv6Addr) -> AddressClassRange {
+    let embedded_v4 = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        v4(Ipv4Addr::new(a, b, c, d))
+        classify_v4(Ipv4Addr::new(a, b, c, d))
     };
     let class = match address.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0] => AddressClass::Unspecified,
         [0, 0, 0, 0, 0, 0, 0, 1] => AddressClass::Loopback,
-        // IPv4 that is mapped, in the retired compatible form, translated (RFC 2765), behind a translator with the
-        // well-known prefix (RFC 6052), or at the end of a 6to4 tunnel.
+        // IPv6 addresses that contain an IPv4 address: IPv4-mapped, IPv4-compatible (deprecated), IPv4-translated (RFC
+        // 2765), NAT64 with the well-known prefix (RFC 6052), and 6to4.
         [0, 0, 0, 0, 0, 0xffff | 0, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0x2002, high, low, ..] => carried(high, low),
-        // A translator with a local-use prefix, which may place the IPv4 address in several ways (RFC 8215).
+        | [0x2002, high, low, ..] => embedded_v4(high, low),
+        // NAT64 with a local-use prefix (RFC 8215). The position of the IPv4 address depends on the network.
         [0x64, 0xff9b, 1, ..] => {
             return AddressClassRange {
                 farthest: AddressClass::Public,
                 closest: AddressClass::Loopback,
             };
         }
-        // Teredo: from one IPv4 address through another, which is stored with inverted bits.
+        // Teredo: the IPv4 address of the server, and the IPv4 address of the client with inverted bits.
         [0x2001, 0, high, low, _, _, to_high, to_low] => {
             return AddressClassRange {
                 farthest: AddressClass::Public,
-                closest: carried(high, low).max(carried(!to_high, !to_low)),
+                closest: embedded_v4(high, low).max(embedded_v4(!to_high, !to_low)),
             };
         }
         [0xfe80..=0xfebf, ..] => AddressClass::LinkLocal,
@@ -156,12 +155,12 @@ fn v6(address: Ipv6Addr) -> AddressClassRange {
 mod tests {
     use super::*;
 
-    fn named(address: &str) -> AddressClass {
-        AddressClass::of_named(address.parse().unwrap())
+    fn provided_class(address: &str) -> AddressClass {
+        AddressClass::from_provided_address(address.parse().unwrap())
     }
 
-    fn reached(address: &str) -> AddressClass {
-        AddressClass::of_server(address.parse().unwrap())
+    fn server_class(address: &str) -> AddressClass {
+        AddressClass::from_server_address(address.parse().unwrap())
     }
 
     const MULTICAST: &str = "\
@@ -188,7 +187,7 @@ mod tests {
         2001:4860:4860::8888 2600::1 3fff:1000::1";
 
     #[test]
-    fn special_ranges_are_classified_up_to_their_bounds() {
+    fn address_ranges_are_classified_up_to_their_bounds() {
         for (class, addresses) in [
             (AddressClass::Broadcast, BROADCAST),
             (AddressClass::Multicast, MULTICAST),
@@ -199,17 +198,17 @@ mod tests {
             (AddressClass::Public, PUBLIC),
         ] {
             for address in addresses.split_whitespace() {
-                assert_eq!(named(address), class, "{address}");
-                assert_eq!(reached(address), class, "{address}");
+                assert_eq!(provided_class(address), class, "{address}");
+                assert_eq!(server_class(address), class, "{address}");
             }
         }
     }
 
     #[test]
-    fn ambiguous_translator_or_tunnel_gets_the_safer_class() {
+    fn address_behind_translator_or_tunnel_gets_safer_class() {
         for address in ["64:ff9b:1::8.8.8.8", "64:ff9b:1:a00:0:100::"] {
-            assert_eq!(named(address), AddressClass::Loopback, "{address}");
-            assert_eq!(reached(address), AddressClass::Public, "{address}");
+            assert_eq!(provided_class(address), AddressClass::Loopback, "{address}");
+            assert_eq!(server_class(address), AddressClass::Public, "{address}");
         }
         // A server at 8.8.8.8, and clients at 10.0.0.1 and 9.9.9.9; a server at 127.0.0.1.
         for (address, class) in [
@@ -217,8 +216,8 @@ mod tests {
             ("2001:0:808:808:0:0:f6f6:f6f6", AddressClass::Public),
             ("2001:0:7f00:1:0:0:f6f6:f6f6", AddressClass::Loopback),
         ] {
-            assert_eq!(named(address), class, "{address}");
-            assert_eq!(reached(address), AddressClass::Public, "{address}");
+            assert_eq!(provided_class(address), class, "{address}");
+            assert_eq!(server_class(address), AddressClass::Public, "{address}");
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::transfer_rate::SendRate;
 
-/// Shortest interval between two checks of content that does not arrive.
+/// Minimum interval between two checks whether content has arrived.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Content of a request that is read while it is sent. It can be opened again for another attempt.
@@ -89,9 +89,9 @@ fn report_progress(
         move |state| async move {
             let (mut pieces, mut held, progress) = state;
             loop {
-                progress.wait_for_content();
+                progress.start_wait_for_content();
                 let next = pieces.next().await;
-                progress.has_content();
+                progress.end_wait_for_content();
                 let next = match next {
                     Some(Ok(piece)) => piece,
                     Some(Err(error)) => return Err(progress.fail(error)),
@@ -114,13 +114,13 @@ fn report_progress(
 
 /// Progress of sending a body.
 #[derive(Debug, Clone)]
-pub(super) struct Progress(Arc<Mutex<State>>);
+pub(super) struct Progress(Arc<Mutex<ProgressState>>);
 
 #[derive(Debug)]
-struct State {
+struct ProgressState {
     rate: SendRate,
-    /// Start of the wait for content, if there is nothing to send.
-    waiting: Option<Instant>,
+    /// Start of the wait for content, while no content is available.
+    waiting_since: Option<Instant>,
     sent: u64,
     finished: bool,
     failure: Option<crate::Error>,
@@ -128,27 +128,27 @@ struct State {
 
 impl Progress {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(ProgressState {
             rate: SendRate::new(),
-            waiting: None,
+            waiting_since: None,
             sent: 0,
             finished: false,
             failure: None,
         })))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ProgressState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts a wait for content, which does not count as idle time of the server.
-    fn wait_for_content(&self) {
-        self.state().waiting = Some(Instant::now());
+    fn start_wait_for_content(&self) {
+        self.state().waiting_since = Some(Instant::now());
     }
 
-    fn has_content(&self) {
+    fn end_wait_for_content(&self) {
         let mut state = self.state();
-        if let Some(waiting) = state.waiting.take() {
+        if let Some(waiting) = state.waiting_since.take() {
             state.rate.postpone(waiting.elapsed());
         }
     }
@@ -166,23 +166,23 @@ impl Progress {
         state.rate.restart();
     }
 
-    /// Stores the failure for [`Progress::take_failure`]. The HTTP client gets its message only.
+    /// Stores the failure for [`Progress::take_failure`]. The HTTP client receives only the message of the failure.
     fn fail(&self, error: crate::Error) -> std::io::Error {
-        let words = error.to_string();
+        let message = error.to_string();
         self.state().failure = Some(error);
-        std::io::Error::other(words)
+        std::io::Error::other(message)
     }
 
     pub(super) fn take_failure(&self) -> Option<crate::Error> {
         self.state().failure.take()
     }
 
-    /// Whether everything was sent.
+    /// Whether the whole body was sent.
     pub(super) fn is_finished(&self) -> bool {
         self.state().finished
     }
 
-    /// Whether bytes were sent since the last sufficient progress, although too few.
+    /// Whether bytes were sent in the current measurement, although fewer than the minimum.
     pub(super) fn has_sent_bytes(&self) -> bool {
         self.state().rate.has_sent_bytes()
     }
@@ -191,16 +191,20 @@ impl Progress {
         self.state().sent
     }
 
-    /// Waits for an idle timeout: `idle` while there is something to send, `finalise` after it. The time spent on waiting
-    /// for content does not count; its reader has a timeout of its own.
-    pub(super) async fn idle(&self, idle: Duration, finalise: Duration) -> Duration {
+    /// Waits for an idle timeout and returns its length: `idle` while the body is sent, `finalise` afterwards. Time
+    /// spent waiting for content does not count, because the reader of the content has a separate timeout.
+    pub(super) async fn wait_for_idle_timeout(
+        &self,
+        idle: Duration,
+        finalise: Duration,
+    ) -> Duration {
         loop {
             let (idled, limit, is_waiting) = {
                 let state = self.state();
                 let limit = if state.finished { finalise } else { idle };
-                let until = state.waiting.unwrap_or_else(Instant::now);
+                let until = state.waiting_since.unwrap_or_else(Instant::now);
                 let idled = until.saturating_duration_since(state.rate.since());
-                (idled, limit, state.waiting.is_some())
+                (idled, limit, state.waiting_since.is_some())
             };
             if idled >= limit && !is_waiting {
                 return limit;
@@ -224,7 +228,7 @@ mod tests {
             let progress = progress.clone();
             async move {
                 progress
-                    .idle(Duration::from_secs(10), Duration::from_secs(100))
+                    .wait_for_idle_timeout(Duration::from_secs(10), Duration::from_secs(100))
                     .await
             }
         });
@@ -245,21 +249,21 @@ mod tests {
         let slow = async {
             // Each piece takes longer to arrive than the idle timeout allows the server.
             for _ in 0..3 {
-                progress.wait_for_content();
+                progress.start_wait_for_content();
                 tokio::time::sleep(Duration::from_secs(50)).await;
-                progress.has_content();
+                progress.end_wait_for_content();
                 tokio::time::sleep(Duration::from_secs(4)).await;
                 progress.record_sent(1);
             }
             std::future::pending::<()>().await;
         };
-        let idle = progress.idle(Duration::from_secs(20), Duration::from_secs(20));
+        let idle = progress.wait_for_idle_timeout(Duration::from_secs(20), Duration::from_secs(20));
         let idled = tokio::select! {
             idled = idle => idled,
-            () = slow => unreachable!("it waits for ever"),
+            () = slow => unreachable!("the content does not end"),
         };
         assert_eq!(idled, Duration::from_secs(20));
-        // The server was idle for 12 of 162 seconds, and is for 8 more.
+        // The server was idle for 12 of the first 162 seconds, and reaches the timeout of 20 seconds 8 seconds later.
         assert_eq!(start.elapsed().as_secs(), 170);
     }
 }

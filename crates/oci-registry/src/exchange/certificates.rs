@@ -12,12 +12,12 @@ use snafu::{ResultExt, Snafu, ensure};
 use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure, Hint};
 
-/// System-wide directories. docker's is the last.
+/// System-wide directories of podman and docker.
 const SYSTEM_DIRECTORIES: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 
 #[derive(Debug, Snafu)]
 pub(crate) enum Error {
-    #[snafu(display("failed to search `{}`", directory.display()))]
+    #[snafu(display("failed to search `{}` for certificates", directory.display()))]
     Find {
         directory: PathBuf,
         source: std::io::Error,
@@ -55,20 +55,21 @@ impl Failure for Error {
     }
 }
 
-/// Returns the certificate directories of podman and docker, the user's before those of the system.
+/// Returns the certificate directories of podman and docker. The directories of the user precede the system-wide
+/// directories.
 pub(crate) fn directories(environment: &Environment) -> Vec<PathBuf> {
     let in_home = |directory: &str| Some(environment.home()?.join(directory));
     let named = |variable: &str| Some(environment.resolve(environment.var(variable)?));
     let podman = named("XDG_CONFIG_HOME").or_else(|| in_home(".config"));
     let podman = podman.map(|directory| directory.join("containers"));
     let docker = named("DOCKER_CONFIG").or_else(|| in_home(".docker"));
-    let own = [podman, docker].into_iter().flatten();
-    own.map(|directory| directory.join("certs.d"))
+    let user = [podman, docker].into_iter().flatten();
+    user.map(|directory| directory.join("certs.d"))
         .chain(SYSTEM_DIRECTORIES.map(PathBuf::from))
         .collect()
 }
 
-/// Returns the directory of a host and port, if there is one.
+/// Returns the certificate directory of a host and port, or `None` if it does not exist.
 ///
 /// A directory that cannot be read is an error, because it may contain required certificates. The system-wide
 /// directories are exempt, because some systems restrict them to administrators. They are skipped, as in podman.
@@ -80,9 +81,9 @@ pub(crate) fn find(directories: &[PathBuf], host: &str) -> Result<Option<PathBuf
         host.to_owned()
     };
     for directory in directories {
-        let own = directory.join(&name);
-        match std::fs::metadata(&own) {
-            Ok(metadata) if metadata.is_dir() => return Ok(Some(own)),
+        let path = directory.join(&name);
+        match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => return Ok(Some(path)),
             Ok(_) => {}
             Err(error) if is_absent(error.kind()) || is_skipped(directory, error.kind()) => {}
             Err(source) => {
@@ -108,9 +109,9 @@ fn is_skipped(directory: &Path, kind: IoErrorKind) -> bool {
 /// Content of the certificate directory of a registry.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct RegistryCertificates {
-    /// CA certificates.
+    /// Paths of the CA certificates.
     pub(crate) authorities: Vec<PathBuf>,
-    /// A certificate chain and its key.
+    /// Paths of the certificate chain and the key of the client.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
 }
 
@@ -145,9 +146,9 @@ pub(crate) fn list(directory: &Path) -> Result<RegistryCertificates, Error> {
             found.identity.get_or_insert(pair);
         } else if let Some(stem) = name.strip_suffix(".key") {
             let certificate = format!("{stem}.cert");
-            let is_there = names.contains(&certificate);
+            let has_certificate = names.contains(&certificate);
             ensure!(
-                is_there,
+                has_certificate,
                 NoCertificateSnafu {
                     key: path,
                     certificate
@@ -168,8 +169,8 @@ mod tests {
     }
 
     #[test]
-    fn user_directories_precede_system_folders() {
-        let of = |variables: &[(&str, &str)]| {
+    fn user_directories_precede_system_directories() {
+        let directories_for = |variables: &[(&str, &str)]| {
             let variables = variables
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -181,7 +182,7 @@ mod tests {
         };
         let machine = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
         assert_eq!(
-            of(&[]),
+            directories_for(&[]),
             [
                 &[
                     "/home/me/.config/containers/certs.d",
@@ -192,7 +193,7 @@ mod tests {
             .concat()
         );
         assert_eq!(
-            of(&[("XDG_CONFIG_HOME", "/x"), ("DOCKER_CONFIG", "d")]),
+            directories_for(&[("XDG_CONFIG_HOME", "/x"), ("DOCKER_CONFIG", "d")]),
             [&["/x/containers/certs.d", "/there/d/certs.d"][..], &machine].concat()
         );
         assert_eq!(

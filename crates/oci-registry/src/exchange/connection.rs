@@ -1,4 +1,4 @@
-//! Addresses, trusted certificates and client certificate of the connections.
+//! Configuration of connections: addresses, trusted certificates and client certificate.
 
 use std::path::Path;
 
@@ -14,8 +14,9 @@ use crate::file::read_input;
 /// Largest certificate or key file that is read, in bytes. The bundle of a system has about 250 KiB.
 const MAX_PEM: u64 = 1 << 20;
 
-/// Applies addresses, trusted certificates and client certificate, and reads their files. The client certificate of a
-/// registry is not sent to other hosts.
+/// Configures addresses, trusted certificates and client certificate of an HTTP client, and reads the files. Without
+/// `may_send_identity` the client certificate is omitted, because the certificate of a registry must not be sent to
+/// other hosts.
 pub(super) fn configure(
     mut builder: reqwest::ClientBuilder,
     settings: &Settings,
@@ -32,19 +33,19 @@ pub(super) fn configure(
     };
     for path in settings.ca_files.iter().chain(&found.authorities) {
         let purpose = "the certificates to trust";
-        let certificates = reqwest::Certificate::from_pem_bundle(&read(path, purpose)?);
+        let certificates = reqwest::Certificate::from_pem_bundle(&read_file(path, purpose)?);
         let certificates = certificates.map_err(RootCause::from);
         let certificates = certificates.context(ParsePemSnafu { path, purpose })?;
         ensure!(!certificates.is_empty(), EmptyPemSnafu { path, purpose });
         builder = builder.tls_certs_merge(certificates);
     }
-    // An explicitly configured certificate takes precedence over one in the certificate directory.
+    // An explicitly configured certificate takes precedence over a certificate in the certificate directory.
     let identity = settings.identity.as_ref().or(found.identity.as_ref());
     if let Some((chain, key)) = identity.filter(|_| may_send_identity) {
         let purpose = "the certificate of this client";
-        let mut bytes = read(key, "the key of this client")?;
+        let mut bytes = read_file(key, "the key of this client")?;
         bytes.push(b'\n');
-        bytes.extend(read(chain, purpose)?);
+        bytes.extend(read_file(chain, purpose)?);
         let identity = reqwest::Identity::from_pem(&bytes).map_err(RootCause::from);
         builder = builder.identity(identity.context(ParsePemSnafu {
             path: chain,
@@ -54,6 +55,6 @@ pub(super) fn configure(
     Ok(builder)
 }
 
-fn read(path: &Path, purpose: &'static str) -> Result<Vec<u8>, Error> {
+fn read_file(path: &Path, purpose: &'static str) -> Result<Vec<u8>, Error> {
     read_input(path, MAX_PEM).context(ReadPemSnafu { path, purpose })
 }

@@ -14,7 +14,7 @@ use crate::error::{ErrorKind, Failure, Hint};
 use crate::escape::escape;
 use crate::redact::{RedactedUrl, Secrets};
 
-/// Messages of `hyper`, whose kinds are not accessible, for a connection that ended without a response.
+/// Messages of `hyper` for a connection that ended without a response. The kinds of these errors are not accessible.
 const NO_RESPONSE: [&str; 3] = [
     "connection closed before message completed",
     "channel closed",
@@ -43,7 +43,7 @@ pub(crate) enum Error {
         path: PathBuf,
         purpose: &'static str,
     },
-    #[snafu(display("failed to read the registry's own certificates in `{}`", directory.display()))]
+    #[snafu(display("failed to read the certificates of the registry in `{}`", directory.display()))]
     CertificateDirectory {
         directory: PathBuf,
         #[snafu(source(from(certificates::Error, crate::Error::from)))]
@@ -71,7 +71,7 @@ pub(crate) enum Error {
         url: RedactedUrl,
         after: Duration,
     },
-    /// Several idle timeouts in a row.
+    /// Several consecutive idle timeouts.
     #[snafu(display("gave up on {method} {url}: no data in either direction for {} seconds", waited.as_secs()))]
     Stalled {
         method: Method,
@@ -85,26 +85,26 @@ pub(crate) enum Error {
     },
     #[snafu(display("failed to read the response of {url}"))]
     ReadResponse { url: RedactedUrl, source: RootCause },
-    #[snafu(display("refused the response of {url}: it has more than {limit} bytes"))]
+    #[snafu(display("refusing to read the response of {url}: it has more than {limit} bytes"))]
     ResponseTooLarge { url: RedactedUrl, limit: usize },
     #[snafu(display("failed to follow a redirect of {url}"))]
     Redirect {
         url: RedactedUrl,
         source: origin::Error,
     },
-    #[snafu(display("refused to follow {url}: the redirect has no `Location`"))]
+    #[snafu(display("refusing to follow {url}: the redirect has no `Location`"))]
     RedirectWithoutLocation { url: RedactedUrl },
     #[snafu(display(
-        "refused to follow {url}: it answers {method} with {status}, which would drop the request body"
+        "refusing to follow {url}: a redirect of {method} with {status} would drop the request body"
     ))]
     RedirectWrite {
         url: RedactedUrl,
         method: Method,
         status: StatusCode,
     },
-    #[snafu(display("refused to follow {url}: more than {limit} redirects"))]
+    #[snafu(display("refusing to follow {url}: more than {limit} redirects"))]
     RedirectLoop { url: RedactedUrl, limit: usize },
-    #[snafu(display("gave up on {url}: the server asks to wait {} seconds", wait.as_secs()))]
+    #[snafu(display("gave up on {url}: the server requests a wait of {} seconds", wait.as_secs()))]
     RetryAfterTooLong { url: RedactedUrl, wait: Duration },
 }
 
@@ -153,7 +153,7 @@ impl Failure for Error {
             } => Hint::TryTls,
             Self::ReadPem { .. } => "check the path and the permissions of the file".into(),
             Self::ParsePem { .. } | Self::EmptyPem { .. } => {
-                "the file must be PEM, which begins with `-----BEGIN`".into()
+                "use a file in PEM format, which begins with `-----BEGIN`".into()
             }
             Self::RetryAfterTooLong { wait, .. } => {
                 format!("try again in {} seconds", wait.as_secs()).into()
@@ -170,7 +170,7 @@ impl Error {
         matches!(self, Self::Idle { .. } | Self::Stalled { .. })
     }
 
-    /// Returns the innermost cause for the report of a retry, which names the request already.
+    /// Returns the innermost cause for the report of a retry. The report already names the request.
     pub(super) fn innermost_cause(&self, secrets: &Secrets) -> String {
         match self {
             Self::Idle { after, .. } => format!("no progress for {} seconds", after.as_secs()),
@@ -193,15 +193,15 @@ impl Error {
     }
 }
 
-/// Innermost error of an HTTP error, which has the most specific message.
+/// HTTP error that displays the message of its innermost cause, which is the most specific.
 ///
-/// The outer errors only repeat that a request failed. Some of them print URLs with their secrets.
+/// The outer errors only repeat that a request failed. Some of them display URLs that contain secrets.
 pub(crate) struct RootCause(reqwest::Error);
 
 impl RootCause {
     /// Whether a certificate caused the error.
     pub(super) fn is_certificate(&self) -> bool {
-        self.layers().any(|error| {
+        self.causes().any(|error| {
             let inner = error
                 .downcast_ref::<io::Error>()
                 .and_then(io::Error::get_ref);
@@ -210,15 +210,15 @@ impl RootCause {
         })
     }
 
-    /// Whether the server answered with another protocol than TLS.
+    /// Whether the server responded with a protocol other than TLS.
     fn is_not_tls(&self) -> bool {
-        self.layers()
+        self.causes()
             .any(|error| error.to_string().contains("InvalidContentType"))
     }
 
-    /// Whether the server answered something other than HTTP/1, for example a TLS alert.
+    /// Whether the server responded with a protocol other than HTTP/1, for example with a TLS alert.
     fn is_not_http(&self) -> bool {
-        self.layers()
+        self.causes()
             .any(|error| error.to_string().contains("invalid HTTP version"))
     }
 
@@ -234,20 +234,19 @@ impl RootCause {
             )
         };
         self.is_not_http()
-            || self.layers().any(|error| {
+            || self.causes().any(|error| {
                 error.downcast_ref().is_some_and(is_closed)
                     || NO_RESPONSE.contains(&error.to_string().as_str())
             })
     }
 
-    /// Whether the server rejected the connection because the client sent no certificate, or none that the server
-    /// accepts.
+    /// Whether the server rejected the connection because the client sent no certificate that the server accepts.
     fn requires_identity(&self) -> bool {
-        self.layers()
+        self.causes()
             .any(|error| error.to_string().contains("CertificateRequired"))
     }
 
-    fn layers(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    fn causes(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
         std::iter::successors(
             Some(&self.0 as &(dyn std::error::Error + 'static)),
             |error| error.source(),
@@ -264,7 +263,7 @@ impl From<reqwest::Error> for RootCause {
 impl fmt::Display for RootCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let root = self
-            .layers()
+            .causes()
             .last()
             .map(ToString::to_string)
             .unwrap_or_default();

@@ -23,31 +23,32 @@ use crate::redact::{RedactedUrl, Secrets};
 /// Timeout for a document that is read into memory.
 const DOCUMENT_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// One request. Its body can be opened again, so the request can be sent again.
+/// HTTP request. Its body can be opened again, so the request can be sent again.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Body,
-    /// `Authorization` value, which is sent to this origin only.
+    /// `Authorization` value, and the only origin to which it is sent.
     pub(crate) authorization: Option<(Origin, HeaderValue)>,
-    /// Whether the request may be sent again after an unknown outcome.
+    /// Whether the request may be sent again after a failure with an unknown outcome.
     pub(crate) is_repeatable: bool,
     pub(super) redirects: RedirectPolicy,
-    /// Whether another origin chose the URL. The request is then sent without credentials, whatever its origin.
+    /// Whether another origin chose the URL. If so, the request is sent without credentials, even to the origin of the
+    /// credentials.
     pub(crate) is_untrusted: bool,
     pub(super) stalls: Stalls,
 }
 
-/// Limits of the redirects of a request, and of the use of its response.
+/// Restrictions on the redirects of a request, and on the use of its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RedirectPolicy {
     /// A redirect may lead to another origin.
     AnyOrigin,
     /// A redirect may not lead to another origin.
     SameOrigin,
-    /// As [`RedirectPolicy::SameOrigin`]. The response holds a secret, so nothing in it is reported.
+    /// Like [`RedirectPolicy::SameOrigin`]. The response contains a secret, so none of its text is reported.
     Secret,
 }
 
@@ -100,16 +101,16 @@ impl Request {
         self
     }
 
-    /// Counts the idle timeouts of the request among those of an operation.
+    /// Adds the idle timeouts of the request to the count of an operation.
     #[must_use]
-    pub(crate) fn counting(mut self, stalls: &Stalls) -> Self {
+    pub(crate) fn with_stalls(mut self, stalls: &Stalls) -> Self {
         self.stalls = stalls.clone();
         self
     }
 
-    /// Disables further attempts: the caller handles an unknown outcome.
+    /// Disables retries, because the caller handles an unknown outcome.
     #[must_use]
-    pub(crate) fn once(mut self) -> Self {
+    pub(crate) fn without_retries(mut self) -> Self {
         self.is_repeatable = false;
         self
     }
@@ -123,8 +124,8 @@ pub(crate) struct Response {
     pub(crate) peer: Peer,
     /// Origin of the original request.
     pub(crate) requested_origin: Origin,
-    /// Whether a server other than the requested one chose the URL of the response, even if the URL is on the requested
-    /// server.
+    /// Whether a server other than the requested server chose the URL of the response, even if the URL is on the
+    /// requested server.
     pub(crate) is_untrusted: bool,
     /// Whether the whole request had been sent when the response arrived.
     pub(crate) is_sent: bool,
@@ -138,14 +139,14 @@ impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response")
             .field("status", &self.status)
-            .field("peer", &self.shown())
+            .field("peer", &self.redacted_url())
             .finish_non_exhaustive()
     }
 }
 
 impl Response {
     /// Returns the URL of the response for display.
-    pub(crate) fn shown(&self) -> RedactedUrl {
+    pub(crate) fn redacted_url(&self) -> RedactedUrl {
         RedactedUrl::new(&self.peer.url, &self.peer.secrets)
     }
 
@@ -164,11 +165,11 @@ impl Response {
             .filter(|value| !value.is_empty())
     }
 
-    /// Reads the body into memory. Fails if it is longer than `limit`.
+    /// Reads the body into memory. Fails if it has more than `limit` bytes.
     pub(crate) async fn bytes(self, limit: usize) -> Result<Bytes, Error> {
-        let url = self.shown();
-        let (bytes, whole) = self.read(limit).await?;
-        snafu::ensure!(whole, ResponseTooLargeSnafu { url, limit });
+        let url = self.redacted_url();
+        let (bytes, is_complete) = self.read(limit).await?;
+        snafu::ensure!(is_complete, ResponseTooLargeSnafu { url, limit });
         Ok(bytes)
     }
 
@@ -177,9 +178,10 @@ impl Response {
         Ok(self.read(limit).await?.0)
     }
 
-    /// Reads a document within the timeout [`DOCUMENT_TIMEOUT`].
+    /// Reads at most `limit` bytes of the body within [`DOCUMENT_TIMEOUT`]. The flag is true if the body has no more
+    /// bytes.
     async fn read(self, limit: usize) -> Result<(Bytes, bool), Error> {
-        let (url, method) = (self.shown(), Method::GET);
+        let (url, method) = (self.redacted_url(), Method::GET);
         let read = tokio::time::timeout(DOCUMENT_TIMEOUT, self.read_all(limit)).await;
         read.unwrap_or_else(|_| {
             let after = DOCUMENT_TIMEOUT;
@@ -203,7 +205,7 @@ impl Response {
 
     /// Streams the body. The stream ends with an error after an idle timeout.
     pub(crate) fn into_stream(self) -> BoxStream<'static, Result<Bytes, Error>> {
-        let url = self.shown();
+        let url = self.redacted_url();
         let stream = self.inner.bytes_stream();
         let (statistics, stalls) = (self.statistics, self.stalls);
         let state = (Box::pin(stream), url, ReceiveRate::default());

@@ -55,19 +55,20 @@ use warning::ReportedWarnings;
 /// `User-Agent` of all requests.
 const USER_AGENT: &str = concat!("oci-registry/", env!("CARGO_PKG_VERSION"));
 
-/// Limit of the redirects of one request.
+/// Maximum number of redirects of one request.
 const MAX_REDIRECTS: usize = 5;
 
 /// Timeout for establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Limit of the header lines of an HTTP/1 response. Proxies and content delivery networks add more than the library's 100.
+/// Maximum number of header lines of an HTTP/1 response. The default of the HTTP library is 100, which is too small for
+/// some proxies and content delivery networks.
 const MAX_HEADERS: usize = 400;
 
-/// Limit of the header fields of an HTTP/2 response, in bytes.
-const MAX_HEADER_LIST: u32 = 256 << 10;
+/// Maximum size of the header fields of an HTTP/2 response, in bytes.
+const MAX_HEADER_LIST_SIZE: u32 = 256 << 10;
 
-/// Timeout for the response after the last byte of an upload, during which registries hash and move whole layers.
+/// Timeout for the response after the last byte of an upload. Registries hash and move whole layers in this time.
 const FINALISE_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// HTTP client with a pool of connections and one policy for all requests.
@@ -75,13 +76,13 @@ const FINALISE_TIMEOUT: Duration = Duration::from_mins(10);
 pub(crate) struct Exchange {
     settings: Settings,
     environment: Arc<Environment>,
-    /// Created at the first request, because loading the system's certificates takes longer than a complete offline
-    /// command.
+    /// Created for the first request, because loading the system's certificates takes longer than a complete command
+    /// without requests.
     client: Arc<OnceLock<Connections>>,
-    /// Connections without the client certificate, for servers that must not get it.
+    /// Connections without the client certificate, for servers that must not receive it.
     client_without_identity: Arc<OnceLock<Connections>>,
     pauses: Arc<Pauses>,
-    /// Origins that have answered over plain HTTP.
+    /// Origins that have responded over plain HTTP.
     plain_origins: Arc<Mutex<HashSet<Origin>>>,
     warnings: Arc<ReportedWarnings>,
     secrets: Secrets,
@@ -109,8 +110,8 @@ impl Exchange {
         }
     }
 
-    /// Returns an exchange with its own connections and changed settings. It shares the pauses that servers requested,
-    /// the recorded secrets and the statistics.
+    /// Returns an exchange with new connections and changed settings. It shares the pauses that servers requested, the
+    /// recorded secrets and the statistics.
     pub(crate) fn with_changed_settings(&self, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = self.settings.clone();
         change(&mut settings);
@@ -151,7 +152,7 @@ impl Exchange {
     }
 
     /// Returns a URL for display.
-    pub(crate) fn shown(&self, url: &Url) -> RedactedUrl {
+    pub(crate) fn redact_url(&self, url: &Url) -> RedactedUrl {
         RedactedUrl::new(url, &self.secrets)
     }
 
@@ -163,7 +164,7 @@ impl Exchange {
     fn connections(&self, url: &Url, is_trusted: bool) -> Result<&Connections, Error> {
         let identity_origin = self.settings.identity_origin.as_ref();
         let is_trusted =
-            identity_origin.is_none_or(|origin| is_trusted && *origin == Origin::of(url));
+            identity_origin.is_none_or(|origin| is_trusted && *origin == Origin::from_url(url));
         let cell = if is_trusted {
             &self.client
         } else {
@@ -172,13 +173,14 @@ impl Exchange {
         if let Some(connections) = cell.get() {
             return Ok(connections);
         }
-        let proxies = Proxies::of(&self.environment)?;
+        let proxies = Proxies::from_environment(&self.environment)?;
         let builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .retry(reqwest::retry::never())
-            // Bodies stay as sent, even if another crate enables decompression features of the HTTP library.
+            // Bodies are not decompressed, even if another crate enables the decompression features of the HTTP
+            // library.
             .no_gzip()
             .no_brotli()
             .no_deflate()
@@ -186,7 +188,7 @@ impl Exchange {
             .no_proxy()
             .http1_max_headers(MAX_HEADERS)
             .http1_ignore_invalid_headers_in_responses(true)
-            .http2_max_header_list_size(MAX_HEADER_LIST)
+            .http2_max_header_list_size(MAX_HEADER_LIST_SIZE)
             .connect_timeout(CONNECT_TIMEOUT);
         let builder = connection::configure(builder, &self.settings, is_trusted)?;
         let client = proxies
@@ -202,7 +204,7 @@ impl Exchange {
     /// The response may have any status, and the caller handles it. If a transient status persists, the last response
     /// is returned.
     pub(crate) async fn send(&self, request: &Request) -> Result<Response, Error> {
-        let origin = Origin::of(&request.url);
+        let origin = Origin::from_url(&request.url);
         let attempts = if request.is_repeatable {
             self.settings.attempts
         } else {
@@ -219,33 +221,33 @@ impl Exchange {
             let is_last = failures >= attempts;
             let (delay, cause) = match outcome {
                 Ok(response) if is_transient(response.status) => {
-                    let asked =
+                    let requested =
                         retry::retry_after(response.status, &response.headers, SystemTime::now());
-                    if let Some(wait) = asked.filter(|wait| *wait > retry::MAX_RETRY_AFTER) {
+                    if let Some(wait) = requested.filter(|wait| *wait > retry::MAX_RETRY_AFTER) {
                         return RetryAfterTooLongSnafu {
-                            url: response.shown(),
+                            url: response.redacted_url(),
                             wait,
                         }
                         .fail();
                     }
                     // A `Retry-After` below the back-off, for example zero or a past date, does not shorten the wait.
-                    let own = backoff(failures);
-                    let wait = asked.map_or(own, |asked| asked.max(own));
-                    if asked.is_some() {
+                    let minimum = backoff(failures);
+                    let wait = requested.map_or(minimum, |requested| requested.max(minimum));
+                    if requested.is_some() {
                         self.pauses.pause_until(&origin, Instant::now() + wait);
                     }
                     if is_last {
                         return Ok(response);
                     }
-                    (wait, retry::shown_status(response.status))
+                    (wait, retry::status_text(response.status))
                 }
                 Err(error) if error.is_transient() && !is_last => {
                     (backoff(failures), error.innermost_cause(&self.secrets))
                 }
-                settled => return settled,
+                outcome => return outcome,
             };
             let retry = Retry {
-                operation: format!("{} {}", request.method, self.shown(&request.url)),
+                operation: format!("{} {}", request.method, self.redact_url(&request.url)),
                 attempt: failures + 1,
                 attempts,
                 delay,
@@ -258,15 +260,15 @@ impl Exchange {
     /// Sends a request once and follows redirects.
     async fn send_and_follow(&self, request: &Request) -> Result<Response, Error> {
         let mut url = request.url.clone();
-        let origin = Origin::of(&url);
+        let origin = Origin::from_url(&url);
         let mut is_trusted = !request.is_untrusted;
         for _ in 0..=MAX_REDIRECTS {
             // A redirect that left the origin is untrusted even if it leads back: a third party chose the URL.
-            is_trusted &= Origin::of(&url) == origin;
+            is_trusted &= Origin::from_url(&url) == origin;
             let outcome = self.send_once(request, &url, is_trusted).await;
             self.settings.observer.notify(|| ClientEvent::Request {
                 method: request.method.to_string(),
-                url: self.shown(&url).without_quotes().to_owned(),
+                url: self.redact_url(&url).without_quotes().to_owned(),
                 status: outcome
                     .as_ref()
                     .ok()
@@ -276,12 +278,12 @@ impl Exchange {
             let warnings = if request.redirects == RedirectPolicy::Secret {
                 Vec::new()
             } else {
-                let origin = Origin::of(&url);
+                let origin = Origin::from_url(&url);
                 self.warnings
                     .new_warnings(&origin, &response.headers, &self.secrets)
             };
             for text in warnings {
-                let from = response.peer.shown_host();
+                let from = response.peer.redacted_host();
                 self.settings
                     .observer
                     .notify(|| ClientEvent::Warning { from, text });
@@ -290,7 +292,7 @@ impl Exchange {
             if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }
-            let shown = response.shown();
+            let shown = response.redacted_url();
             let keeps_method =
                 matches!(request.method, Method::GET | Method::HEAD) || status.as_u16() >= 307;
             snafu::ensure!(
@@ -312,7 +314,7 @@ impl Exchange {
             url = next.context(RedirectSnafu { url: shown })?;
         }
         RedirectLoopSnafu {
-            url: self.shown(&request.url),
+            url: self.redact_url(&request.url),
             limit: MAX_REDIRECTS,
         }
         .fail()
@@ -326,7 +328,7 @@ impl Exchange {
         is_trusted: bool,
     ) -> Result<Response, Error> {
         let connections = self.connections(url, is_trusted)?;
-        let shown = || self.shown(url);
+        let shown = || self.redact_url(url);
         let progress = Progress::new();
         let body = request
             .body
@@ -349,7 +351,7 @@ impl Exchange {
         };
         let outcome = tokio::select! {
             outcome = sent => outcome,
-            after = progress.idle(IDLE_TIMEOUT, finalise) => {
+            after = progress.wait_for_idle_timeout(IDLE_TIMEOUT, finalise) => {
                 if progress.has_sent_bytes() {
                     request.stalls.reset();
                 }
@@ -366,7 +368,7 @@ impl Exchange {
                     return Err(ReadContentSnafu { url: shown() }.into_error(source));
                 }
                 let (connect, source) = (error.is_connect(), RootCause::from(error));
-                // A proxy that closes the connection does not show what the server expects.
+                // If a proxy closes the connection, that does not indicate that the server expects TLS.
                 let may_expect_tls = source.is_without_response()
                     && !connections.proxies.apply_to(url)
                     && self.may_expect_tls(request, url);
@@ -388,15 +390,15 @@ impl Exchange {
             }
         };
         if url.scheme() == "http" {
-            self.plain_origins().insert(Origin::of(url));
+            self.plain_origins().insert(Origin::from_url(url));
         }
-        // Behind a proxy the remote address is that of the proxy and does not classify the server.
+        // With a proxy, the remote address is the address of the proxy and does not classify the server.
         let address = inner
             .remote_addr()
             .filter(|_| !connections.proxies.apply_to(url))
-            .map(|address| AddressClass::of_server(address.ip()));
+            .map(|address| AddressClass::from_server_address(address.ip()));
         let class = address
-            .or_else(|| AddressClass::shown_by(url))
+            .or_else(|| AddressClass::from_url(url))
             .unwrap_or(AddressClass::Public);
         Ok(Response {
             status: inner.status(),
@@ -407,7 +409,7 @@ impl Exchange {
                 secrets: self.secrets.clone(),
             },
             is_untrusted: !is_trusted,
-            requested_origin: Origin::of(&request.url),
+            requested_origin: Origin::from_url(&request.url),
             is_sent: progress.is_finished(),
             stalls: request.stalls.clone(),
             inner,
@@ -415,12 +417,12 @@ impl Exchange {
         })
     }
 
-    /// Returns the headers of a request to this URL. Only the origin of the credential receives it.
+    /// Returns the headers of a request to this URL. The credential is sent only to its origin.
     fn request_headers(&self, request: &Request, url: &Url, is_trusted: bool) -> HeaderMap {
         let mut headers = request.headers.clone();
         if let Some((origin, authorization)) = &request.authorization
             && is_trusted
-            && *origin == Origin::of(url)
+            && *origin == Origin::from_url(url)
         {
             self.secrets.record_header(authorization);
             headers.insert(header::AUTHORIZATION, authorization.clone());
@@ -431,11 +433,12 @@ impl Exchange {
         headers
     }
 
-    /// Whether the requested origin, and not that of a redirect, is plain HTTP and has not answered yet.
+    /// Whether the server may expect TLS: the URL is plain HTTP, it is on the requested origin and not on that of a
+    /// redirect, and the origin has not responded yet.
     fn may_expect_tls(&self, request: &Request, url: &Url) -> bool {
-        let origin = Origin::of(url);
+        let origin = Origin::from_url(url);
         url.scheme() == "http"
-            && origin == Origin::of(&request.url)
+            && origin == Origin::from_url(&request.url)
             && !self.plain_origins().contains(&origin)
     }
 

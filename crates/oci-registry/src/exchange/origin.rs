@@ -1,9 +1,10 @@
 //! Policy for URLs that a server provides: upload locations, redirects, token realms, next pages.
 //!
-//! A credential belongs to an [`Origin`]. A server may not name an address literal that is closer to this machine than the
-//! address at which the server was reached, nor switch from https to http. Link-local, unspecified, multicast and
-//! broadcast literals are refused from every server, and private ones as the realm of a registry on loopback, because services that hold
-//! credentials of machines and networks listen there. Nothing of this restricts a URL on the server's own origin.
+//! A credential belongs to an [`Origin`]. A URL is rejected if its address literal is closer to this machine than the
+//! address of the server, or if it downgrades from https to http. Link-local, unspecified, multicast and broadcast
+//! literals are always rejected. Private literals are rejected as the realm of a registry on loopback. Services that issue
+//! credentials for machines and networks listen on such addresses. These rules do not apply to a URL on the same origin
+//! as the server.
 
 use http::uri::Scheme;
 use snafu::{IntoError, Snafu, ensure};
@@ -14,32 +15,32 @@ use crate::error::{ErrorKind, Failure};
 use crate::escape::escape;
 use crate::redact::{RedactedUrl, Secrets};
 
-/// Limit of the characters of a host that are shown: the maximum length of a host name.
-const MAX_HOST: usize = 253;
+/// Maximum number of characters of a displayed host, which is the maximum length of a host name.
+const MAX_HOST_LENGTH: usize = 253;
 
-/// Reason to refuse a URL that a server provided.
+/// Reason to reject a URL that a server provided.
 #[derive(Debug, Snafu)]
 pub(crate) enum Error {
-    #[snafu(display("refused `{text}` from the server: not a URL"))]
+    #[snafu(display("refusing to use `{text}` from the server: not a URL"))]
     NotAUrl {
         text: String,
         source: url::ParseError,
     },
-    #[snafu(display("refused {url} from the server: only http and https are supported"))]
+    #[snafu(display("refusing to use {url} from the server: only http and https are supported"))]
     Scheme { url: RedactedUrl },
-    #[snafu(display("refused {url} from the server: it contains a user name or password"))]
+    #[snafu(display("refusing to use {url} from the server: it contains a user name or password"))]
     UserInfo { url: RedactedUrl },
-    #[snafu(display("refused {url} from the server: it downgrades from https to http"))]
+    #[snafu(display("refusing to use {url} from the server: it downgrades from https to http"))]
     Downgrade { url: RedactedUrl },
     #[snafu(display(
-        "refused {url} from the server: a server at {reached} address may not name {target} address"
+        "refusing to use {url} from the server: a server at {reached} address may not refer to {target} address"
     ))]
     CloserAddress {
         url: RedactedUrl,
         target: AddressClass,
         reached: AddressClass,
     },
-    #[snafu(display("refused {url} from the server: it is on another server"))]
+    #[snafu(display("refusing to use {url} from the server: it is on another server"))]
     OffOrigin { url: RedactedUrl },
 }
 
@@ -54,12 +55,12 @@ impl Failure for Error {
 pub(crate) struct Origin(String);
 
 impl Origin {
-    pub(crate) fn of(url: &Url) -> Self {
+    pub(crate) fn from_url(url: &Url) -> Self {
         Self(url.origin().ascii_serialization())
     }
 }
 
-/// Server that answered a request: the URL, and the class of its address.
+/// Server that sent a response: the URL, and the class of its address.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) url: Url,
@@ -74,20 +75,20 @@ impl Peer {
         self.check(self.join(text)?)
     }
 
-    /// As [`Peer::resolve`], for the realm of a challenge, which may receive a credential.
+    /// Like [`Peer::resolve`], for the realm of a challenge, which may receive a credential.
     pub(crate) fn resolve_realm(&self, text: &str) -> Result<Url, Error> {
         let url = self.resolve(text)?;
         if self.class >= AddressClass::Loopback {
-            self.refuse(&url, |target| target == AddressClass::Private)?;
+            self.reject_classes(&url, |target| target == AddressClass::Private)?;
         }
         Ok(url)
     }
 
-    /// As [`Peer::resolve`], for a URL that must be on the same origin.
+    /// Like [`Peer::resolve`], for a URL that must be on the same origin.
     pub(crate) fn resolve_same_origin(&self, text: &str) -> Result<Url, Error> {
         let url = self.join(text)?;
         ensure!(
-            Origin::of(&url) == Origin::of(&self.url),
+            Origin::from_url(&url) == Origin::from_url(&self.url),
             OffOriginSnafu {
                 url: RedactedUrl::new(&url, &self.secrets)
             }
@@ -95,23 +96,23 @@ impl Peer {
         self.check(url)
     }
 
-    /// Returns the host for display, with secrets redacted. A server that redirected may have chosen it.
-    pub(crate) fn shown_host(&self) -> String {
+    /// Returns the host for display, with secrets redacted. After a redirect, another server may have chosen the host.
+    pub(crate) fn redacted_host(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
-        self.secrets.escape(host, MAX_HOST)
+        self.secrets.escape(host, MAX_HOST_LENGTH)
     }
 
     fn join(&self, text: &str) -> Result<Url, Error> {
         let text = text.trim();
-        // Some registries leave out the scheme of their own address.
+        // Some registries omit the scheme of their address.
         let authority = self.url.authority();
         let joined = match text.strip_prefix(authority) {
             Some(rest) if rest.starts_with('/') => self.url.join(&format!("//{text}")),
             _ => self.url.join(text),
         };
         joined.map_err(|source| {
-            // The parts of text that does not parse are unknown, and its end may be a signature. Redaction does not
-            // match a part of a secret, so the text is truncated after redaction.
+            // In text that does not parse, the query is not known, and the end of the text may be a signature.
+            // Redaction does not match a part of a secret, so the text is truncated after redaction.
             let redacted = self.secrets.redact(text);
             let text = redacted.split(['?', '#']).next().unwrap_or_default();
             NotAUrlSnafu {
@@ -136,7 +137,7 @@ impl Peer {
             !(is_http && self.url.scheme() == Scheme::HTTPS.as_str()),
             DowngradeSnafu { url: shown() }
         );
-        self.refuse(&url, |target| {
+        self.reject_classes(&url, |target| {
             let is_special = matches!(
                 target,
                 AddressClass::LinkLocal
@@ -149,10 +150,14 @@ impl Peer {
         Ok(url)
     }
 
-    /// Refuses a URL on another origin whose literal address is of a class that `is_refused` matches.
-    fn refuse(&self, url: &Url, is_refused: impl Fn(AddressClass) -> bool) -> Result<(), Error> {
-        let is_own = Origin::of(url) == Origin::of(&self.url);
-        match AddressClass::shown_by(url).filter(|target| !is_own && is_refused(*target)) {
+    /// Rejects a URL on another origin whose address literal has a class that `is_rejected` matches.
+    fn reject_classes(
+        &self,
+        url: &Url,
+        is_rejected: impl Fn(AddressClass) -> bool,
+    ) -> Result<(), Error> {
+        let is_same_origin = Origin::from_url(url) == Origin::from_url(&self.url);
+        match AddressClass::from_url(url).filter(|target| !is_same_origin && is_rejected(*target)) {
             None => Ok(()),
             Some(target) => CloserAddressSnafu {
                 url: RedactedUrl::new(url, &self.secrets),
@@ -177,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn url_closer_than_the_server_is_refused() {
+    fn url_closer_than_the_server_is_rejected() {
         let public = peer("https://registry.example/v2/", AddressClass::Public);
         for inner in [
             "https://127.0.0.1/",
@@ -220,7 +225,7 @@ mod tests {
         );
     }
 
-    const NEVER_NAMED: [&str; 10] = [
+    const ALWAYS_REJECTED: [&str; 10] = [
         "http://169.254.169.254/",
         "http://[fe80::1]/",
         "http://0.0.0.0/",
@@ -234,7 +239,7 @@ mod tests {
     ];
 
     #[test]
-    fn link_local_and_unspecified_literals_are_refused() {
+    fn link_local_and_unspecified_literals_are_rejected() {
         for (own, class) in [
             ("http://127.0.0.1:5000/", AddressClass::Loopback),
             ("http://0.0.0.0:5000/", AddressClass::Unspecified),
@@ -242,10 +247,10 @@ mod tests {
             ("http://10.0.0.5:5000/", AddressClass::Private),
         ] {
             let server = peer(own, class);
-            for url in NEVER_NAMED {
-                let refused = server.resolve(url);
+            for url in ALWAYS_REJECTED {
+                let rejected = server.resolve(url);
                 assert!(
-                    matches!(refused, Err(Error::CloserAddress { .. })),
+                    matches!(rejected, Err(Error::CloserAddress { .. })),
                     "{own} {url}"
                 );
             }
@@ -276,9 +281,9 @@ mod tests {
             "http://[::ffff:10.0.0.1]/",
         ] {
             assert!(server.resolve(private).is_ok(), "{private}");
-            let refused = server.resolve_realm(private);
+            let rejected = server.resolve_realm(private);
             assert!(
-                matches!(refused, Err(Error::CloserAddress { .. })),
+                matches!(rejected, Err(Error::CloserAddress { .. })),
                 "{private}"
             );
         }
@@ -290,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn url_other_than_plain_http_is_refused() {
+    fn url_with_downgrade_other_scheme_or_user_is_rejected() {
         let server = peer("https://registry.example/v2/", AddressClass::Public);
         assert!(matches!(
             server.resolve("http://registry.example/x"),
@@ -359,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_contains_no_secrets() {
+    fn error_of_rejected_url_contains_no_secrets() {
         let server = peer("https://registry.example/", AddressClass::Public);
         let error = server
             .resolve("http://user:hunter2@10.0.0.1/x?sig=canary")
@@ -390,8 +395,8 @@ mod tests {
     #[test]
     fn host_that_contains_secret_is_redacted() {
         let server = peer("https://Canary-1.example/", AddressClass::Public);
-        assert_eq!(server.shown_host(), "canary-1.example");
+        assert_eq!(server.redacted_host(), "canary-1.example");
         server.secrets.record("Canary-1");
-        assert_eq!(server.shown_host(), "….example");
+        assert_eq!(server.redacted_host(), "….example");
     }
 }

@@ -7,17 +7,18 @@ use url::Url;
 use super::error::{BuildProxySnafu, Error, RootCause};
 use crate::environment::Environment;
 
-/// Hosts that are never reached through a proxy: this machine.
+/// Hosts that never use a proxy: the names and addresses of this machine.
 const EXCLUDED_HOSTS: &str = "localhost,127.0.0.0/8,::1";
 
-/// Placeholder URL where only the existence of a proxy matters.
+/// Placeholder for the URL of a proxy in the matcher, which uses only whether a proxy exists.
 const PLACEHOLDER_PROXY: &str = "http://proxy.invalid";
 
 /// Proxies of an environment and the URLs that they apply to.
 #[derive(Debug)]
 pub(super) struct Proxies {
     list: Vec<reqwest::Proxy>,
-    /// Repeats the decision of the HTTP client, which does not expose it.
+    /// Decides by the same rules as the HTTP client whether a URL uses a proxy. The HTTP client does not expose its
+    /// decision.
     matcher: Matcher,
 }
 
@@ -26,7 +27,7 @@ impl Proxies {
     ///
     /// `HTTP_PROXY` in upper case is ignored if `REQUEST_METHOD` is set, because a web server could have set it from a
     /// request header (httpoxy).
-    pub(super) fn of(environment: &Environment) -> Result<Self, Error> {
+    pub(super) fn from_environment(environment: &Environment) -> Result<Self, Error> {
         let first = |names: &[&'static str]| {
             names
                 .iter()
@@ -71,8 +72,8 @@ impl Proxies {
             .fold(builder, reqwest::ClientBuilder::proxy)
     }
 
-    /// Whether a request to this URL uses a proxy. Also true if that cannot be determined, because the remote address
-    /// then does not classify the server.
+    /// Whether a request to this URL uses a proxy. Also true if this cannot be determined, because the remote address
+    /// may then be the address of a proxy.
     pub(super) fn apply_to(&self, url: &Url) -> bool {
         let url = url.as_str().parse::<http::Uri>();
         url.map_or(true, |url| self.matcher.intercept(&url).is_some())
@@ -87,11 +88,11 @@ mod tests {
         let variables = variables
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Proxies::of(&Environment::new(variables, None, "/".into()))
+        Proxies::from_environment(&Environment::new(variables, None, "/".into()))
     }
 
-    /// Returns the hosts that are reached through a proxy, with the scheme.
-    fn taken(variables: &[(&str, &str)]) -> Vec<&'static str> {
+    /// Returns the URLs of a fixed list that use a proxy.
+    fn proxied_urls(variables: &[(&str, &str)]) -> Vec<&'static str> {
         let proxies = proxies(variables).unwrap();
         let mut urls = vec![
             "https://a.b/",
@@ -109,26 +110,29 @@ mod tests {
     }
 
     #[test]
-    fn proxy_variables_are_read() {
+    fn proxy_variables_select_urls_that_use_proxy() {
         let https = [
             "https://a.b/",
             "https://x.a.b:5000/",
             "https://xa.b/",
             "https://10.1.2.3/",
         ];
-        assert!(taken(&[]).is_empty());
-        assert_eq!(taken(&[("HTTPS_PROXY", "http://p.example:3128")]), https);
-        assert_eq!(taken(&[("https_proxy", "p.example:3128")]), https);
+        assert!(proxied_urls(&[]).is_empty());
         assert_eq!(
-            taken(&[("http_proxy", "http://p.example")]),
+            proxied_urls(&[("HTTPS_PROXY", "http://p.example:3128")]),
+            https
+        );
+        assert_eq!(proxied_urls(&[("https_proxy", "p.example:3128")]), https);
+        assert_eq!(
+            proxied_urls(&[("http_proxy", "http://p.example")]),
             ["http://a.b/"]
         );
         assert_eq!(
-            taken(&[("all_proxy", "http://p.example:3128"), ("no_proxy", "a.b")]),
+            proxied_urls(&[("all_proxy", "http://p.example:3128"), ("no_proxy", "a.b")]),
             ["https://xa.b/", "https://10.1.2.3/"]
         );
         assert_eq!(
-            taken(&[
+            proxied_urls(&[
                 ("HTTPS_PROXY", "http://p.example"),
                 ("NO_PROXY", ".xa.b, 10.0.0.0/8 ,a.b")
             ]),
@@ -138,7 +142,7 @@ mod tests {
             ("HTTP_PROXY", "http://p.example"),
             ("REQUEST_METHOD", "GET"),
         ];
-        assert!(taken(&web).is_empty());
+        assert!(proxied_urls(&web).is_empty());
         let error = proxies(&[("HTTPS_PROXY", "http://[canary")]).unwrap_err();
         assert!(error.to_string().contains("HTTPS_PROXY"));
     }

@@ -1,4 +1,4 @@
-//! Addresses of hosts that the user gives in place of name resolution.
+//! User-supplied addresses that override DNS resolution.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -20,12 +20,12 @@ impl Failure for ParseResolve {
     }
 
     fn hints(&self) -> Vec<Hint> {
-        vec!["write for example `registry.example:443:127.0.0.1`".into()]
+        vec!["use the form `registry.example:443:127.0.0.1`".into()]
     }
 }
 
-/// Address of a host that replaces name resolution: `HOST:PORT:ADDRESS`, as for `curl --resolve`. URLs, certificates and
-/// credentials keep the name. The port is that of the URL, or `*` for any.
+/// Address of a host that overrides DNS resolution, in the form `HOST:PORT:ADDRESS` as for `curl --resolve`. URLs,
+/// certificates and credentials keep the host name. The port is the port of the URL, or `*` for any port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolve {
     pub(super) host: String,

@@ -15,19 +15,19 @@ use tokio::time::Instant;
 use super::origin::Origin;
 use crate::redact::Secrets;
 
-/// Limit of the characters of a reported cause.
-const MAX_CAUSE: usize = 500;
+/// Maximum length of a reported cause, in characters.
+const MAX_CAUSE_LENGTH: usize = 500;
 
-/// Upper bound of the first delay.
+/// Maximum of the first delay.
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 
-/// Upper bound of a delay without `Retry-After`.
+/// Maximum of a delay without `Retry-After`.
 const MAX_DELAY: Duration = Duration::from_secs(10);
 
-/// Limit of `Retry-After`. A longer wait is an error that names it.
+/// Maximum wait that is accepted in `Retry-After`. A longer wait is an error.
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
 
-/// Whether the status may change on another attempt.
+/// Whether another attempt may have a different status.
 pub(crate) fn is_transient(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
@@ -42,11 +42,11 @@ pub(crate) fn innermost_cause(
 ) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let innermost = causes.last().unwrap_or(error);
-    secrets.escape(&innermost.to_string(), MAX_CAUSE)
+    secrets.escape(&innermost.to_string(), MAX_CAUSE_LENGTH)
 }
 
-/// Returns a status for the report of a retry.
-pub(super) fn shown_status(status: StatusCode) -> String {
+/// Returns the text of a status for the report of a retry.
+pub(super) fn status_text(status: StatusCode) -> String {
     let reason = status.canonical_reason().unwrap_or_default();
     format!("{} {reason}", status.as_str())
         .trim_end()
@@ -65,7 +65,8 @@ fn backoff_with(failures: u32, fraction: f64) -> Duration {
     span.mul_f64(fraction)
 }
 
-/// Returns a number from 0 to 1, derived from the random seed of a hash map. The quality suffices to spread clients.
+/// Returns a number from 0 to 1, derived from the random seed of a hash map. This suffices to spread the requests of
+/// several clients.
 fn random_fraction() -> f64 {
     let bits = RandomState::new().hash_one(0u8) >> 32;
     f64::from(u32::try_from(bits).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
@@ -88,7 +89,7 @@ pub(crate) fn retry_after(
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// End of the pause that each server has requested.
+/// Moments until which servers have requested no requests, by origin.
 #[derive(Debug, Default)]
 pub(super) struct Pauses(Mutex<HashMap<Origin, Instant>>);
 
@@ -118,7 +119,7 @@ impl Pauses {
 mod tests {
     use super::*;
 
-    fn asked(status: u16, value: &str) -> Option<u64> {
+    fn parse_seconds(status: u16, value: &str) -> Option<u64> {
         let mut headers = HeaderMap::new();
         headers.insert(header::RETRY_AFTER, value.parse().unwrap());
         let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
@@ -127,15 +128,21 @@ mod tests {
 
     #[test]
     fn retry_after_accepts_only_seconds_and_dates() {
-        assert_eq!(asked(429, "2"), Some(2));
-        assert_eq!(asked(503, "86400"), Some(86400));
-        assert_eq!(asked(429, "99999999999999999999999"), Some(u64::MAX));
-        assert_eq!(asked(503, "Sun, 06 Nov 1994 08:49:47 GMT"), Some(10));
-        assert_eq!(asked(503, "Sun, 06 Nov 1994 08:00:00 GMT"), Some(0));
+        assert_eq!(parse_seconds(429, "2"), Some(2));
+        assert_eq!(parse_seconds(503, "86400"), Some(86400));
+        assert_eq!(
+            parse_seconds(429, "99999999999999999999999"),
+            Some(u64::MAX)
+        );
+        assert_eq!(
+            parse_seconds(503, "Sun, 06 Nov 1994 08:49:47 GMT"),
+            Some(10)
+        );
+        assert_eq!(parse_seconds(503, "Sun, 06 Nov 1994 08:00:00 GMT"), Some(0));
         for bad in ["-1", "soon", "", "1.5"] {
-            assert_eq!(asked(429, bad), None, "{bad}");
+            assert_eq!(parse_seconds(429, bad), None, "{bad}");
         }
-        assert_eq!(asked(500, "2"), None);
+        assert_eq!(parse_seconds(500, "2"), None);
     }
 
     #[test]
@@ -150,14 +157,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn pause_is_shared_and_never_shortened() {
         let pauses = Pauses::default();
-        let origin = Origin::of(&"http://a.b/".parse().unwrap());
+        let origin = Origin::from_url(&"http://a.b/".parse().unwrap());
         let start = Instant::now();
         pauses.pause_until(&origin, start + Duration::from_secs(2));
         pauses.pause_until(&origin, start + Duration::from_secs(1));
         pauses.wait(&origin).await;
         assert_eq!(start.elapsed().as_secs(), 2);
         pauses
-            .wait(&Origin::of(&"http://c.d/".parse().unwrap()))
+            .wait(&Origin::from_url(&"http://c.d/".parse().unwrap()))
             .await;
         assert_eq!(start.elapsed().as_secs(), 2);
     }

@@ -9,7 +9,7 @@ use crate::event::Observer;
 /// Settings of an [`Exchange`](super::Exchange).
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// Limit of the attempts for one request.
+    /// Maximum number of attempts for one request.
     pub(crate) attempts: u32,
     pub(crate) resolve: Vec<Resolve>,
     /// Certificates trusted in addition to those of the system.
@@ -18,7 +18,7 @@ pub(crate) struct Settings {
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
     /// Directory of further certificates and keys.
     pub(crate) certificate_directory: Option<PathBuf>,
-    /// Origin that the identity is for. Without one, every server that requests a certificate gets it.
+    /// Origin to which the identity is sent. If `None`, every server that requests a certificate receives it.
     pub(crate) identity_origin: Option<Origin>,
     /// Observer of each request.
     pub(crate) observer: Observer,

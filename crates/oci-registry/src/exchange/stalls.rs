@@ -1,4 +1,4 @@
-//! Count of consecutive idle timeouts. An operation fails if the server stalls again after the first timeout.
+//! Count of consecutive idle timeouts. An operation fails after the second consecutive timeout.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

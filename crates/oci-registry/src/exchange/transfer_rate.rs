@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Idle timeout: limit of the time in which fewer than [`MIN_BYTES`] bytes are transferred in either direction.
+/// Idle timeout: maximum time in which fewer than [`MIN_BYTES`] bytes are transferred in either direction.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Minimum number of bytes within [`IDLE_TIMEOUT`]: ten per second, as in cargo.
@@ -86,7 +86,8 @@ impl ReceiveRate {
 mod tests {
     use super::*;
 
-    /// Returns the seconds after which a reader times out, if the server sends `bytes` every `every` seconds.
+    /// Returns the seconds after which a reader times out, if the server sends `bytes` every `every` seconds and the
+    /// reader `takes` seconds to process them.
     async fn seconds_to_timeout(bytes: usize, every: u64, takes: u64) -> Option<u64> {
         let (start, mut rate) = (Instant::now(), ReceiveRate::default());
         for _ in 0..1000 {
@@ -97,14 +98,14 @@ mod tests {
             if rate.wait(arrival, |bytes| *bytes).await.is_none() {
                 return Some(start.elapsed().as_secs());
             }
-            // The reader's own processing time does not count.
+            // Simulates the processing time of the reader.
             tokio::time::sleep(Duration::from_secs(takes)).await;
         }
         None
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_rate_below_floor_times_out() {
+    async fn only_rate_below_minimum_times_out() {
         assert_eq!(seconds_to_timeout(1000, 1, 0).await, None);
         assert_eq!(seconds_to_timeout(1000, 59, 0).await, None);
         assert_eq!(seconds_to_timeout(11, 1, 0).await, None);
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn sending_below_floor_is_not_progress() {
+    async fn sending_below_minimum_rate_is_not_progress() {
         let (start, mut rate) = (Instant::now(), SendRate::new());
         for _ in 0..6 {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -9,13 +9,13 @@ use std::sync::{Mutex, PoisonError};
 use http::{HeaderMap, header};
 
 use super::origin::Origin;
-use crate::escape::is_active;
+use crate::escape::needs_escape;
 use crate::redact::Secrets;
 
-/// Limit of the warnings in a response, in bytes.
-const MAX_SIZE: usize = 4096;
+/// Maximum size of the warnings in a response, in bytes.
+const MAX_WARNINGS_SIZE: usize = 4096;
 
-/// Limit of the number of different warnings.
+/// Maximum number of different warnings that are reported.
 const MAX_WARNINGS: usize = 100;
 
 /// Warnings that have been reported.
@@ -33,25 +33,25 @@ impl ReportedWarnings {
         if !headers.contains_key(header::WARNING) {
             return Vec::new();
         }
-        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut fresh = Vec::new();
-        for text in all(headers) {
-            let text = secrets.escape(&text, MAX_SIZE);
-            if heard.len() < MAX_WARNINGS && heard.insert((origin.clone(), text.clone())) {
-                fresh.push(text);
+        let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut new = Vec::new();
+        for text in parse_all(headers) {
+            let text = secrets.escape(&text, MAX_WARNINGS_SIZE);
+            if reported.len() < MAX_WARNINGS && reported.insert((origin.clone(), text.clone())) {
+                new.push(text);
             }
         }
-        fresh
+        new
     }
 }
 
-fn all(headers: &HeaderMap) -> Vec<String> {
+fn parse_all(headers: &HeaderMap) -> Vec<String> {
     let mut size = 0;
     let values = headers.get_all(header::WARNING).iter();
     let texts = values
         .take_while(|value| {
             size += value.len();
-            size <= MAX_SIZE
+            size <= MAX_WARNINGS_SIZE
         })
         .filter_map(|value| parse(value.to_str().ok()?));
     texts.collect()
@@ -68,7 +68,7 @@ fn parse(value: &str) -> Option<String> {
             other => text.push(other),
         }
     }
-    let is_shown = !text.is_empty() && !text.contains(is_active);
+    let is_shown = !text.is_empty() && !text.contains(needs_escape);
     is_shown.then_some(text)
 }
 
@@ -105,7 +105,7 @@ mod tests {
         let new_warnings = |origin: &Origin, headers: &HeaderMap| {
             reported.new_warnings(origin, headers, &Secrets::default())
         };
-        let origin = Origin::of(&"https://a.b/".parse().unwrap());
+        let origin = Origin::from_url(&"https://a.b/".parse().unwrap());
         let with = |texts: &[String]| {
             let mut headers = HeaderMap::new();
             for text in texts {
@@ -120,7 +120,7 @@ mod tests {
         let both = [one.clone(), two.clone(), one.clone()];
         assert_eq!(new_warnings(&origin, &with(&both)), [one.clone(), two]);
         assert!(new_warnings(&origin, &with(&both)).is_empty());
-        let other = Origin::of(&"https://c.d/".parse().unwrap());
+        let other = Origin::from_url(&"https://c.d/".parse().unwrap());
         assert_eq!(new_warnings(&other, &with(&both[..1])), [one]);
         let long = ["a".repeat(3000), "b".repeat(3000)];
         assert_eq!(new_warnings(&origin, &with(&long)).len(), 1);

@@ -9,13 +9,13 @@ use crate::blob::Blob;
 use crate::manifest::{ImageManifest, Index};
 use crate::memory::Memory;
 use crate::storage::Target;
-use crate::tarball::compression::tests::compressed;
+use crate::tarball::compression::tests::compress_all;
 
 const LAYER: MediaType = MediaType::new_static("application/vnd.oci.image.layer.v1.tar");
 
-/// Entry of a layer.
+/// Entry of a test layer.
 #[derive(Debug, Clone)]
-enum Op {
+enum LayerEntry {
     File(String, &'static str, u32),
     Directory(String),
     Symlink(String, String),
@@ -24,33 +24,33 @@ enum Op {
     Opaque(String),
 }
 
-use Op::{Directory, HardLink, Opaque, Symlink, Whiteout};
+use LayerEntry::{Directory, HardLink, Opaque, Symlink, Whiteout};
 
-fn file(path: &str, content: &'static str) -> Op {
-    Op::File(path.into(), content, 0o644)
+fn file(path: &str, content: &'static str) -> LayerEntry {
+    LayerEntry::File(path.into(), content, 0o644)
 }
 
-fn directory(path: &str) -> Op {
+fn directory(path: &str) -> LayerEntry {
     Directory(path.into())
 }
 
-fn symlink(path: &str, target: &str) -> Op {
+fn symlink(path: &str, target: &str) -> LayerEntry {
     Symlink(path.into(), target.into())
 }
 
-fn hard_link(path: &str, target: &str) -> Op {
+fn hard_link(path: &str, target: &str) -> LayerEntry {
     HardLink(path.into(), target.into())
 }
 
-fn whiteout(path: &str) -> Op {
+fn whiteout(path: &str) -> LayerEntry {
     Whiteout(path.into())
 }
 
-fn opaque(path: &str) -> Op {
+fn opaque(path: &str) -> LayerEntry {
     Opaque(path.into())
 }
 
-/// Returns the name of the whiteout of a path: `d/.wh.x` hides `d/x`.
+/// Returns the whiteout name for a path: `d/.wh.x` hides `d/x`.
 fn whiteout_name(path: &str) -> String {
     match path.rsplit_once('/') {
         Some((directory, name)) => format!("{directory}/.wh.{name}"),
@@ -59,7 +59,7 @@ fn whiteout_name(path: &str) -> String {
 }
 
 /// Builds a layer with the tar crate, as other tools do.
-fn tar_of(ops: &[Op]) -> Vec<u8> {
+fn build_tar(ops: &[LayerEntry]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for op in ops {
         let mut header = tar::Header::new_gnu();
@@ -67,7 +67,7 @@ fn tar_of(ops: &[Op]) -> Vec<u8> {
         header.set_size(0);
         header.set_entry_type(tar::EntryType::Regular);
         match op {
-            Op::File(path, content, mode) => {
+            LayerEntry::File(path, content, mode) => {
                 header.set_mode(*mode);
                 header.set_size(content.len() as u64);
                 builder
@@ -101,7 +101,7 @@ fn tar_of(ops: &[Op]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-async fn image(layers: Vec<Vec<u8>>) -> (Memory, Manifest) {
+async fn create_image(layers: Vec<Vec<u8>>) -> (Memory, Manifest) {
     let memory = Memory::new();
     let config = Blob::from_bytes(MediaType::IMAGE_CONFIG, "{}");
     memory.push_blob(&config).await.unwrap();
@@ -114,25 +114,25 @@ async fn image(layers: Vec<Vec<u8>>) -> (Memory, Manifest) {
     (memory, Manifest::from_image(image).unwrap())
 }
 
-async fn exported(layers: Vec<Vec<u8>>, options: ExportOptions) -> crate::Result<Vec<u8>> {
-    let (memory, manifest) = image(layers).await;
+async fn export_layers(layers: Vec<Vec<u8>>, options: ExportOptions) -> crate::Result<Vec<u8>> {
+    let (memory, manifest) = create_image(layers).await;
     let mut bytes = Cursor::new(Vec::new());
     let outcome = export(&memory, &manifest, &mut bytes, options).await;
     let bytes = bytes.into_inner();
     assert!(
         outcome.is_ok() || bytes.is_empty(),
-        "nothing is written of a refused image"
+        "no bytes of a rejected image are written"
     );
     outcome.map(|()| bytes)
 }
 
-async fn flat(layers: &[&[Op]]) -> crate::Result<Vec<u8>> {
-    let layers = layers.iter().map(|layer| tar_of(layer)).collect();
-    exported(layers, ExportOptions::default()).await
+async fn export_entries(layers: &[&[LayerEntry]]) -> crate::Result<Vec<u8>> {
+    let layers = layers.iter().map(|layer| build_tar(layer)).collect();
+    export_layers(layers, ExportOptions::default()).await
 }
 
 /// Lists the entries of a stream in order, each with its type, target or content.
-fn listing(bytes: &[u8]) -> Vec<String> {
+fn list_entries(bytes: &[u8]) -> Vec<String> {
     let mut archive = tar::Archive::new(bytes);
     let entries = archive.entries().unwrap().map(|entry| {
         let mut entry = entry.unwrap();
@@ -152,13 +152,13 @@ fn listing(bytes: &[u8]) -> Vec<String> {
     entries.collect()
 }
 
-async fn listed(layers: &[&[Op]]) -> Vec<String> {
-    listing(&flat(layers).await.unwrap())
+async fn list_exported(layers: &[&[LayerEntry]]) -> Vec<String> {
+    list_entries(&export_entries(layers).await.unwrap())
 }
 
 #[tokio::test]
-async fn upper_layers_replace_join_and_hide_lower_ones() {
-    let found = listed(&[
+async fn upper_layers_replace_merge_and_hide_lower_entries() {
+    let found = list_exported(&[
         &[
             directory("etc"),
             file("etc/a", "1"),
@@ -190,7 +190,7 @@ async fn upper_layers_replace_join_and_hide_lower_ones() {
 }
 
 #[tokio::test]
-async fn whiteouts_hide_no_entry_of_their_own_layer() {
+async fn whiteout_hides_entries_of_lower_layers_only() {
     let lower = [file("d/old", "1"), file("d/sub/old", "1"), file("f", "1")];
     for upper in [
         [
@@ -218,7 +218,7 @@ async fn whiteouts_hide_no_entry_of_their_own_layer() {
             whiteout("d"),
         ],
     ] {
-        let mut found = listed(&[&lower, &upper]).await;
+        let mut found = list_exported(&[&lower, &upper]).await;
         found.sort();
         assert_eq!(found, ["d/", "d/sub/", "d/sub/new: 2", "f: 2"], "{upper:?}");
     }
@@ -226,7 +226,7 @@ async fn whiteouts_hide_no_entry_of_their_own_layer() {
 
 #[tokio::test]
 async fn hard_link_keeps_content_of_a_replaced_target() {
-    let found = listed(&[
+    let found = list_exported(&[
         &[
             file("a", "old"),
             hard_link("b", "a"),
@@ -240,8 +240,8 @@ async fn hard_link_keeps_content_of_a_replaced_target() {
 }
 
 #[tokio::test]
-async fn entries_of_other_types_replace_lower_ones() {
-    let found = listed(&[
+async fn entry_of_other_type_replaces_lower_entry() {
+    let found = list_exported(&[
         &[
             file("a/b", "1"),
             file("c", "1"),
@@ -273,7 +273,7 @@ async fn entries_of_other_types_replace_lower_ones() {
 }
 
 #[tokio::test]
-async fn symbolic_links_stay_below_the_root() {
+async fn symbolic_links_in_paths_resolve_within_the_root() {
     let lower = [
         symlink("up", "../../.."),
         symlink("abs", "/etc"),
@@ -285,9 +285,11 @@ async fn symbolic_links_stay_below_the_root() {
         file("/c", "1"),
         file("./d//e", "1"),
     ];
-    let layers = vec![tar_of(&lower), tar_as_written(&upper)];
-    let found = exported(layers, ExportOptions::default()).await.unwrap();
-    let found = listing(&found);
+    let layers = vec![build_tar(&lower), build_unchecked_tar(&upper)];
+    let found = export_layers(layers, ExportOptions::default())
+        .await
+        .unwrap();
+    let found = list_entries(&found);
     let expected = [
         "d/",
         "etc/",
@@ -315,13 +317,13 @@ async fn export_keeps_metadata_and_attributes() {
         ..Entry::file("dev/null", 0)
     };
     let mut writer = Writer::new(Vec::new());
-    writer.entry(&entry, &mut &b"ping"[..]).unwrap();
-    writer.entry(&device, &mut io::empty()).unwrap();
+    writer.write_entry(&entry, &mut &b"ping"[..]).unwrap();
+    writer.write_entry(&device, &mut io::empty()).unwrap();
     let layer = writer.finish().unwrap();
-    let bytes = exported(vec![layer], ExportOptions::default())
+    let bytes = export_layers(vec![layer], ExportOptions::default())
         .await
         .unwrap();
-    let mut reader = Reader::new(Streamed(&bytes[..]));
+    let mut reader = Reader::new(SkipByReading(&bytes[..]));
     let mut found = Vec::new();
     while let Some(entry) = reader.next().unwrap() {
         found.push(entry);
@@ -334,22 +336,25 @@ async fn export_keeps_metadata_and_attributes() {
 }
 
 #[tokio::test]
-async fn compressed_layers_export_to_the_same_bytes() {
+async fn compressed_layer_exports_to_same_bytes_as_plain_layer() {
     let large = "content".repeat(30_000).leak();
-    let layer = tar_of(&[directory("d"), file("d/f", large)]);
+    let layer = build_tar(&[directory("d"), file("d/f", large)]);
     let options = ExportOptions::default();
-    let plain = exported(vec![layer.clone()], options.clone()).await;
+    let plain = export_layers(vec![layer.clone()], options.clone()).await;
     let plain = plain.unwrap();
-    assert_eq!(listing(&plain), ["d/".to_owned(), format!("d/f: {large}")]);
-    for (compression, layer) in compressed(&layer) {
-        let bytes = exported(vec![layer], options.clone()).await;
+    assert_eq!(
+        list_entries(&plain),
+        ["d/".to_owned(), format!("d/f: {large}")]
+    );
+    for (compression, layer) in compress_all(&layer) {
+        let bytes = export_layers(vec![layer], options.clone()).await;
         assert!(bytes.unwrap() == plain, "{compression:?}");
     }
 }
 
 #[tokio::test]
-async fn export_of_other_content_fails_with_its_kind() {
-    let (memory, manifest) = image(vec![Vec::new()]).await;
+async fn export_of_index_artifact_or_absent_layer_fails() {
+    let (memory, manifest) = create_image(vec![Vec::new()]).await;
     let index = Manifest::from_index(Index::new(None, vec![manifest.descriptor()])).unwrap();
     let kind = |outcome: crate::Result<()>| outcome.unwrap_err().kind();
     let outcome = export(&memory, &index, io_sink(), ExportOptions::default()).await;
@@ -372,13 +377,13 @@ fn io_sink() -> Cursor<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn malformed_layers_are_refused() {
+async fn malformed_layers_are_rejected() {
     let deep = "d/".repeat(1500) + "f";
     for (why, layers) in [
-        ("out of the root", vec![vec![raw("../x")]]),
+        ("out of the root", vec![vec![empty_file("../x")]]),
         (
             "out of the root in the middle of a path",
-            vec![vec![raw("a/../../x")]],
+            vec![vec![empty_file("a/../../x")]],
         ),
         (
             "a link to a missing file",
@@ -394,7 +399,7 @@ async fn malformed_layers_are_refused() {
         ),
         (
             "a link out of the root",
-            vec![vec![raw("x"), hard_link("a", "../x")]],
+            vec![vec![empty_file("x"), hard_link("a", "../x")]],
         ),
         (
             "below a file",
@@ -404,21 +409,30 @@ async fn malformed_layers_are_refused() {
             "links in a circle",
             vec![vec![symlink("a", "b"), symlink("b", "a"), file("a/x", "")]],
         ),
-        ("a whiteout without a name", vec![vec![raw("d/.wh.")]]),
+        (
+            "a whiteout without a name",
+            vec![vec![empty_file("d/.wh.")]],
+        ),
         (
             "a whiteout of its own directory",
-            vec![vec![raw("d/.wh..")]],
+            vec![vec![empty_file("d/.wh..")]],
         ),
-        ("a whiteout of the parent", vec![vec![raw("d/.wh...")]]),
-        ("the root is a file", vec![vec![raw("./")]]),
+        (
+            "a whiteout of the parent",
+            vec![vec![empty_file("d/.wh...")]],
+        ),
+        ("the root is a file", vec![vec![empty_file("./")]]),
         ("too deep", vec![vec![file(&deep, "")]]),
     ] {
-        let layers = layers.iter().map(|layer| tar_as_written(layer)).collect();
+        let layers = layers
+            .iter()
+            .map(|layer| build_unchecked_tar(layer))
+            .collect();
         let options = ExportOptions {
             max_entries: 1000,
             ..ExportOptions::default()
         };
-        let error = exported(layers, options).await.expect_err(why);
+        let error = export_layers(layers, options).await.expect_err(why);
         assert_eq!(error.kind(), ErrorKind::Protocol, "{why}: {error}");
     }
     for (why, layer) in [
@@ -430,27 +444,30 @@ async fn malformed_layers_are_refused() {
         ),
         ("broken xz", [&b"\xfd7zXZ\0"[..], &[7; 100]].concat()),
         ("broken bzip2", [&b"BZh91AY&SY"[..], &[7; 100]].concat()),
-        ("cut off", tar_of(&[file("a", "content")])[..520].to_vec()),
+        (
+            "cut off",
+            build_tar(&[file("a", "content")])[..520].to_vec(),
+        ),
     ] {
-        let error = exported(vec![layer], ExportOptions::default())
+        let error = export_layers(vec![layer], ExportOptions::default())
             .await
             .expect_err(why);
         assert_eq!(error.kind(), ErrorKind::Protocol, "{why}: {error}");
     }
 }
 
-/// Creates a file with any name.
-fn raw(name: &str) -> Op {
+/// Creates an empty file. [`build_unchecked_tar`] accepts any name.
+fn empty_file(name: &str) -> LayerEntry {
     file(name, "")
 }
 
-/// As `tar_of`, for names that the tar crate refuses to write.
-fn tar_as_written(ops: &[Op]) -> Vec<u8> {
+/// Builds a layer without the checks of the tar crate, so that it can contain invalid names.
+fn build_unchecked_tar(ops: &[LayerEntry]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());
     for op in ops {
         let mut bytes = "";
         let (path, kind, link) = match op {
-            Op::File(path, content, _) => {
+            LayerEntry::File(path, content, _) => {
                 bytes = content;
                 (path.clone(), Kind::File, "")
             }
@@ -465,45 +482,51 @@ fn tar_as_written(ops: &[Op]) -> Vec<u8> {
             link: link.into(),
             ..Entry::file(&path, bytes.len() as u64)
         };
-        writer.entry(&entry, &mut bytes.as_bytes()).unwrap();
+        writer.write_entry(&entry, &mut bytes.as_bytes()).unwrap();
     }
     writer.finish().unwrap()
 }
 
 #[tokio::test]
-async fn images_over_a_limit_are_refused_before_any_output() {
+async fn image_over_a_limit_is_rejected_before_any_output() {
     let names: Vec<_> = (0..100).map(|at| file(&format!("f{at}"), "x")).collect();
     let of = |max_entries| ExportOptions {
         max_entries,
         ..ExportOptions::default()
     };
-    assert!(exported(vec![tar_of(&names)], of(100)).await.is_ok());
-    let error = exported(vec![tar_of(&names)], of(99)).await.unwrap_err();
+    assert!(
+        export_layers(vec![build_tar(&names)], of(100))
+            .await
+            .is_ok()
+    );
+    let error = export_layers(vec![build_tar(&names)], of(99))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol);
-    // Whiteouts and directories that exist only as parents count, too.
+    // Whiteouts and directories that exist only as parents are counted, too.
     let hidden: Vec<_> = (0..100).map(|at| whiteout(&format!("f{at}"))).collect();
     assert!(
-        exported(vec![tar_of(&names), tar_of(&hidden)], of(199))
+        export_layers(vec![build_tar(&names), build_tar(&hidden)], of(199))
             .await
             .is_err()
     );
     assert!(
-        exported(vec![tar_of(&[file("a/b/c/d", "")])], of(3))
+        export_layers(vec![build_tar(&[file("a/b/c/d", "")])], of(3))
             .await
             .is_err()
     );
 
     let mut zeros = Writer::new(Vec::new());
     zeros
-        .entry(&Entry::file("zeros", 2 << 20), &mut io::repeat(0))
+        .write_entry(&Entry::file("zeros", 2 << 20), &mut io::repeat(0))
         .unwrap();
-    for (compression, bomb) in compressed(&zeros.finish().unwrap()) {
+    for (compression, bomb) in compress_all(&zeros.finish().unwrap()) {
         assert!(bomb.len() < 1 << 17, "{compression:?}");
         let of = |limit| ExportOptions {
             max_decompressed: Some(limit),
             ..ExportOptions::default()
         };
-        let error = exported(vec![bomb.clone()], of((2 << 20) - 1)).await;
+        let error = export_layers(vec![bomb.clone()], of((2 << 20) - 1)).await;
         let error = error.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol);
         assert!(
@@ -512,13 +535,13 @@ async fn images_over_a_limit_are_refused_before_any_output() {
         );
         // The limit applies to all layers together.
         let both = vec![bomb.clone(), bomb.clone()];
-        assert!(exported(vec![bomb], of(3 << 20)).await.is_ok());
-        assert!(exported(both, of(3 << 20)).await.is_err());
+        assert!(export_layers(vec![bomb], of(3 << 20)).await.is_ok());
+        assert!(export_layers(both, of(3 << 20)).await.is_err());
     }
 }
 
 #[tokio::test]
-async fn failing_writer_ends_the_export_and_leaves_no_file() {
+async fn write_error_ends_export_and_removes_temporary_files() {
     #[derive(Debug)]
     struct Full;
     impl AsyncWrite for Full {
@@ -547,14 +570,15 @@ async fn failing_writer_ends_the_export_and_leaves_no_file() {
         scratch: Some(scratch.path().to_owned()),
         ..ExportOptions::default()
     };
-    let (memory, manifest) = image(vec![tar_of(&[file("a", "x")])]).await;
+    let (memory, manifest) = create_image(vec![build_tar(&[file("a", "x")])]).await;
     let error = export(&memory, &manifest, Full, options).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
     assert_eq!(error.to_string(), "failed to write the root filesystem");
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
 }
 
-/// Reference implementation on a real filesystem: unpacks each layer over the last, as a container runtime does.
+/// Reference implementation on a real filesystem: unpacks each layer over the previous layer, as a container runtime
+/// does.
 #[cfg(unix)]
 mod reference {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -567,7 +591,7 @@ mod reference {
         let parts: Vec<_> = name.split('/').collect();
         for part in &parts[..parts.len() - 1] {
             at.push(part);
-            // A link to a missing directory is followed.
+            // If a link refers to a missing directory, the directory is created at the target of the link.
             let mut end = at.clone();
             while let Ok(target) = std::fs::read_link(&end) {
                 if std::fs::metadata(&end).is_ok() {
@@ -603,21 +627,21 @@ mod reference {
         }
     }
 
-    fn apply(root: &Path, op: &Op) -> io::Result<()> {
+    fn apply(root: &Path, op: &LayerEntry) -> io::Result<()> {
         let last = |name: &str| name.rsplit('/').next().unwrap().to_owned();
-        let place = |name: &str| -> io::Result<PathBuf> {
+        let resolve = |name: &str| -> io::Result<PathBuf> {
             let parent = parent(root, name, true)?.expect("it was created");
             Ok(parent.join(last(name)))
         };
         match op {
-            Op::File(name, content, mode) => {
-                let path = place(name)?;
+            LayerEntry::File(name, content, mode) => {
+                let path = resolve(name)?;
                 remove(&path)?;
                 std::fs::write(&path, content)?;
                 std::fs::set_permissions(&path, std::fs::Permissions::from_mode(*mode))
             }
             Directory(name) => {
-                let path = place(name)?;
+                let path = resolve(name)?;
                 if !std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
                     remove(&path)?;
                     std::fs::create_dir(&path)?;
@@ -625,12 +649,12 @@ mod reference {
                 Ok(())
             }
             Symlink(name, target) => {
-                let path = place(name)?;
+                let path = resolve(name)?;
                 remove(&path)?;
                 symlink(target, path)
             }
             HardLink(name, target) => {
-                let path = place(name)?;
+                let path = resolve(name)?;
                 remove(&path)?;
                 let parent = parent(root, target, false)?.ok_or(io::ErrorKind::NotFound)?;
                 std::fs::hard_link(parent.join(last(target)), path)
@@ -651,12 +675,13 @@ mod reference {
         }
     }
 
-    pub(super) fn unpack(layers: &[Vec<Op>], root: &Path) -> io::Result<()> {
+    pub(super) fn unpack(layers: &[Vec<LayerEntry>], root: &Path) -> io::Result<()> {
         layers.iter().flatten().try_for_each(|op| apply(root, op))
     }
 
-    /// Describes everything below a directory: its type and content, and which names are hard links of one file.
-    pub(super) fn look(root: &Path) -> BTreeMap<String, String> {
+    /// Returns a description of each path below a directory: its type, its content, and all hard links of the same
+    /// file.
+    pub(super) fn describe_tree(root: &Path) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
         let mut first = BTreeMap::new();
         let mut rest = vec![PathBuf::new()];
@@ -693,13 +718,16 @@ mod reference {
 }
 
 #[cfg(unix)]
-fn name() -> impl Strategy<Value = String> {
+fn path_strategy() -> impl Strategy<Value = String> {
     proptest::collection::vec(prop_oneof!["a", "b", "c"], 1..4).prop_map(|parts| parts.join("/"))
 }
 
 #[cfg(unix)]
-fn layer() -> impl Strategy<Value = Vec<Op>> {
-    let hidden = prop_oneof![name().prop_map(Whiteout), name().prop_map(Opaque)];
+fn layer_strategy() -> impl Strategy<Value = Vec<LayerEntry>> {
+    let hidden = prop_oneof![
+        path_strategy().prop_map(Whiteout),
+        path_strategy().prop_map(Opaque)
+    ];
     let content = prop_oneof!["", "one", "two"].prop_map(|text| match text.as_str() {
         "" => "",
         "one" => "one",
@@ -707,10 +735,10 @@ fn layer() -> impl Strategy<Value = Vec<Op>> {
     });
     let mode = prop_oneof![Just(0o644), Just(0o755)];
     let shown = prop_oneof![
-        4 => (name(), content, mode).prop_map(|(name, content, mode)| Op::File(name, content, mode)),
-        3 => name().prop_map(Directory),
-        2 => (name(), "[abc]").prop_map(|(name, target)| Symlink(name, target)),
-        2 => (name(), name()).prop_map(|(name, target)| HardLink(name, target)),
+        4 => (path_strategy(), content, mode).prop_map(|(name, content, mode)| LayerEntry::File(name, content, mode)),
+        3 => path_strategy().prop_map(Directory),
+        2 => (path_strategy(), "[abc]").prop_map(|(name, target)| Symlink(name, target)),
+        2 => (path_strategy(), path_strategy()).prop_map(|(name, target)| HardLink(name, target)),
     ];
     let hidden = proptest::collection::vec(hidden, 0..3);
     (hidden, proptest::collection::vec(shown, 0..6))
@@ -722,20 +750,20 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn export_matches_layers_unpacked_to_a_filesystem(layers in proptest::collection::vec(layer(), 1..4)) {
+    fn export_matches_layers_unpacked_to_a_filesystem(layers in proptest::collection::vec(layer_strategy(), 1..4)) {
         let home = tempfile::tempdir().unwrap();
         let (expected, actual) = (home.path().join("expected"), home.path().join("actual"));
         std::fs::create_dir(&expected).unwrap();
         let applied = reference::unpack(&layers, &expected);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let tars = layers.iter().map(|layer| tar_of(layer)).collect();
-        let flat = runtime.block_on(exported(tars, ExportOptions::default()));
+        let tars = layers.iter().map(|layer| build_tar(layer)).collect();
+        let flat = runtime.block_on(export_layers(tars, ExportOptions::default()));
         prop_assert_eq!(applied.is_ok(), flat.is_ok(), "{:?} {:?}", applied, flat.err());
         if applied.is_ok() {
-            let tars = layers.iter().map(|layer| tar_of(layer)).collect();
-            let flat = runtime.block_on(exported(tars, ExportOptions::default())).unwrap();
+            let tars = layers.iter().map(|layer| build_tar(layer)).collect();
+            let flat = runtime.block_on(export_layers(tars, ExportOptions::default())).unwrap();
             tar::Archive::new(&flat[..]).unpack(&actual).unwrap();
-            prop_assert_eq!(reference::look(&expected), reference::look(&actual));
+            prop_assert_eq!(reference::describe_tree(&expected), reference::describe_tree(&actual));
         }
     }
 }

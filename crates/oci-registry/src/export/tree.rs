@@ -1,9 +1,9 @@
 //! Merged tree of the layers of an image.
 //!
-//! Implements the effect of a layer on the layers below it: entries replace or join lower ones, and whiteouts hide
-//! them. A whiteout hides entries of lower layers only, regardless of its position in its own layer. Paths are resolved
-//! as a kernel does within the root: symbolic links in a path are followed and never leave the root. The tree holds no
-//! content, only the position of each entry in its layer.
+//! Applies the layers of an image in order. An entry replaces a lower entry with the same path, two directories are
+//! merged, and a whiteout hides lower entries. A whiteout hides entries of lower layers only, regardless of its
+//! position in its layer. Symbolic links in a path are followed and resolved within the root, as after `chroot`. The
+//! tree contains no file content, only the position of each entry in the layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -13,7 +13,7 @@ use snafu::Snafu;
 
 use crate::tarball::{Entry, Kind};
 
-/// Prefix of the name of a whiteout, before the name that it hides (image-spec, `layer.md`, "Whiteouts").
+/// Prefix of a whiteout. The rest of the name is the name of the hidden entry (image-spec, `layer.md`, "Whiteouts").
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 
 /// Name of the opaque whiteout, which hides the content of a directory in lower layers.
@@ -22,13 +22,14 @@ const OPAQUE_WHITEOUT: &[u8] = b".wh..wh..opq";
 /// Maximum total size of the names, link targets and attributes in the tree, in bytes.
 const MAX_METADATA_BYTES: usize = 256 << 20;
 
-/// Maximum number of path components that are resolved for one name, including those of links.
+/// Maximum number of path components that are resolved for one name, including the components of link targets.
 const MAX_COMPONENTS: usize = 8192;
 
 /// Maximum number of symbolic links that are followed for one name.
 const MAX_LINKS: usize = 255;
 
-/// Maximum number of visits for whiteouts, on average for each allowed entry.
+/// Maximum number of nodes that all whiteouts together visit, as a multiple of the maximum number of entries. It limits
+/// the time that whiteouts of large directories take.
 const MAX_VISITS_PER_ENTRY: usize = 100;
 
 #[derive(Debug, Snafu)]
@@ -60,16 +61,17 @@ pub(crate) type Position = (usize, usize);
 /// Node of the tree.
 #[derive(Debug)]
 struct Node {
-    /// Last layer that has this node.
+    /// Number of the last layer that contains this node.
     layer: usize,
     kind: NodeKind,
 }
 
 #[derive(Debug)]
 enum NodeKind {
-    /// Directory, with the entry of the last layer that has one. A directory that exists only as a parent has none.
+    /// Directory, with its entry in the last layer that contains such an entry. `None` if the directory exists only as
+    /// a parent.
     Directory(Option<Box<Entry>>),
-    /// Any other inode, which several names may share.
+    /// File, link or device. Several hard links may share it.
     Other(Rc<Inode>),
 }
 
@@ -116,13 +118,13 @@ impl Tree {
     /// Applies an entry of the current layer.
     pub(crate) fn apply(&mut self, position: Position, entry: Entry) -> Result<(), Error> {
         let name = entry.path.clone();
-        self.put(position, entry).map_err(|problem| Error {
+        self.apply_entry(position, entry).map_err(|problem| Error {
             path: name,
             problem,
         })
     }
 
-    fn put(&mut self, position: Position, mut entry: Entry) -> Result<(), &'static str> {
+    fn apply_entry(&mut self, position: Position, mut entry: Entry) -> Result<(), &'static str> {
         self.entries += 1;
         require(
             self.entries <= self.limits.entries,
@@ -144,13 +146,13 @@ impl Tree {
             };
         }
         if let Some(hidden) = last.strip_prefix(WHITEOUT_PREFIX) {
-            // Some storage drivers use these names for their own metadata.
+            // Storage drivers such as aufs use names that start with `.wh..wh.` for metadata.
             if hidden.starts_with(WHITEOUT_PREFIX) {
                 return Ok(());
             }
             require(
                 !matches!(hidden, b"" | b"." | b".."),
-                "the whiteout names no file",
+                "the name of the hidden file is missing",
             )?;
             return match self.resolve(&parts)? {
                 Some(directory) => self.hide(join(&directory, hidden), false),
@@ -158,7 +160,7 @@ impl Tree {
             };
         }
         let parts: Vec<Vec<u8>> = parts.into_iter().map(<[u8]>::to_vec).collect();
-        let directory = self.make(&parts)?;
+        let directory = self.create_directories(&parts)?;
         let path = join(&directory, &last);
         if entry.kind == Kind::Directory {
             entry.path.clear();
@@ -166,7 +168,7 @@ impl Tree {
         }
         self.remove(&path);
         let inode = if entry.kind == Kind::HardLink {
-            self.linked(&entry.link)?
+            self.find_linked_inode(&entry.link)?
         } else {
             Rc::new(Inode {
                 position,
@@ -182,11 +184,11 @@ impl Tree {
     }
 
     /// Returns the inode that a hard link refers to.
-    fn linked(&self, link: &[u8]) -> Result<Rc<Inode>, &'static str> {
-        const NOTHING: &str = "the target of the link does not exist";
+    fn find_linked_inode(&self, link: &[u8]) -> Result<Rc<Inode>, &'static str> {
+        const MISSING: &str = "the target of the link does not exist";
         let mut parts = parts(link)?;
-        let last = parts.pop().ok_or(NOTHING)?;
-        let directory = self.resolve(&parts)?.ok_or(NOTHING)?;
+        let last = parts.pop().ok_or(MISSING)?;
+        let directory = self.resolve(&parts)?.ok_or(MISSING)?;
         match self
             .nodes
             .get(&join(&directory, last))
@@ -194,7 +196,7 @@ impl Tree {
         {
             Some(NodeKind::Other(inode)) => Ok(Rc::clone(inode)),
             Some(NodeKind::Directory(_)) => Err("it is a hard link to a directory"),
-            None => Err(NOTHING),
+            None => Err(MISSING),
         }
     }
 
@@ -204,12 +206,14 @@ impl Tree {
         entry: Option<Box<Entry>>,
     ) -> Result<(), &'static str> {
         if let Some(node) = self.nodes.get_mut(&path)
-            && let NodeKind::Directory(held) = &mut node.kind
+            && let NodeKind::Directory(existing) = &mut node.kind
         {
             if let Some(entry) = entry {
-                self.metadata_bytes -= held.as_ref().map_or(0, |held| metadata_size(held));
+                self.metadata_bytes -= existing
+                    .as_ref()
+                    .map_or(0, |existing| metadata_size(existing));
                 self.metadata_bytes += metadata_size(&entry);
-                *held = Some(entry);
+                *existing = Some(entry);
                 node.layer = self.layer;
             }
             return require(
@@ -226,7 +230,7 @@ impl Tree {
             layer: self.layer,
             kind,
         };
-        self.metadata_bytes += weight(&path, &node);
+        self.metadata_bytes += node_size(&path, &node);
         let previous = self.nodes.insert(path, node);
         debug_assert!(previous.is_none(), "the previous node was removed");
         require(
@@ -239,14 +243,14 @@ impl Tree {
         )
     }
 
-    /// Removes a node and everything below it.
+    /// Removes a node and all nodes below it.
     fn remove(&mut self, path: &[u8]) {
         if let Some(node) = self.nodes.remove(path) {
-            self.metadata_bytes -= weight(path, &node);
+            self.metadata_bytes -= node_size(path, &node);
             if let NodeKind::Directory(_) = node.kind {
-                for name in self.below(path) {
+                for name in self.paths_below(path) {
                     if let Some(node) = self.nodes.remove(&name) {
-                        self.metadata_bytes -= weight(&name, &node);
+                        self.metadata_bytes -= node_size(&name, &node);
                     }
                 }
             }
@@ -254,25 +258,25 @@ impl Tree {
     }
 
     /// Returns the paths below a directory.
-    fn below(&self, directory: &[u8]) -> Vec<Vec<u8>> {
-        let names = self.nodes.range(range(directory));
+    fn paths_below(&self, directory: &[u8]) -> Vec<Vec<u8>> {
+        let names = self.nodes.range(range_below(directory));
         names.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Hides a path and everything below it in lower layers, or only what is below it if `is_opaque` is set. Nodes of
-    /// the current layer and their parent directories stay.
+    /// Removes the nodes of lower layers at a path and below it. If `is_opaque` is set, the node at the path stays.
+    /// Nodes of the current layer and their parent directories always stay.
     fn hide(&mut self, path: Vec<u8>, is_opaque: bool) -> Result<(), &'static str> {
         let is_hidden = ancestors(&path).any(|ancestor| self.hidden.contains(ancestor));
         if is_hidden || (is_opaque && self.hidden.contains(&path)) {
             return Ok(());
         }
         let mut needed = BTreeSet::new();
-        let below = self.below(&path);
+        let below = self.paths_below(&path);
         self.visits += below.len() + 1;
         let visits = self.limits.entries.saturating_mul(MAX_VISITS_PER_ENTRY);
         require(self.visits <= visits, "there are too many whiteouts")?;
         let own = (!is_opaque).then(|| path.clone());
-        // Reverse order: the content of a directory comes after the directory.
+        // In reverse order, the content of a directory is visited before the directory.
         for name in below.into_iter().rev().chain(own) {
             let Some(node) = self.nodes.get(&name) else {
                 continue;
@@ -282,7 +286,7 @@ impl Tree {
                     needed.insert(parent.to_vec());
                 }
             } else if let Some(node) = self.nodes.remove(&name) {
-                self.metadata_bytes -= weight(&name, &node);
+                self.metadata_bytes -= node_size(&name, &node);
             }
         }
         self.hidden.insert(path);
@@ -294,17 +298,17 @@ impl Tree {
         let parts = parts.iter().map(|part| part.to_vec()).collect();
         let mut walk = PathWalk::new(parts);
         Ok(match walk.step(self)? {
-            Resolution::Arrived => Some(walk.at),
+            Resolution::Resolved => Some(walk.at),
             Resolution::Missing(_) => None,
         })
     }
 
     /// Resolves a path to a directory and creates missing directories.
-    fn make(&mut self, parts: &[Vec<u8>]) -> Result<Vec<u8>, &'static str> {
+    fn create_directories(&mut self, parts: &[Vec<u8>]) -> Result<Vec<u8>, &'static str> {
         let mut walk = PathWalk::new(parts.to_vec());
         loop {
             match walk.step(self)? {
-                Resolution::Arrived => return Ok(walk.at),
+                Resolution::Resolved => return Ok(walk.at),
                 Resolution::Missing(path) => {
                     self.put_directory(path.clone(), None)?;
                     walk.at = path;
@@ -313,7 +317,8 @@ impl Tree {
         }
     }
 
-    /// Returns the entries of all directories, and the paths of everything else by the position of its content.
+    /// Returns the entries of all directories, and the paths of all other nodes by the position of their content in the
+    /// layers.
     pub(crate) fn into_parts(self) -> (Vec<Entry>, BTreeMap<Position, Vec<Vec<u8>>>) {
         let mut directories = Vec::new();
         let mut others = BTreeMap::<_, Vec<_>>::new();
@@ -332,7 +337,7 @@ impl Tree {
     }
 }
 
-/// Entry of a directory that no layer contains.
+/// Returns the entry of a directory that exists only as a parent.
 fn implicit_directory() -> Entry {
     Entry {
         kind: Kind::Directory,
@@ -341,18 +346,18 @@ fn implicit_directory() -> Entry {
     }
 }
 
-/// Resolution of a path.
+/// State of the resolution of a path.
 struct PathWalk {
     at: Vec<u8>,
-    /// Remaining components, the next one last.
+    /// Remaining components in reverse order.
     rest: Vec<Vec<u8>>,
     steps: usize,
     links: usize,
 }
 
 enum Resolution {
-    Arrived,
-    /// Nothing exists at this path. The resolution can continue below it.
+    Resolved,
+    /// Path of the first missing component. The resolution can continue after the caller has created a directory there.
     Missing(Vec<u8>),
 }
 
@@ -388,7 +393,7 @@ impl PathWalk {
                     self.links += 1;
                     require(
                         self.links <= MAX_LINKS,
-                        "its path leads through too many links",
+                        "its path contains too many symbolic links",
                     )?;
                     if inode.link.starts_with(b"/") {
                         self.at.clear();
@@ -400,12 +405,12 @@ impl PathWalk {
                 Some(NodeKind::Other(_)) => return Err("its parent is not a directory"),
             }
         }
-        Ok(Resolution::Arrived)
+        Ok(Resolution::Resolved)
     }
 }
 
-fn require(holds: bool, problem: &'static str) -> Result<(), &'static str> {
-    if holds { Ok(()) } else { Err(problem) }
+fn require(condition: bool, problem: &'static str) -> Result<(), &'static str> {
+    if condition { Ok(()) } else { Err(problem) }
 }
 
 /// Splits a path into its components. A leading slash has no effect, because all paths start at the root.
@@ -423,7 +428,7 @@ fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     [directory, b"/", name].concat()
 }
 
-/// Returns the parent directories of a path, starting with the root. The root itself has none.
+/// Returns the parent directories of a path, starting with the root. Empty for the root itself.
 fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     let root = (!path.is_empty()).then_some(&path[..0]);
     let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
@@ -431,7 +436,7 @@ fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Returns the range of the paths below a directory.
-fn range(directory: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+fn range_below(directory: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
     if directory.is_empty() {
         return (Bound::Excluded(Vec::new()), Bound::Unbounded);
     }
@@ -448,7 +453,8 @@ fn metadata_size(entry: &Entry) -> usize {
         + entry.link.len()
 }
 
-fn weight(path: &[u8], node: &Node) -> usize {
+/// Returns the size of the path and the metadata of a node in bytes.
+fn node_size(path: &[u8], node: &Node) -> usize {
     let own = match &node.kind {
         NodeKind::Directory(entry) => entry.as_ref().map_or(0, |entry| metadata_size(entry)),
         NodeKind::Other(inode) => inode.link.len(),

@@ -1,5 +1,5 @@
-//! Deletion from a layout. Content is removed from `index.json` before its file is deleted, so no listed content is
-//! missing.
+//! Deletion from a layout. A manifest is removed from `index.json` before its file is deleted, so the file of a listed
+//! manifest is never missing.
 
 use std::collections::HashSet;
 
@@ -7,15 +7,15 @@ use async_trait::async_trait;
 use snafu::ensure;
 
 use super::Layout;
-use super::error::{AManifestSnafu, Error, NoBlobSnafu, NoManifestSnafu};
-use super::listing::{Listed, Listing};
+use super::error::{Error, IsManifestSnafu, NoBlobSnafu, NoManifestSnafu};
+use super::listing::{Listing, ListingEntry};
 use crate::digest::Digest;
 use crate::reference::Tag;
 use crate::storage::Delete;
 
 impl Listing {
-    /// Removes a manifest and all its tags from the index.
-    fn forget(&mut self, digest: &Digest) -> bool {
+    /// Removes a manifest and all its tags from the index. Returns whether the manifest was listed.
+    fn remove_manifest(&mut self, digest: &Digest) -> bool {
         let before = self.entries().len();
         self.entries_mut().retain(|listed| listed.digest != *digest);
         self.entries().len() < before
@@ -24,12 +24,12 @@ impl Listing {
 
 impl Layout {
     /// Whether a manifest with this digest is reachable from `index.json` through indexes. Missing indexes are skipped.
-    async fn leads_to(&self, digest: &Digest) -> crate::Result<bool> {
+    async fn is_reachable(&self, digest: &Digest) -> crate::Result<bool> {
         let listing = self.read_listing().await?;
         let listed = listing.entries().iter().cloned();
-        let mut ahead: Vec<_> = listed.map(Listed::into_descriptor).collect();
+        let mut pending: Vec<_> = listed.map(ListingEntry::into_descriptor).collect();
         let mut seen = HashSet::new();
-        while let Some(next) = ahead.pop() {
+        while let Some(next) = pending.pop() {
             if next.digest == *digest {
                 return Ok(true);
             }
@@ -38,14 +38,14 @@ impl Layout {
             }
             let read = self.read_manifest(&next.digest, Some(&next.media_type));
             if let Some(manifest) = read.await? {
-                ahead.extend(manifest.successors().into_iter().cloned());
+                pending.extend(manifest.successors().into_iter().cloned());
             }
         }
         Ok(false)
     }
 
-    /// Deletes the file of some content, and returns whether it existed.
-    async fn remove(&self, digest: &Digest) -> Result<bool, Error> {
+    /// Deletes the file of a manifest or blob. Returns whether the file existed.
+    async fn remove_file(&self, digest: &Digest) -> Result<bool, Error> {
         let path = self.blob_path(digest);
         match tokio::fs::remove_file(&path).await {
             Ok(()) => Ok(true),
@@ -58,15 +58,15 @@ impl Layout {
 #[async_trait]
 impl Delete for Layout {
     async fn delete_tag(&self, tag: &Tag) -> crate::Result<()> {
-        let mut was_there = false;
+        let mut existed = false;
         let change = |listing: &mut Listing| {
-            was_there = listing.untag(tag);
-            was_there
+            existed = listing.untag(tag);
+            existed
         };
-        self.update(change).await?;
+        self.update_index(change).await?;
         let (directory, identifier) = (self.directory.clone(), tag.clone());
         ensure!(
-            was_there,
+            existed,
             NoManifestSnafu {
                 directory,
                 identifier
@@ -78,14 +78,14 @@ impl Delete for Layout {
     async fn delete_manifest(&self, digest: &Digest) -> crate::Result<()> {
         let mut was_listed = false;
         let change = |listing: &mut Listing| {
-            was_listed = listing.forget(digest);
+            was_listed = listing.remove_manifest(digest);
             was_listed
         };
-        self.update(change).await?;
-        let was_there = self.remove(digest).await?;
+        self.update_index(change).await?;
+        let existed = self.remove_file(digest).await?;
         let (directory, identifier) = (self.directory.clone(), digest.clone());
         ensure!(
-            was_listed || was_there,
+            was_listed || existed,
             NoManifestSnafu {
                 directory,
                 identifier
@@ -95,11 +95,11 @@ impl Delete for Layout {
     }
 
     async fn delete_blob(&self, digest: &Digest) -> crate::Result<()> {
-        // Manifests are stored as files like blobs, but must not be deleted as a blob.
-        let is_manifest = self.leads_to(digest).await?;
+        // Manifests and blobs are stored in the same directory, but a manifest must not be deleted as a blob.
+        let is_manifest = self.is_reachable(digest).await?;
         let (directory, digest) = (self.directory.clone(), digest.clone());
-        ensure!(!is_manifest, AManifestSnafu { directory, digest });
-        let is_gone = self.remove(&digest).await?;
+        ensure!(!is_manifest, IsManifestSnafu { directory, digest });
+        let is_gone = self.remove_file(&digest).await?;
         ensure!(is_gone, NoBlobSnafu { directory, digest });
         Ok(())
     }
@@ -115,7 +115,7 @@ mod tests {
     use crate::storage::{Source, Target};
 
     #[tokio::test]
-    async fn delete_blob_of_a_listed_manifest_fails() {
+    async fn delete_blob_with_digest_of_a_manifest_fails() {
         let home = tempfile::tempdir().unwrap();
         let layout = Layout::create(home.path()).await.unwrap();
         let layer = Blob::from_bytes(MediaType::OCTET_STREAM, "content");

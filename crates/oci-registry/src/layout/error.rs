@@ -19,7 +19,7 @@ pub(super) enum Error {
     #[snafu(display("failed to create a layout in `{}`: it contains `{}`", directory.display(), found.escape_debug()))]
     Occupied { directory: PathBuf, found: String },
     #[snafu(display("failed to create the layout `{}`", directory.display()))]
-    Make {
+    CreateLayout {
         directory: PathBuf,
         source: std::io::Error,
     },
@@ -70,7 +70,7 @@ pub(super) enum Error {
     #[snafu(display("failed to find the blob {digest} in the layout `{}`", directory.display()))]
     NoBlob { directory: PathBuf, digest: Digest },
     #[snafu(display("failed to delete the blob {digest} in the layout `{}`: it is a manifest", directory.display()))]
-    AManifest { directory: PathBuf, digest: Digest },
+    IsManifest { directory: PathBuf, digest: Digest },
     #[snafu(display("failed to read `{}`: its content has the digest {actual}", path.display()))]
     WrongDigest { path: PathBuf, actual: Digest },
 }
@@ -82,13 +82,13 @@ impl Failure for Error {
             Self::NoDirectory { .. } => "check the path".to_owned(),
             Self::Ambiguous {
                 directory, names, ..
-            } => full_names("oci", directory, names),
-            Self::AManifest { .. } => "delete it as a manifest".to_owned(),
+            } => full_name_hint("oci", directory, names),
+            Self::IsManifest { .. } => "delete the manifest instead of the blob".to_owned(),
             Self::Parse { .. } | Self::TooLarge { .. } | Self::NotAFile { .. } => {
-                "the directory is not a layout or is damaged: copy it again to another directory"
+                "copy the layout again to another directory: this directory is damaged or is not a layout"
                     .to_owned()
             }
-            Self::OtherVersion { .. } => "only version 1.0.0 is supported".to_owned(),
+            Self::OtherVersion { .. } => "create the layout again with a tool that writes version 1.0.0, the only supported version".to_owned(),
             Self::Occupied { .. } => "choose a new or empty directory".to_owned(),
             _ => return Vec::new(),
         };
@@ -103,14 +103,14 @@ impl Failure for Error {
             | Self::NoName { .. }
             | Self::Ambiguous { .. }
             | Self::NoBlob { .. }
-            | Self::AManifest { .. } => ErrorKind::NotFound,
+            | Self::IsManifest { .. } => ErrorKind::NotFound,
             Self::Parse { .. } | Self::TooLarge { .. } | Self::NotAFile { .. } => {
                 ErrorKind::Protocol
             }
             Self::OtherVersion { .. } => ErrorKind::Unsupported,
             Self::Occupied { .. } => ErrorKind::InvalidInput,
             Self::WrongDigest { .. } => ErrorKind::Mismatch,
-            Self::Make { .. }
+            Self::CreateLayout { .. }
             | Self::Read { .. }
             | Self::Write { .. }
             | Self::Remove { .. }
@@ -119,8 +119,8 @@ impl Failure for Error {
     }
 }
 
-/// Returns a hint with the layouts in a directory that is not a layout itself. `push` creates one layout for each
-/// package.
+/// Returns a hint that lists the layouts in a directory that is not a layout itself. A push of several packages creates
+/// such a directory.
 fn layouts_below(directory: &Path) -> Vec<Hint> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let layouts = entries
@@ -134,12 +134,18 @@ fn layouts_below(directory: &Path) -> Vec<Hint> {
     if names.is_empty() {
         vec!["check the path: a layout is a directory that contains a file `oci-layout`".into()]
     } else {
-        vec![format!("layouts below it: {}", names.join(", ")).into()]
+        vec![
+            format!(
+                "use one of the layouts below this directory: {}",
+                names.join(", ")
+            )
+            .into(),
+        ]
     }
 }
 
-/// Returns advice to write a name in full, with the first five of the possible names.
-pub(crate) fn full_names(scheme: &str, path: &Path, names: &[String]) -> String {
+/// Returns a hint to write a name in full, with up to five possible names.
+pub(crate) fn full_name_hint(scheme: &str, path: &Path, names: &[String]) -> String {
     let names = names.iter().take(5);
     let names = names.map(|name| format!("`{scheme}:{}:{}`", path.display(), name.escape_debug()));
     format!(

@@ -9,16 +9,16 @@ use snafu::{ResultExt, ensure};
 use tokio::io::AsyncReadExt;
 
 use super::error::{Error, NotAFileSnafu, ReadSnafu, TooLargeSnafu, WriteSnafu};
-use crate::file::{is_of_other_type, open_regular};
+use crate::file::{is_file_type_error, open_regular};
 
-/// Creates a temporary file beside its final name, for [`persist`].
+/// Creates a temporary file in the directory of its final name, for [`persist`].
 pub(crate) fn new_temporary(directory: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".partial-");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // The mode that the umask allows, as for any other file. Without this, a temporary file is private.
+        // The umask determines the mode, as for other files. By default, only the owner may read a temporary file.
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     builder.tempfile_in(directory)
@@ -29,7 +29,7 @@ pub(crate) fn persist(temporary: tempfile::NamedTempFile, path: &Path) -> std::i
     temporary.persist(path).map_err(|error| error.error)?;
     #[cfg(unix)]
     if let Some(directory) = path.parent() {
-        // The parent of a bare file name is the working directory.
+        // A file name without a directory is in the working directory.
         let directory = if directory.as_os_str().is_empty() {
             Path::new(".")
         } else {
@@ -41,7 +41,7 @@ pub(crate) fn persist(temporary: tempfile::NamedTempFile, path: &Path) -> std::i
 }
 
 /// Writes a file under a temporary name, flushes it and moves it to its final name.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let mut temporary =
         new_temporary(path.parent().unwrap_or(Path::new("."))).context(WriteSnafu { path })?;
     temporary.write_all(bytes).context(WriteSnafu { path })?;
@@ -52,8 +52,8 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     persist(temporary, path).context(WriteSnafu { path })
 }
 
-/// Creates a file unless it exists. If two processes create it, one of them finds that of the other.
-pub(super) fn create_once(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+/// Creates a file unless it exists. If two processes create the file at the same time, the first file stays.
+pub(super) fn create_if_missing(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let mut temporary =
         new_temporary(path.parent().unwrap_or(Path::new("."))).context(WriteSnafu { path })?;
     temporary.write_all(bytes).context(WriteSnafu { path })?;
@@ -73,12 +73,12 @@ pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("strings, numbers and maps with text keys always serialise")
 }
 
-/// Reads a file; `None` if it does not exist.
+/// Reads a file of at most `limit` bytes; `None` if it does not exist.
 pub(super) async fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
     let file = match open_regular(path) {
         Ok(file) => tokio::fs::File::from_std(file),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if is_of_other_type(&error) => return NotAFileSnafu { path }.fail(),
+        Err(error) if is_file_type_error(&error) => return NotAFileSnafu { path }.fail(),
         Err(source) => {
             return Err(Error::Read {
                 path: path.to_owned(),

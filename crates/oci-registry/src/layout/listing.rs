@@ -1,7 +1,7 @@
 //! `index.json` of a layout (image-spec, `image-layout.md`).
 //!
-//! Other programs write to this file, too, and may use fields that are unknown here. Unchanged parts are kept byte for
-//! byte: members of the document, entries, and the members of an entry whose tag is removed.
+//! Other programs write to this file, too, and may use fields that this crate does not know. Unchanged parts are kept
+//! byte for byte: members of the document, entries, and the members of an entry whose tag is removed.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,25 +13,25 @@ use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::names::{Names, REF_NAME};
+use super::names::{NameIndex, REF_NAME};
 use crate::digest::Digest;
 use crate::manifest::{Annotations, Descriptor, MediaType};
 use crate::reference::Tag;
 
-/// Member that holds the entries.
+/// Key of the list of entries.
 const MANIFESTS: &str = "manifests";
 
-/// Members of an entry without additional information.
-const PLAIN: [&str; 4] = ["mediaType", "digest", "size", "artifactType"];
+/// Keys of an entry without additional information, such as annotations.
+const PLAIN_KEYS: [&str; 4] = ["mediaType", "digest", "size", "artifactType"];
 
 /// Parsed `index.json`.
 #[derive(Debug, Clone)]
 pub(crate) struct Listing {
-    /// All members in their order. The value of the member with the entries is not used.
+    /// Members of the document in their original order. The value of `manifests` is not used.
     members: Members,
-    manifests: Vec<Listed>,
-    /// Index of the names, created on the first lookup and dropped with every change.
-    names: OnceLock<Names>,
+    manifests: Vec<ListingEntry>,
+    /// Names of the entries, collected at the first lookup and discarded at every change.
+    names: OnceLock<NameIndex>,
 }
 
 impl Listing {
@@ -43,7 +43,7 @@ impl Listing {
         Self::new(members, Vec::new())
     }
 
-    fn new(members: Members, manifests: Vec<Listed>) -> Self {
+    fn new(members: Members, manifests: Vec<ListingEntry>) -> Self {
         Self {
             members,
             manifests,
@@ -52,59 +52,61 @@ impl Listing {
     }
 
     /// Returns the entries in the order in which they are written.
-    pub(crate) fn entries(&self) -> &[Listed] {
+    pub(crate) fn entries(&self) -> &[ListingEntry] {
         &self.manifests
     }
 
-    pub(crate) fn into_entries(self) -> Vec<Listed> {
+    pub(crate) fn into_entries(self) -> Vec<ListingEntry> {
         self.manifests
     }
 
     /// Returns the entries for modification.
-    pub(crate) fn entries_mut(&mut self) -> &mut Vec<Listed> {
+    pub(crate) fn entries_mut(&mut self) -> &mut Vec<ListingEntry> {
         self.names.take();
         &mut self.manifests
     }
 
     /// Returns the names of the entries.
-    pub(crate) fn names(&self) -> &Names {
-        self.names.get_or_init(|| Names::of(&self.manifests))
+    pub(crate) fn names(&self) -> &NameIndex {
+        self.names
+            .get_or_init(|| NameIndex::from_entries(&self.manifests))
     }
 
     /// Returns the entry that a tag identifies.
-    pub(crate) fn find(&self, tag: &Tag) -> Option<&Listed> {
-        self.at(self.names().tagged(tag))
+    pub(crate) fn find(&self, tag: &Tag) -> Option<&ListingEntry> {
+        self.entry_at(self.names().find_tag(tag))
     }
 
     /// Returns the entry with exactly this name.
-    pub(crate) fn find_name(&self, name: &str) -> Option<&Listed> {
-        self.at(self.names().named(name))
+    pub(crate) fn find_name(&self, name: &str) -> Option<&ListingEntry> {
+        self.entry_at(self.names().find_name(name))
     }
 
     /// Returns the first entry with this digest.
-    pub(crate) fn find_digest(&self, digest: &Digest) -> Option<&Listed> {
-        self.at(self.names().with_digest(digest))
+    pub(crate) fn find_digest(&self, digest: &Digest) -> Option<&ListingEntry> {
+        self.entry_at(self.names().find_digest(digest))
     }
 
     /// Returns the full names that end with a tag.
     pub(crate) fn full_names(&self, tag: &Tag) -> Vec<String> {
-        let entries = self.names().with_tag(tag).iter();
+        let entries = self.names().positions_with_tag(tag).iter();
         let names = entries.filter_map(|at| self.manifests[*at].annotation(REF_NAME));
         names.map(str::to_owned).collect()
     }
 
-    fn at(&self, position: Option<usize>) -> Option<&Listed> {
+    fn entry_at(&self, position: Option<usize>) -> Option<&ListingEntry> {
         self.manifests.get(position?)
     }
 
-    /// Sets a tag on a manifest. Replaces an entry of the manifest that has neither a tag nor additional information.
-    /// Its other tags stay, and so do full names that end with the tag.
-    pub(crate) fn put(&mut self, mut descriptor: Descriptor, tag: &Tag) -> bool {
+    /// Sets a tag on a manifest. Removes the entry that had the tag before, and an entry of the manifest that has
+    /// neither a tag nor additional information. Other tags of the manifest and full names that end with the tag stay.
+    /// Returns whether the index has changed.
+    pub(crate) fn set_tag(&mut self, mut descriptor: Descriptor, tag: &Tag) -> bool {
         let mut entries = self.manifests.iter();
-        let is_there = |listed: &Listed| {
+        let has_tag = |listed: &ListingEntry| {
             listed.annotation(REF_NAME) == Some(tag.as_str()) && listed.digest == descriptor.digest
         };
-        if entries.any(is_there) {
+        if entries.any(has_tag) {
             return false;
         }
         self.entries_mut()
@@ -117,37 +119,38 @@ impl Listing {
         true
     }
 
-    /// Adds a manifest without a tag, unless it is listed.
-    pub(crate) fn add(&mut self, entry: impl Into<Listed>) -> bool {
+    /// Adds a manifest without a tag, unless it is listed. Returns whether the index has changed.
+    pub(crate) fn add(&mut self, entry: impl Into<ListingEntry>) -> bool {
         let entry = entry.into();
-        let is_listed = self.lists(&entry);
+        let is_listed = self.contains(&entry);
         if !is_listed {
             self.insert(entry);
         }
         !is_listed
     }
 
-    /// Removes a tag. Its manifest stays listed, because it still exists under its digest.
+    /// Removes a tag. Its manifest stays listed, because it still exists under its digest. Returns whether the tag
+    /// existed.
     pub(crate) fn untag(&mut self, tag: &Tag) -> bool {
-        let Some(at) = self.names().tagged(tag) else {
+        let Some(at) = self.names().find_tag(tag) else {
             return false;
         };
         let untagged = self.entries_mut().remove(at).without_tag();
-        if !untagged.is_plain() || !self.lists(&untagged) {
+        if !untagged.is_plain() || !self.contains(&untagged) {
             self.insert(untagged);
         }
         true
     }
 
-    fn lists(&self, descriptor: &Descriptor) -> bool {
+    fn contains(&self, descriptor: &Descriptor) -> bool {
         self.manifests
             .iter()
             .any(|listed| listed.digest == descriptor.digest)
     }
 
     /// Inserts an entry at its sorted position, so that the same content results in the same file regardless of the
-    /// order of writes. No other entry is moved, because the order of other programs may have a meaning.
-    fn insert(&mut self, entry: Listed) {
+    /// order of writes. No other entry is moved, because other programs may depend on their order.
+    fn insert(&mut self, entry: ListingEntry) {
         let own = entry.sort_key();
         let at = self
             .manifests
@@ -189,24 +192,24 @@ impl Serialize for Listing {
     }
 }
 
-/// Entry: its descriptor and its original text.
+/// Entry of the index: its descriptor and its original JSON text.
 #[derive(Debug, Clone)]
-pub(crate) struct Listed {
+pub(crate) struct ListingEntry {
     descriptor: Descriptor,
     /// Original text; `None` for a new entry.
-    written: Option<Box<RawValue>>,
+    original: Option<Box<RawValue>>,
 }
 
-impl Listed {
+impl ListingEntry {
     /// Whether the entry has no additional information, such as annotations.
     fn is_plain(&self) -> bool {
-        match &self.written {
+        match &self.original {
             None => self.descriptor.annotations.is_empty() && self.descriptor.platform.is_none(),
-            Some(written) => {
-                let members = serde_json::from_str::<Members>(written.get());
+            Some(original) => {
+                let members = serde_json::from_str::<Members>(original.get());
                 members.is_ok_and(|members| {
                     let mut keys = members.0.iter().map(|(key, _)| key.as_str());
-                    keys.all(|key| PLAIN.contains(&key))
+                    keys.all(|key| PLAIN_KEYS.contains(&key))
                 })
             }
         }
@@ -218,8 +221,11 @@ impl Listed {
 
     fn without_tag(mut self) -> Self {
         self.descriptor.annotations.remove(REF_NAME);
-        // An entry that cannot be edited, such as one with a duplicate annotation, is serialized again.
-        self.written = self.written.take().and_then(|written| untagged(&written));
+        // If the text cannot be edited, for example because an annotation occurs twice, the entry is serialized again.
+        self.original = self
+            .original
+            .take()
+            .and_then(|written| remove_tag(&written));
         self
     }
 
@@ -228,9 +234,9 @@ impl Listed {
     }
 }
 
-/// Returns the text of an entry without its tag.
-fn untagged(written: &RawValue) -> Option<Box<RawValue>> {
-    let mut members: Members = serde_json::from_str(written.get()).ok()?;
+/// Returns the text of an entry without its tag; `None` if the text cannot be edited.
+fn remove_tag(original: &RawValue) -> Option<Box<RawValue>> {
+    let mut members: Members = serde_json::from_str(original.get()).ok()?;
     let mut annotations: Members = serde_json::from_str(members.get("annotations")?.get()).ok()?;
     annotations.0.retain(|(key, _)| key != REF_NAME);
     if annotations.0.is_empty() {
@@ -238,19 +244,19 @@ fn untagged(written: &RawValue) -> Option<Box<RawValue>> {
     } else {
         members.set("annotations", &annotations);
     }
-    Some(raw(&members))
+    Some(to_raw(&members))
 }
 
-impl From<Descriptor> for Listed {
+impl From<Descriptor> for ListingEntry {
     fn from(descriptor: Descriptor) -> Self {
         Self {
             descriptor,
-            written: None,
+            original: None,
         }
     }
 }
 
-impl Deref for Listed {
+impl Deref for ListingEntry {
     type Target = Descriptor;
 
     fn deref(&self) -> &Descriptor {
@@ -258,34 +264,34 @@ impl Deref for Listed {
     }
 }
 
-impl PartialEq for Listed {
+impl PartialEq for ListingEntry {
     /// Whether the descriptors are equal, regardless of their text.
     fn eq(&self, other: &Self) -> bool {
         self.descriptor == other.descriptor
     }
 }
 
-impl<'de> Deserialize<'de> for Listed {
+impl<'de> Deserialize<'de> for ListingEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let written = Box::<RawValue>::deserialize(deserializer)?;
         let descriptor = serde_json::from_str(written.get()).map_err(D::Error::custom)?;
         Ok(Self {
             descriptor,
-            written: Some(written),
+            original: Some(written),
         })
     }
 }
 
-impl Serialize for Listed {
+impl Serialize for ListingEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match &self.written {
-            Some(written) => written.serialize(serializer),
+        match &self.original {
+            Some(original) => original.serialize(serializer),
             None => self.descriptor.serialize(serializer),
         }
     }
 }
 
-/// Members of a JSON object in their order, with their original text and unique keys.
+/// Members of a JSON object in their original order, with their original text. Keys are unique.
 #[derive(Debug, Clone, Default)]
 struct Members(Vec<(String, Box<RawValue>)>);
 
@@ -296,7 +302,7 @@ impl Members {
     }
 
     fn set(&mut self, key: &str, value: &(impl Serialize + ?Sized)) {
-        let value = raw(value);
+        let value = to_raw(value);
         match self.0.iter_mut().find(|(member, _)| member == key) {
             Some(member) => member.1 = value,
             None => self.0.push((key.to_owned(), value)),
@@ -304,7 +310,7 @@ impl Members {
     }
 }
 
-fn raw(value: &(impl Serialize + ?Sized)) -> Box<RawValue> {
+fn to_raw(value: &(impl Serialize + ?Sized)) -> Box<RawValue> {
     to_raw_value(value).expect("strings, numbers and maps with text keys always serialise")
 }
 
@@ -351,7 +357,7 @@ mod tests {
         name.parse().unwrap()
     }
 
-    fn ours(content: &str) -> Descriptor {
+    fn descriptor(content: &str) -> Descriptor {
         Descriptor::new(
             MediaType::MANIFEST,
             Digest::sha256(content.as_bytes()),
@@ -360,7 +366,7 @@ mod tests {
     }
 
     /// Creates the text of an entry with members and white space that this crate does not write.
-    fn theirs(content: &str, more: &str) -> String {
+    fn foreign_entry(content: &str, more: &str) -> String {
         let digest = Digest::sha256(content.as_bytes());
         format!(
             r#"{{ "size":{},"x" : [1.0,12345678901234567890123] ,"mediaType":"a\/b","digest":"{digest}"{more} }}"#,
@@ -372,29 +378,29 @@ mod tests {
         serde_json::from_str(text).unwrap()
     }
 
-    fn written(listing: &Listing) -> String {
+    fn to_text(listing: &Listing) -> String {
         String::from_utf8(super::super::json(listing)).unwrap()
     }
 
     #[test]
-    fn text_of_other_programs_is_kept() {
+    fn text_of_other_programs_is_kept_byte_for_byte() {
         let tagged = r#","annotations":{"y":"1","org.opencontainers.image.ref.name":"v"}"#;
-        let (second, first) = (theirs("b", tagged), theirs("a", ""));
+        let (second, first) = (foreign_entry("b", tagged), foreign_entry("a", ""));
         let text = format!(
             r#"{{"x":{{"b":1e0,"a":[]}},"manifests":[{second},{first}],"schemaVersion":2,"annotations":{{"k":"v"}}}}"#
         );
         let mut listing = read(&text);
-        assert_eq!(written(&listing), text);
-        assert!(listing.put(ours("c"), &tag("z")));
+        assert_eq!(to_text(&listing), text);
+        assert!(listing.set_tag(descriptor("c"), &tag("z")));
         let entry = serde_json::to_string(listing.find(&tag("z")).unwrap()).unwrap();
         let with = text.replace(&first, &format!("{first},{entry}"));
-        assert_eq!(written(&listing), with);
-        assert!(!listing.put(ours("c"), &tag("z")));
+        assert_eq!(to_text(&listing), with);
+        assert!(!listing.set_tag(descriptor("c"), &tag("z")));
         assert!(listing.untag(&tag("z")) && !listing.untag(&tag("z")));
         listing
             .entries_mut()
-            .retain(|listed| listed.digest != ours("c").digest);
-        assert_eq!(written(&listing), text);
+            .retain(|listed| listed.digest != descriptor("c").digest);
+        assert_eq!(to_text(&listing), text);
     }
 
     #[test]
@@ -411,59 +417,59 @@ mod tests {
         ] {
             let text = format!(
                 r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
-                theirs("a", more)
+                foreign_entry("a", more)
             );
             let mut listing = read(&text);
             assert!(listing.untag(&tag("v")));
             let expected = format!(
                 r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
-                theirs("a", left)
+                foreign_entry("a", left)
             );
             let plain = |text: &str| text.replace(' ', "");
-            assert_eq!(plain(&written(&listing)), plain(&expected));
-            // The entry has additional information and therefore stays beside a new entry.
-            assert!(!listing.add(ours("a")));
-            assert!(listing.put(ours("a"), &tag("w")));
+            assert_eq!(plain(&to_text(&listing)), plain(&expected));
+            // The entry has additional information, so it stays when another entry is added.
+            assert!(!listing.add(descriptor("a")));
+            assert!(listing.set_tag(descriptor("a"), &tag("w")));
             assert_eq!(listing.manifests.len(), 2);
         }
     }
 
     #[test]
-    fn untag_removes_a_duplicate_annotation() {
+    fn untag_removes_each_duplicate_of_the_annotation() {
         let twice = r#","annotations":{"k":"v","org.opencontainers.image.ref.name":"u","org.opencontainers.image.ref.name":"v"}"#;
         let mut listing = read(&format!(
             r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
-            theirs("a", twice)
+            foreign_entry("a", twice)
         ));
         assert!(listing.untag(&tag("v")));
-        let again = read(&written(&listing));
+        let again = read(&to_text(&listing));
         assert_eq!(again.manifests, listing.manifests);
         assert_eq!(again.manifests[0].annotation(REF_NAME), None);
         assert_eq!(again.manifests[0].annotation("k"), Some("v"));
     }
 
     #[test]
-    fn own_entries_are_replaced_and_sorted() {
+    fn written_index_is_independent_of_insertion_order() {
         let mut forwards = Listing::empty();
         let mut backwards = Listing::empty();
         let tags = ["1", "2", "latest"];
         for name in tags {
-            forwards.put(ours(name), &tag(name));
+            forwards.set_tag(descriptor(name), &tag(name));
         }
         for name in tags.into_iter().rev() {
-            assert!(backwards.add(ours(name)));
-            // Entries that were read from a file.
-            backwards = read(&written(&backwards));
-            backwards.put(ours(name), &tag(name));
+            assert!(backwards.add(descriptor(name)));
+            // The entries are parsed again, as if they were read from a file.
+            backwards = read(&to_text(&backwards));
+            backwards.set_tag(descriptor(name), &tag(name));
         }
-        assert_eq!(written(&forwards), written(&backwards));
+        assert_eq!(to_text(&forwards), to_text(&backwards));
         assert_eq!(forwards.manifests.len(), 3);
         let head = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"#;
-        assert!(written(&forwards).starts_with(head));
+        assert!(to_text(&forwards).starts_with(head));
     }
 
     #[test]
-    fn invalid_index_is_refused() {
+    fn invalid_index_is_rejected() {
         for text in [
             "[]",
             "{}",
@@ -480,7 +486,7 @@ mod tests {
             r#"{"schemaVersion":2,"manifests":null}"#,
         ] {
             assert_eq!(
-                written(&read(text)),
+                to_text(&read(text)),
                 r#"{"schemaVersion":2,"manifests":[]}"#
             );
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Version of the layout format that is read and written.
+/// Supported version of the layout format.
 pub(crate) const VERSION: &str = "1.0.0";
 
 /// Content of the `oci-layout` file.

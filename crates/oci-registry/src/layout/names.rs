@@ -2,7 +2,7 @@
 //!
 //! A name (annotation `org.opencontainers.image.ref.name`) is a tag, or a full name that may end with one: skopeo and
 //! podman write `localhost/acme/widgets:1.0.0`. A tag identifies the entry with exactly this name, or else the only
-//! entry whose full name ends with it.
+//! entry whose full name ends with this tag.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -18,7 +18,7 @@ pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// Names in an index, each with the position of its entry.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Names {
+pub(crate) struct NameIndex {
     full: HashMap<Box<str>, usize>,
     by_tag: HashMap<Tag, Vec<usize>>,
     by_digest: HashMap<Digest, usize>,
@@ -28,9 +28,9 @@ pub(crate) struct Names {
     others: Vec<OtherName>,
 }
 
-impl Names {
+impl NameIndex {
     /// Collects the names of the entries.
-    pub(super) fn of(entries: &[impl Deref<Target = Descriptor>]) -> Self {
+    pub(super) fn from_entries(entries: &[impl Deref<Target = Descriptor>]) -> Self {
         let mut names = Self::default();
         for (at, entry) in entries.iter().enumerate() {
             names.by_digest.entry(entry.digest.clone()).or_insert(at);
@@ -41,7 +41,7 @@ impl Names {
                 continue;
             }
             names.full.insert(name.into(), at);
-            if let Some(tag) = tag_of(name) {
+            if let Some(tag) = tag_in_name(name) {
                 names.by_tag.entry(tag).or_default().push(at);
             }
         }
@@ -49,7 +49,7 @@ impl Names {
             let Some(name) = entry.annotation(REF_NAME) else {
                 continue;
             };
-            match tag_of(name).filter(|tag| names.tagged(tag) == Some(at)) {
+            match tag_in_name(name).filter(|tag| names.find_tag(tag) == Some(at)) {
                 Some(tag) => names.tags.push(tag),
                 None => names.others.push(OtherName {
                     name: name.to_owned(),
@@ -61,26 +61,26 @@ impl Names {
     }
 
     /// Returns the position of the entry with exactly this name.
-    pub(super) fn named(&self, name: &str) -> Option<usize> {
+    pub(super) fn find_name(&self, name: &str) -> Option<usize> {
         self.full.get(name).copied()
     }
 
     /// Returns the position of the entry that a tag identifies.
-    pub(super) fn tagged(&self, tag: &Tag) -> Option<usize> {
-        self.named(tag.as_str())
-            .or_else(|| match self.with_tag(tag) {
+    pub(super) fn find_tag(&self, tag: &Tag) -> Option<usize> {
+        self.find_name(tag.as_str())
+            .or_else(|| match self.positions_with_tag(tag) {
                 [only] => Some(*only),
                 _ => None,
             })
     }
 
     /// Returns the positions of all entries whose name ends with a tag.
-    pub(super) fn with_tag(&self, tag: &Tag) -> &[usize] {
+    pub(super) fn positions_with_tag(&self, tag: &Tag) -> &[usize] {
         self.by_tag.get(tag).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the position of the first entry with this digest.
-    pub(super) fn with_digest(&self, digest: &Digest) -> Option<usize> {
+    pub(super) fn find_digest(&self, digest: &Digest) -> Option<usize> {
         self.by_digest.get(digest).copied()
     }
 
@@ -95,8 +95,8 @@ impl Names {
     }
 
     /// Reports the names that are not available as tags.
-    pub(crate) fn report_others(&self, place: String, observer: &Observer) {
-        let mut omitted = OmittedNames::of(place);
+    pub(crate) fn report_others(&self, location: String, observer: &Observer) {
+        let mut omitted = OmittedNames::new(location);
         for OtherName { name, digest } in &self.others {
             omitted.add(name, Some(digest));
         }
@@ -104,13 +104,13 @@ impl Names {
     }
 }
 
-/// Returns the tag that a name is, or ends with.
-pub(crate) fn tag_of(name: &str) -> Option<Tag> {
+/// Returns the tag in a name: the whole name, or the part after its last colon.
+pub(crate) fn tag_in_name(name: &str) -> Option<Tag> {
     if let Ok(tag) = name.parse() {
         return Some(tag);
     }
     let (before, tag) = name.rsplit_once(':')?;
-    // In a digest a colon has another meaning.
+    // The part after the colon of a digest is not a tag.
     let is_digest = name.parse::<Digest>().is_ok() || before.contains('@');
     if before.is_empty() || is_digest {
         return None;
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tag_of_name_is_what_follows_its_last_colon() {
+    fn tag_in_name_follows_the_last_colon() {
         let digest = Digest::sha256(b"");
         let with_digest = format!("acme/widgets@{digest}");
         for (name, tag) in [
@@ -139,7 +139,7 @@ mod tests {
             (digest.as_str(), None),
             (&with_digest, None),
         ] {
-            let found = tag_of(name);
+            let found = tag_in_name(name);
             assert_eq!(found.as_ref().map(Tag::as_str), tag, "{name}");
         }
     }

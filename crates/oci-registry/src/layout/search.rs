@@ -7,7 +7,7 @@ use snafu::ensure;
 use super::Layout;
 use super::error::{Error, NoDirectorySnafu};
 
-/// Maximum depth at which layouts are searched below a directory. Names of repositories are nested less deeply.
+/// Maximum depth of the search for layouts below a directory. Repository names have fewer components.
 const MAX_DEPTH: usize = 16;
 
 impl Layout {
@@ -18,12 +18,12 @@ impl Layout {
     ///
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the directory does not exist;
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) if a directory cannot be read.
-    pub async fn below(directory: impl Into<PathBuf>) -> crate::Result<Vec<Self>> {
+    pub async fn find_below(directory: impl Into<PathBuf>) -> crate::Result<Vec<Self>> {
         let directory = directory.into();
         let search = tokio::task::spawn_blocking(move || {
             let mut found = Vec::new();
-            let is_there = search(&directory, 0, &mut found)?;
-            ensure!(is_there, NoDirectorySnafu { directory });
+            let exists = search(&directory, 0, &mut found)?;
+            ensure!(exists, NoDirectorySnafu { directory });
             Ok::<_, Error>(found)
         });
         let mut found = match search.await {
@@ -31,7 +31,7 @@ impl Layout {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         found.sort();
-        Ok(found.into_iter().map(Self::at).collect())
+        Ok(found.into_iter().map(Self::new).collect())
     }
 }
 

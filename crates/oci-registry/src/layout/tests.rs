@@ -50,19 +50,19 @@ async fn pushed_artifacts_are_found_by_tag_and_digest() {
         .await
         .unwrap();
     assert_eq!(content.read_to_end(10).await.unwrap(), "two");
-    let leftovers = walk(layout.directory())
+    let leftovers = list_files(layout.directory())
         .into_iter()
         .filter(|name| name.contains("partial"));
     assert_eq!(leftovers.count(), 0);
 }
 
-fn walk(directory: &Path) -> Vec<String> {
+fn list_files(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path());
     let nested = entries.map(|path| {
         if path.is_dir() {
-            walk(&path)
+            list_files(&path)
         } else {
             vec![path.display().to_string()]
         }
@@ -78,7 +78,7 @@ async fn index_is_parsed_once_for_each_version() {
     assert_eq!(tags(&layout).await, ["1"]);
     let listing = directory.path().join("index.json");
     let written = std::fs::read(&listing).unwrap();
-    // A file that cannot be parsed and whose version is unchanged is not read again.
+    // The file has the same version, but its content cannot be parsed, so a second read would fail.
     let modified = std::fs::metadata(&listing).unwrap().modified().unwrap();
     std::fs::write(&listing, vec![b'x'; written.len()]).unwrap();
     let file = File::options().write(true).open(&listing).unwrap();
@@ -86,7 +86,7 @@ async fn index_is_parsed_once_for_each_version() {
     assert_eq!(tags(&layout).await, ["1"]);
     let one: Identifier = "1".parse::<Tag>().unwrap().into();
     assert!(layout.manifest(&one).await.is_ok());
-    // As if another process replaces it.
+    // Another process replaces the file.
     std::fs::write(&listing, written).unwrap();
     let other = Layout::open(directory.path()).await.unwrap();
     push(&other, "two", "2").await;
@@ -94,7 +94,7 @@ async fn index_is_parsed_once_for_each_version() {
 }
 
 #[tokio::test]
-async fn layouts_below_a_directory_are_found() {
+async fn search_finds_layouts_below_a_directory() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     for name in ["widgets", "acme/tools", "acme/tools/within"] {
@@ -104,14 +104,14 @@ async fn layouts_below_a_directory_are_found() {
     std::fs::write(at("file"), "").unwrap();
     #[cfg(unix)]
     std::os::unix::fs::symlink(at("widgets"), at("link")).unwrap();
-    let found = Layout::below(directory.path()).await.unwrap();
+    let found = Layout::find_below(directory.path()).await.unwrap();
     let found: Vec<_> = found
         .iter()
         .map(|layout| layout.directory().to_owned())
         .collect();
     assert_eq!(found, [at("acme/tools"), at("widgets")]);
-    assert!(Layout::below(at("empty")).await.unwrap().is_empty());
-    let error = Layout::below(at("absent")).await.unwrap_err();
+    assert!(Layout::find_below(at("empty")).await.unwrap().is_empty());
+    let error = Layout::find_below(at("absent")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
 }
 
@@ -138,7 +138,7 @@ async fn manifest_copied_without_a_tag_is_listed() {
 }
 
 #[tokio::test]
-async fn open_of_other_directories_fails_with_its_kind() {
+async fn open_of_missing_or_invalid_layout_fails() {
     let directory = tempfile::tempdir().unwrap();
     assert_eq!(
         Layout::open(directory.path()).await.unwrap_err().kind(),
@@ -161,7 +161,7 @@ async fn open_of_other_directories_fails_with_its_kind() {
 }
 
 #[tokio::test]
-async fn entries_of_other_programs_are_kept() {
+async fn push_keeps_index_entries_of_other_programs() {
     let directory = tempfile::tempdir().unwrap();
     let layout = Layout::create(directory.path()).await.unwrap();
     let theirs = format!(

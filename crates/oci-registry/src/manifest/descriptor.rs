@@ -8,10 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::media_type::MediaType;
 use crate::digest::Digest;
 
-/// Annotations: text values by key, sorted.
+/// Annotations: text values, sorted by key.
 pub type Annotations = BTreeMap<String, String>;
 
-/// Platform that the content runs on, in the names that Go uses (image-spec, `image-index.md`).
+/// Platform that the content runs on, with the values of Go's `GOOS` and `GOARCH` (image-spec, `image-index.md`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Platform {
     /// CPU architecture: `amd64`, `arm64`, …
@@ -60,7 +60,7 @@ pub struct Descriptor {
     /// Digest of the content.
     pub digest: Digest,
     /// Size of the content in bytes.
-    #[serde(deserialize_with = "size")]
+    #[serde(deserialize_with = "deserialize_size")]
     pub size: u64,
     /// Other URLs of the content. They are never requested.
     #[serde(
@@ -86,7 +86,7 @@ pub struct Descriptor {
         skip_serializing_if = "Annotations::is_empty"
     )]
     pub annotations: Annotations,
-    /// Content encoded in base64, for small content.
+    /// Embedded content in base64, for small content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
 }
@@ -119,8 +119,8 @@ pub(crate) fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Def
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// Deserializes a size, which is an `int64` that is not negative.
-fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+/// Deserializes a size: an `int64` that is not negative.
+fn deserialize_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let size = i64::deserialize(deserializer)?;
     u64::try_from(size).map_err(|_| serde::de::Error::custom("a size must not be negative"))
 }

@@ -1,4 +1,4 @@
-//! Media types: the known ones and any other.
+//! Media types, with constants for those that this crate interprets.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::escape::escape;
 
-/// Media type of content, an open set: `application/vnd.oci.image.manifest.v1+json`.
+/// Media type of content, such as `application/vnd.oci.image.manifest.v1+json`. Any text is allowed.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MediaType(Cow<'static, str>);
 
 impl MediaType {
-    /// OCI image manifest, which is also used for any other artifact.
+    /// OCI image manifest. Other artifacts use it, too.
     pub const MANIFEST: Self = Self::new_static("application/vnd.oci.image.manifest.v1+json");
     /// OCI image index.
     pub const INDEX: Self = Self::new_static("application/vnd.oci.image.index.v1+json");
@@ -51,7 +51,7 @@ impl MediaType {
         &self.0
     }
 
-    /// Whether content of this type is a manifest or index, which is fetched and pushed as such.
+    /// Whether content of this type is a manifest or an index, and not a blob.
     pub fn is_manifest(&self) -> bool {
         Self::MANIFESTS.contains(self)
     }
@@ -87,8 +87,8 @@ impl MediaType {
         })
     }
 
-    /// Whether content of this type may not be distributed by registries, so that registries and copies often lack it
-    /// (image-spec, `layer.md`, "Non-Distributable Layers").
+    /// Whether content of this type is non-distributable. Registries and copies often lack such layers (image-spec,
+    /// `layer.md`, "Non-Distributable Layers").
     pub fn is_nondistributable(&self) -> bool {
         [
             "application/vnd.oci.image.layer.nondistributable.",
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn media_types_of_compressed_layers_are_layers() {
+    fn is_layer_accepts_compressed_layers_only_of_known_formats() {
         for layer in [
             "application/vnd.oci.image.layer.v1.tar",
             "application/vnd.oci.image.layer.v1.tar+zstd",
@@ -171,7 +171,7 @@ mod tests {
             prop_assert_eq!(&MediaType::from_content_type(text), &media_type);
             let more = format!("{header}; {parameter}");
             prop_assert_eq!(MediaType::from_content_type(&more), media_type.clone());
-            prop_assert!(!media_type.to_string().contains(crate::escape::is_active));
+            prop_assert!(!media_type.to_string().contains(crate::escape::needs_escape));
         }
     }
 }

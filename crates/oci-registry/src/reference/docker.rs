@@ -2,11 +2,11 @@
 //!
 //! This module adds the parts that the short form omits, and maps spans of errors back to the given text.
 
-use super::full::{self, Malformed, Reference};
-use super::name::{RegistryName, Tag, failure, is_registry};
+use super::full::{self, ProblemWithHelp, Reference};
+use super::name::{RegistryName, Tag, is_registry, parse_error};
 
-/// Current and former name of Docker Hub, which short forms omit.
-const HUB: [&str; 2] = ["docker.io", "index.docker.io"];
+/// Current and former registry name of Docker Hub. Short forms omit it.
+const HUB_NAMES: [&str; 2] = ["docker.io", "index.docker.io"];
 
 impl Reference {
     /// Parses a reference in the short forms that docker accepts: `alpine` is `docker.io/library/alpine:latest`.
@@ -21,8 +21,8 @@ impl Reference {
     /// * Without tag and digest the tag is `latest`.
     /// * 64 hexadecimal digits are the ID of an image and not a valid name.
     ///
-    /// One rule is stricter: a registry that is recognized only by an upper-case letter is refused. Letters are
-    /// converted to lower case here, so it would be printed as a repository of `docker.io`.
+    /// One rule is stricter: a registry that is recognized only by an upper-case letter is rejected. This crate prints
+    /// registries in lower case, so the printed reference would be a repository of `docker.io`.
     ///
     /// Parsing with [`FromStr`](std::str::FromStr) accepts no short forms. Use this function for texts that were written
     /// for docker, such as the name of an image in a Dockerfile.
@@ -38,21 +38,21 @@ impl Reference {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), with the span of the offending bytes in the given
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), with the span of the invalid bytes in the given
     /// text.
     pub fn from_docker(text: &str) -> crate::Result<Self> {
         parse(text).map_err(|(problem, help)| {
             let general = || {
                 let form = "[[REGISTRY/]NAMESPACE/]REPOSITORY[:TAG][@DIGEST]";
-                format!("docker's names are {form}, such as `alpine` or `acme/widgets:1.2.3`")
+                format!("write {form}, such as `alpine` or `acme/widgets:1.2.3`")
             };
-            failure("reference", text, problem, help.or_else(|| Some(general())))
+            parse_error("reference", text, problem, help.or_else(|| Some(general())))
         })
     }
 }
 
 /// Parses a short form.
-fn parse(text: &str) -> Result<Reference, Malformed> {
+fn parse(text: &str) -> Result<Reference, ProblemWithHelp> {
     if text.len() == 64
         && text
             .bytes()
@@ -71,12 +71,12 @@ fn parse(text: &str) -> Result<Reference, Malformed> {
                 .then(|| format!("write `{host}:443/…`"));
             return Err(((problem, 0..first.len()), help));
         }
-        _ => (HUB[0], text),
+        _ => (HUB_NAMES[0], text),
     };
-    let is_hub = HUB.iter().any(|hub| first.eq_ignore_ascii_case(hub));
+    let is_hub = HUB_NAMES.iter().any(|hub| first.eq_ignore_ascii_case(hub));
     let before = match (is_hub, rest.contains('/')) {
-        (true, true) => format!("{}/", HUB[0]),
-        (true, false) => format!("{}/library/", HUB[0]),
+        (true, true) => format!("{}/", HUB_NAMES[0]),
+        (true, false) => format!("{}/library/", HUB_NAMES[0]),
         (false, _) => format!("{first}/"),
     };
     let mut reference =
@@ -157,7 +157,7 @@ mod tests {
                 "{text}"
             );
         }
-        // The strict parser refuses short forms.
+        // The strict parser rejects short forms.
         for text in ["alpine", "acme/widgets", "alpine:3"] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }

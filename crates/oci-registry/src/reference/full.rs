@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::identifier::Identifier;
-use super::name::{MAX_NAME, Problem, RegistryName, RepositoryName, Tag, failure, is_registry};
+use super::name::{MAX_NAME, Problem, RegistryName, RepositoryName, Tag, is_registry, parse_error};
 use crate::digest::Digest;
 
 /// Full reference: registry, repository, and optionally a tag, a digest or both.
@@ -18,8 +18,8 @@ use crate::digest::Digest;
 /// # Ok::<(), oci_registry::Error>(())
 /// ```
 ///
-/// Parsing is strict: the registry must be written out. It is recognized as other clients do, by a `.`, a `:` or the
-/// name `localhost`.
+/// Parsing is strict: the text must contain the registry. As in other clients, the part before the first `/` is a
+/// registry if it contains a `.` or a `:`, or is `localhost`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reference {
     registry: RegistryName,
@@ -37,7 +37,7 @@ impl Reference {
     pub fn new(registry: RegistryName, repository: RepositoryName) -> crate::Result<Self> {
         check_length(&registry, &repository).map_err(|problem| {
             let text = format!("{registry}/{repository}");
-            failure("reference", &text, problem, None)
+            parse_error("reference", &text, problem, None)
         })?;
         Ok(Self {
             registry,
@@ -115,18 +115,18 @@ impl FromStr for Reference {
     fn from_str(text: &str) -> crate::Result<Self> {
         let general = || {
             let form = "REGISTRY/REPOSITORY[:TAG][@DIGEST]";
-            format!("a reference is {form}, such as `ghcr.io/acme/widgets:1.2.3`")
+            format!("write {form}, such as `ghcr.io/acme/widgets:1.2.3`")
         };
         parse(text).map_err(|(problem, help)| {
-            failure("reference", text, problem, help.or_else(|| Some(general())))
+            parse_error("reference", text, problem, help.or_else(|| Some(general())))
         })
     }
 }
 
 /// Problem of a text that is not a reference, with a suggestion.
-pub(super) type Malformed = (Problem, Option<String>);
+pub(super) type ProblemWithHelp = (Problem, Option<String>);
 
-pub(super) fn parse(text: &str) -> Result<Reference, Malformed> {
+pub(super) fn parse(text: &str) -> Result<Reference, ProblemWithHelp> {
     let shift = |by: usize| {
         move |(problem, span): Problem| ((problem, span.start + by..span.end + by), None)
     };
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn reference_prints_as_it_was_parsed() {
+    fn parsed_reference_prints_unchanged() {
         for text in [
             "ghcr.io/acme/widgets",
             "ghcr.io/acme/widgets:1.2.3",
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn parse_errors_have_the_span_of_the_bad_bytes() {
+    fn parse_error_has_the_span_of_the_invalid_bytes() {
         assert_eq!(span_of("ghcr.io/Acme/x").0, 8..9);
         assert_eq!(span_of("ghcr.io/acme//x").0, 13..13);
         assert_eq!(span_of("ghcr.io/acme/x:bad tag").0, 18..19);
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_references_are_refused() {
+    fn invalid_references_are_rejected() {
         let long = format!("ghcr.io/{}", "a".repeat(256));
         let long_tag = format!("ghcr.io/a:{}", "a".repeat(129));
         for text in [
@@ -328,7 +328,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn span_of_arbitrary_text_is_within_the_text(text in "\\PC*") {
+        fn parse_error_of_random_text_has_a_span_within_it(text in "\\PC*") {
             if let Err(error) = text.parse::<Reference>() {
                 let span = error.span().unwrap();
                 prop_assert!(span.start <= span.end && span.end <= text.len());
@@ -337,7 +337,7 @@ mod tests {
         }
 
         #[test]
-        fn text_like_a_reference_parses_or_has_a_span(text in "[a-cA-C.:/@_\\-\\[\\]0-9é]{0,40}") {
+        fn random_reference_roundtrips_or_error_has_a_span(text in "[a-cA-C.:/@_\\-\\[\\]0-9é]{0,40}") {
             match text.parse::<Reference>() {
                 Ok(reference) => prop_assert_eq!(reference.to_string().parse::<Reference>().unwrap(), reference),
                 Err(error) => {

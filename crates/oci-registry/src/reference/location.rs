@@ -2,7 +2,7 @@
 //!
 //! Parses the forms `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE`, and the names of images in docker
 //! archives. Parsing opens no files. The directory in `oci:DIR:NAME` depends on the files that exist, so
-//! [`LocationText`] keeps path and name together until it is located.
+//! [`LocationText`] keeps path and name together until [`LocationText::locate`] separates them.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -11,7 +11,7 @@ use std::str::FromStr;
 use super::full::Reference;
 use super::identifier::Identifier;
 use super::name::{
-    Problem, RegistryName, RepositoryName, Tag, failure, is_registry, no_help, text_newtype,
+    Problem, RegistryName, RepositoryName, Tag, is_registry, no_help, parse_error, text_newtype,
 };
 use crate::digest::Digest;
 
@@ -50,13 +50,13 @@ fn check_image_name(text: &str) -> Result<String, Problem> {
 pub enum ArchiveFormat {
     /// Tar file of an OCI image layout.
     Oci,
-    /// Archive of `docker save`, which contains named images. With a name, tags are those of this image; otherwise
-    /// those of all images.
+    /// Archive of `docker save`, which contains named images. With a name, the archive has only the tags of this image;
+    /// otherwise it has the tags of all images.
     Docker(Option<ImageName>),
 }
 
-/// Absolute path without `.` and `..`. The part of it that exists has no symbolic links.
-fn resolve(base: &Path, path: &Path) -> PathBuf {
+/// Returns an absolute path without `.` and `..`. Symbolic links are resolved in the part that exists.
+fn resolve_path(base: &Path, path: &Path) -> PathBuf {
     let mut resolved = PathBuf::new();
     for component in base.join(path).components() {
         match component {
@@ -84,7 +84,7 @@ pub enum Location {
     Registry(Reference),
     /// OCI image layout directory.
     Layout {
-        /// Directory as it was written.
+        /// Directory, as written in the text form.
         directory: PathBuf,
         /// Tag, if there is one.
         tag: Option<Tag>,
@@ -93,7 +93,7 @@ pub enum Location {
     },
     /// Archive.
     Archive {
-        /// File as it was written.
+        /// File, as written in the text form.
         file: PathBuf,
         /// Format of the archive.
         format: ArchiveFormat,
@@ -151,16 +151,16 @@ impl Location {
     pub fn with(&self, identifier: impl Into<Identifier>) -> Self {
         match (self, identifier.into()) {
             (Self::Registry(reference), identifier) => Self::Registry(reference.with(identifier)),
-            (_, Identifier::Tag(tag)) => self.clone().identified(Some(tag), None),
-            (_, Identifier::Digest(digest)) => self.clone().identified(None, Some(digest)),
+            (_, Identifier::Tag(tag)) => self.clone().with_tag_and_digest(Some(tag), None),
+            (_, Identifier::Digest(digest)) => self.clone().with_tag_and_digest(None, Some(digest)),
         }
     }
 
     /// Whether both are the same repository, layout or archive. Tags and digests are not compared.
     ///
-    /// Docker Hub has several names. Relative paths start at `base`; a path that exists is compared without its symbolic
-    /// links.
-    pub fn is_same_place(&self, other: &Self, base: &Path) -> bool {
+    /// The names of Docker Hub count as equal. Relative paths are resolved against `base`, and symbolic links are
+    /// resolved in existing paths.
+    pub fn is_same_storage(&self, other: &Self, base: &Path) -> bool {
         match (self, other) {
             (Self::Registry(one), Self::Registry(other)) => {
                 one.registry().api_host() == other.registry().api_host()
@@ -171,7 +171,7 @@ impl Location {
                 Self::Layout {
                     directory: other, ..
                 },
-            ) => resolve(base, directory) == resolve(base, other),
+            ) => resolve_path(base, directory) == resolve_path(base, other),
             (
                 Self::Archive { file, format, .. },
                 Self::Archive {
@@ -179,22 +179,26 @@ impl Location {
                     format: other_format,
                     ..
                 },
-            ) => format == other_format && resolve(base, file) == resolve(base, other),
+            ) => format == other_format && resolve_path(base, file) == resolve_path(base, other),
             _ => false,
         }
     }
 
-    /// The same place without tag and digest.
+    /// Returns the same location without tag and digest.
     #[must_use]
     pub fn whole_repository(&self) -> Self {
         match self {
             Self::Registry(reference) => Self::Registry(reference.whole_repository()),
-            _ => self.clone().identified(None, None),
+            _ => self.clone().with_tag_and_digest(None, None),
         }
     }
 
-    /// Returns a layout or archive with this tag and digest.
-    pub(crate) fn identified(mut self, new_tag: Option<Tag>, new_digest: Option<Digest>) -> Self {
+    /// Replaces the tag and the digest of a layout or archive.
+    pub(crate) fn with_tag_and_digest(
+        mut self,
+        new_tag: Option<Tag>,
+        new_digest: Option<Digest>,
+    ) -> Self {
         if let Self::Layout { tag, digest, .. } | Self::Archive { tag, digest, .. } = &mut self {
             (*tag, *digest) = (new_tag, new_digest);
         }
@@ -227,19 +231,19 @@ impl Location {
 ///
 /// Parsing considers the text only. [`LocationText::locate`] separates path and name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocationText(pub(crate) Form);
+pub struct LocationText(pub(crate) ParsedLocation);
 
 /// Parsed form of a location.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// Complete location.
-    Located(Location),
+pub(crate) enum ParsedLocation {
+    /// Location whose path is known.
+    Complete(Location),
     Layout(PathAndName),
     /// Tar file of a layout.
     Archive(PathAndName),
 }
 
-/// Path and name that are not separated yet.
+/// Text of a path and a name, before their separation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PathAndName {
     text: Box<str>,
@@ -280,7 +284,7 @@ impl LocationText {
     /// Returns the registry, if the location is a repository of a registry.
     pub fn registry(&self) -> Option<&RegistryName> {
         match &self.0 {
-            Form::Located(Location::Registry(reference)) => Some(reference.registry()),
+            ParsedLocation::Complete(Location::Registry(reference)) => Some(reference.registry()),
             _ => None,
         }
     }
@@ -288,16 +292,16 @@ impl LocationText {
 
 impl From<Reference> for LocationText {
     fn from(reference: Reference) -> Self {
-        Self(Form::Located(Location::Registry(reference)))
+        Self(ParsedLocation::Complete(Location::Registry(reference)))
     }
 }
 
 impl fmt::Display for LocationText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, written) = match &self.0 {
-            Form::Located(location) => return location.fmt(f),
-            Form::Layout(written) => ("oci", written),
-            Form::Archive(written) => ("oci-archive", written),
+            ParsedLocation::Complete(location) => return location.fmt(f),
+            ParsedLocation::Layout(written) => ("oci", written),
+            ParsedLocation::Archive(written) => ("oci-archive", written),
         };
         write!(f, "{scheme}:{}", written.text)?;
         match &written.digest {
@@ -307,7 +311,7 @@ impl fmt::Display for LocationText {
     }
 }
 
-/// Schemes of locations that are not in a registry.
+/// Schemes of locations other than registries.
 const SCHEMES: [&str; 3] = ["oci", "oci-archive", "docker-archive"];
 
 impl FromStr for LocationText {
@@ -315,9 +319,9 @@ impl FromStr for LocationText {
 
     fn from_str(text: &str) -> crate::Result<Self> {
         if let Some((at, character)) = text.char_indices().find(|(_, one)| one.is_control()) {
-            let problem = "a location has no control characters";
+            let problem = "a location must not contain control characters";
             let span = at..at + character.len_utf8();
-            return Err(failure("location", text, (problem, span), None));
+            return Err(parse_error("location", text, (problem, span), None));
         }
         // Helm, Flux and other tools write a reference as `oci://REGISTRY/REPOSITORY`.
         if let Some(rest) = text.strip_prefix("oci://")
@@ -325,44 +329,44 @@ impl FromStr for LocationText {
         {
             let problem = "a reference has no scheme";
             let help = format!("write `{}`", rest.escape_debug());
-            return Err(failure("location", text, (problem, 0..6), Some(help)));
+            return Err(parse_error("location", text, (problem, 0..6), Some(help)));
         }
         if text.starts_with("./") || text.starts_with("../") || text.starts_with('/') {
             let problem = "the registry is missing";
             let help = format!("write `oci:{}` for a layout directory", text.escape_debug());
-            return Err(failure(
+            return Err(parse_error(
                 "location",
                 text,
                 (problem, 0..text.len()),
                 Some(help),
             ));
         }
-        let whole = |problem| failure("location", text, (problem, 0..text.len()), None);
+        let whole = |problem| parse_error("location", text, (problem, 0..text.len()), None);
         if let Some(rest) = text.strip_prefix("oci:") {
             let written = PathAndName::parse(rest, "the directory after `oci:` is missing");
             return written
-                .map(|written| Self(Form::Layout(written)))
+                .map(|written| Self(ParsedLocation::Layout(written)))
                 .map_err(whole);
         }
         if let Some(rest) = text.strip_prefix("oci-archive:") {
             let written = PathAndName::parse(rest, "the file after `oci-archive:` is missing");
             return written
-                .map(|written| Self(Form::Archive(written)))
+                .map(|written| Self(ParsedLocation::Archive(written)))
                 .map_err(whole);
         }
         if let Some(rest) = text.strip_prefix("docker-archive:") {
-            return docker_archive(rest)
-                .map(|location| Self(Form::Located(location)))
+            return parse_docker_archive(rest)
+                .map(|location| Self(ParsedLocation::Complete(location)))
                 .map_err(whole);
         }
         let reference: Reference = text.parse()?;
-        // Printed in lower case, the reference would be parsed as another location.
+        // The reference would be printed in lower case, and its text would be parsed as a layout or archive.
         let host = reference.registry().host();
         if reference.registry().port().is_some() && SCHEMES.contains(&host) {
             let problem =
                 "this is not a registry: the schemes of layouts and archives are lower case";
             let help = format!("write `{host}:{}`", &text[host.len() + 1..]);
-            return Err(failure(
+            return Err(parse_error(
                 "location",
                 text,
                 (problem, 0..host.len()),
@@ -384,14 +388,14 @@ fn split_digest(text: &str) -> (&str, Option<Digest>) {
 
 /// Parses `FILE:NAME:TAG` and its shorter forms. The file ends at the first colon after which only a name and a tag
 /// follow.
-fn docker_archive(text: &str) -> Result<Location, &'static str> {
+fn parse_docker_archive(text: &str) -> Result<Location, &'static str> {
     let (text, digest) = split_digest(text);
     let at = |file: &str, name, tag| {
         if file.is_empty() {
             return Err("the file after `docker-archive:` is missing");
         }
         let archive = Location::archive(file, ArchiveFormat::Docker(name));
-        Ok(archive.identified(tag, digest.clone()))
+        Ok(archive.with_tag_and_digest(tag, digest.clone()))
     };
     for (colon, _) in text.match_indices(':') {
         let (file, rest) = (&text[..colon], &text[colon + 1..]);
@@ -406,9 +410,9 @@ fn docker_archive(text: &str) -> Result<Location, &'static str> {
                 name => name.parse().ok().map(Some),
             };
             match name {
-                // An image in such an archive is identified by one name, so the digest could contradict the tag.
+                // The digest could contradict the tag.
                 Some(_) if digest.is_some() => {
-                    return Err("a tag and a digest exclude each other");
+                    return Err("a docker archive must not have both a tag and a digest");
                 }
                 Some(name) => return at(file, name, Some(tag)),
                 None => {}
@@ -456,10 +460,10 @@ mod tests {
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn same_place_ignores_spelling_of_paths_and_docker_hub() {
+    fn is_same_storage_ignores_spelling_of_paths_and_names() {
         let base = tempfile::tempdir().unwrap();
         std::fs::create_dir(base.path().join("real")).unwrap();
-        let is_same = |one: &Location, other: &Location| one.is_same_place(other, base.path());
+        let is_same = |one: &Location, other: &Location| one.is_same_storage(other, base.path());
         let layout = |path: &str| Location::layout(path);
         let repository = |text: &str| Location::Registry(text.parse().unwrap());
         let absolute = Location::layout(base.path().join("absent"));
@@ -487,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn location_with_a_control_character_is_refused() {
+    fn location_with_a_control_character_is_rejected() {
         for text in [
             "oci:x\n",
             "oci:x\ry:1.0",
@@ -503,7 +507,7 @@ mod tests {
 
     /// Splits `oci:TEXT`, with these paths as the existing layouts.
     fn split<'t>(text: &'t LocationText, layouts: &[&str]) -> (&'t str, Option<&'t str>) {
-        let Form::Layout(written) = &text.0 else {
+        let ParsedLocation::Layout(written) = &text.0 else {
             unreachable!("not a layout");
         };
         let (path, name) = written.split(|path| layouts.iter().any(|layout| path == *layout));
@@ -538,11 +542,11 @@ mod tests {
     }
 
     #[test]
-    fn final_digest_is_split_off_first() {
+    fn digest_at_the_end_is_separated_from_the_text() {
         let digest: Digest = DIGEST.parse().unwrap();
         for before in ["oci:a", "oci:a:b/c:1"] {
             let parsed: LocationText = format!("{before}@{DIGEST}").parse().unwrap();
-            let Form::Layout(written) = &parsed.0 else {
+            let ParsedLocation::Layout(written) = &parsed.0 else {
                 unreachable!("not a layout");
             };
             assert_eq!(written.digest.as_ref(), Some(&digest));
@@ -551,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn scheme_in_upper_case_is_refused() {
+    fn scheme_in_upper_case_is_rejected() {
         for upper_case in ["OCI:443/x", "Oci-Archive:1/b:1", "docker-ARCHIVE:5/x"] {
             let error = upper_case.parse::<LocationText>().expect_err(upper_case);
             assert_eq!(error.span(), Some(0..upper_case.find(':').unwrap()));
@@ -565,7 +569,7 @@ mod tests {
     #[test]
     fn docker_archive_splits_before_image_name() {
         let tar = |text: &str| match text.parse::<LocationText>().expect(text).0 {
-            Form::Located(location) => {
+            ParsedLocation::Complete(location) => {
                 let identifier = location.identifier().map(|i| i.to_string());
                 let Location::Archive {
                     file,
@@ -654,7 +658,8 @@ mod tests {
     fn location_with_other_identifier_keeps_its_path() {
         let digest: Digest = DIGEST.parse().unwrap();
         let tag: Tag = "1".parse().unwrap();
-        let both = Location::layout("a").identified(Some(tag.clone()), Some(digest.clone()));
+        let both =
+            Location::layout("a").with_tag_and_digest(Some(tag.clone()), Some(digest.clone()));
         assert_eq!(both.to_string(), format!("oci:a:1@{DIGEST}"));
         assert_eq!(both.identifier(), Some(digest.clone().into()));
         assert_eq!(both.with(tag).to_string(), "oci:a:1");
@@ -666,7 +671,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn location_of_file_prints_as_it_was_parsed(text in "(oci|oci-archive|docker-archive):[a-c./:@]{1,20}") {
+        fn parsed_location_of_a_file_prints_unchanged(text in "(oci|oci-archive|docker-archive):[a-c./:@]{1,20}") {
             if let Ok(location) = text.parse::<LocationText>() {
                 prop_assert_eq!(location.to_string(), text);
             }

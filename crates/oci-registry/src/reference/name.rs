@@ -1,6 +1,6 @@
 //! Names of registries, repositories and tags, each with its grammar (distribution-spec, "Pulling Manifests").
 //!
-//! A parse error states the problem and the span of the offending bytes.
+//! A parse error states the problem and the span of the invalid bytes.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,23 +11,23 @@ use snafu::Snafu;
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Hint};
 
-/// Longest registry and repository name together, in bytes, that other clients accept.
+/// Maximum length of the registry and repository names together, in bytes. Other clients have the same limit.
 pub(super) const MAX_NAME: usize = 255;
 
-/// Longest tag in bytes.
+/// Maximum length of a tag, in bytes.
 const MAX_TAG: usize = 128;
 
-/// Names of Docker Hub. The first one is the current name.
+/// Names of Docker Hub. The first is the current name.
 pub(crate) const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", DOCKER_HUB_API];
 
 /// Host of Docker Hub's API.
 const DOCKER_HUB_API: &str = "registry-1.docker.io";
 
-/// Error of a malformed name, with the problem and its position.
+/// Error for an invalid name, with the problem and its span.
 #[derive(Debug, Snafu)]
-#[snafu(display("failed to parse the {what} `{}`: {problem}", text.escape_debug()))]
+#[snafu(display("failed to parse the {kind_of_name} `{}`: {problem}", text.escape_debug()))]
 struct ParseName {
-    what: &'static str,
+    kind_of_name: &'static str,
     text: String,
     problem: &'static str,
     span: Range<usize>,
@@ -48,19 +48,19 @@ impl Failure for ParseName {
     }
 }
 
-/// Problem in a part of a name: description and span of the offending bytes.
+/// Problem in a part of a name: description and span of the invalid bytes.
 pub(super) type Problem = (&'static str, Range<usize>);
 
-pub(super) fn failure(
-    what: &'static str,
+pub(super) fn parse_error(
+    kind_of_name: &'static str,
     text: &str,
     (problem, span): Problem,
     help: Option<String>,
 ) -> crate::Error {
-    // A server may send a name of megabytes, so the text is cut at a character boundary.
+    // A server may send a very long name, so the text is truncated, at a character boundary.
     let text = text.chars().take(MAX_NAME + MAX_TAG).collect();
     ParseName {
-        what,
+        kind_of_name,
         text,
         problem,
         span,
@@ -70,13 +70,13 @@ pub(super) fn failure(
 }
 
 /// Returns the range of the bytes after the first `limit`, starting at a character boundary.
-fn beyond(text: &str, limit: usize) -> Range<usize> {
+fn range_beyond(text: &str, limit: usize) -> Range<usize> {
     text.ceil_char_boundary(limit)..text.len()
 }
 
-/// Implements parsing and printing for a name.
+/// Implements parsing and printing for a type that wraps a text.
 macro_rules! text_newtype {
-    ($name:ident, $what:literal, $check:path, $help:path) => {
+    ($name:ident, $kind_of_name:literal, $check:path, $help:path) => {
         impl $name {
             /// Checks a text and returns the name, or the problem.
             pub(super) fn check(text: &str) -> Result<Self, Problem> {
@@ -93,7 +93,8 @@ macro_rules! text_newtype {
             type Err = crate::Error;
 
             fn from_str(text: &str) -> crate::Result<Self> {
-                Self::check(text).map_err(|problem| failure($what, text, problem, $help(text)))
+                Self::check(text)
+                    .map_err(|problem| parse_error($kind_of_name, text, problem, $help(text)))
             }
         }
 
@@ -170,13 +171,16 @@ pub(super) fn no_help(_: &str) -> Option<String> {
 }
 
 /// Suggests the registry in a text that contains more, such as a URL.
-#[expect(clippy::unnecessary_wraps, reason = "one of several of this form")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "all help functions have this signature"
+)]
 fn registry_help(text: &str) -> Option<String> {
     let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
     let host = bare.split('/').next().unwrap_or(bare);
     Some(match check_registry(host) {
         Ok(host) if host != text => format!("write `{host}`"),
-        _ => "a registry is HOST or HOST:PORT, such as `ghcr.io`".to_owned(),
+        _ => "write HOST or HOST:PORT, such as `ghcr.io`".to_owned(),
     })
 }
 
@@ -197,7 +201,7 @@ fn check_registry(text: &str) -> Result<String, Problem> {
         return Err(("a host name is missing", 0..0));
     }
     if text.len() > MAX_NAME {
-        return Err(("longer than 255 characters", beyond(text, MAX_NAME)));
+        return Err(("longer than 255 characters", range_beyond(text, MAX_NAME)));
     }
     if let Some(at) = text.find('/')
         && !text.contains("://")
@@ -270,7 +274,7 @@ fn check_repository(text: &str) -> Result<String, Problem> {
         return Err(("a repository name is missing", 0..0));
     }
     if text.len() > MAX_NAME {
-        return Err(("longer than 255 characters", beyond(text, MAX_NAME)));
+        return Err(("longer than 255 characters", range_beyond(text, MAX_NAME)));
     }
     let mut start = 0;
     for component in text.split('/') {
@@ -338,12 +342,15 @@ impl Tag {
 }
 
 /// Suggests a correction for a text that is not a tag.
-#[expect(clippy::unnecessary_wraps, reason = "one of several of this form")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "all help functions have this signature"
+)]
 fn tag_help(text: &str) -> Option<String> {
     Some(if text.parse::<Digest>().is_ok() {
-        "this is a digest, and a tag is a name such as `1.2.3` or `latest`".to_owned()
+        "write a tag such as `1.2.3` or `latest` instead of a digest".to_owned()
     } else {
-        "a tag is a name such as `1.2.3` or `latest`, without a repository before it".to_owned()
+        "write a tag such as `1.2.3` or `latest`, without a repository before it".to_owned()
     })
 }
 
@@ -352,7 +359,10 @@ fn check_tag(text: &str) -> Result<String, Problem> {
         return Err(("a tag is missing", 0..0));
     }
     if text.len() > MAX_TAG {
-        return Err(("a tag has at most 128 characters", beyond(text, MAX_TAG)));
+        return Err((
+            "a tag has at most 128 characters",
+            range_beyond(text, MAX_TAG),
+        ));
     }
     if let Some((at, bad)) = text
         .char_indices()
@@ -376,7 +386,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_is_decided_by_the_parsed_host() {
+    fn is_loopback_compares_the_whole_host() {
         for (text, expected) in [
             ("localhost:5000", true),
             ("a.localhost", true),

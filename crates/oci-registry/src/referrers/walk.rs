@@ -1,14 +1,14 @@
 //! Search for referrers in layouts and archives, which do not have the referrers API.
 //!
-//! The search visits all manifests that are reachable from the listed ones. It also finds referrers of other tools,
-//! whether these tools list them directly or under a fallback tag.
+//! The search visits all manifests that are reachable from the listed ones. It also finds referrers that other tools
+//! have written, both in the list of manifests and under a fallback tag.
 
 use std::collections::{HashSet, VecDeque};
 
 use futures_util::StreamExt;
 use snafu::{Snafu, ensure};
 
-use super::{DescriptorStream, entry_if};
+use super::{DescriptorStream, matching_entry};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Result};
 use crate::manifest::{Descriptor, Manifest, MediaType};
@@ -19,9 +19,9 @@ const MAX_MANIFESTS: usize = 100_000;
 #[derive(Debug, Snafu)]
 enum Error {
     #[snafu(display(
-        "failed to list the referrers of {subject} in `{place}`: it has more than {MAX_MANIFESTS} manifests"
+        "failed to list the referrers of {subject} in `{location}`: it has more than {MAX_MANIFESTS} manifests"
     ))]
-    TooMany { subject: Digest, place: String },
+    TooMany { subject: Digest, location: String },
 }
 
 impl Failure for Error {
@@ -30,9 +30,9 @@ impl Failure for Error {
     }
 }
 
-/// Storage that lists the roots of its content.
-pub(crate) trait Listed: Send + Sync + 'static {
-    /// Returns the manifests from which all others are reachable.
+/// Layout or archive that is searched for referrers.
+pub(crate) trait ManifestStore: Send + Sync + 'static {
+    /// Returns the manifests from which all other manifests are reachable.
     fn roots(&self) -> impl Future<Output = Result<Vec<Descriptor>>> + Send;
 
     /// Reads a listed manifest; `None` if it is missing.
@@ -42,9 +42,9 @@ pub(crate) trait Listed: Send + Sync + 'static {
     fn name(&self) -> String;
 }
 
-/// Traversal of the manifests of a layout or archive.
-struct Walk<P> {
-    place: P,
+/// Search for the referrers of a manifest in a layout or archive.
+struct ReferrerSearch<P> {
+    store: P,
     subject: Digest,
     artifact_type: Option<MediaType>,
     /// Queue of manifests to read; `None` before the roots are requested.
@@ -54,29 +54,29 @@ struct Walk<P> {
 
 /// Streams the referrers of `subject`.
 pub(crate) fn list(
-    place: impl Listed,
+    store: impl ManifestStore,
     subject: Digest,
     artifact_type: Option<MediaType>,
 ) -> DescriptorStream {
-    let walk = Walk {
-        place,
+    let search = ReferrerSearch {
+        store,
         subject,
         artifact_type,
         next: None,
         seen: HashSet::new(),
     };
-    futures_util::stream::try_unfold(walk, |mut walk| async move {
-        let found = walk.find().await?;
-        Ok(found.map(|entry| (entry, walk)))
+    futures_util::stream::try_unfold(search, |mut search| async move {
+        let found = search.next_referrer().await?;
+        Ok(found.map(|entry| (entry, search)))
     })
     .boxed()
 }
 
-impl<P: Listed> Walk<P> {
-    /// Continues to the next referrer of the subject.
-    async fn find(&mut self) -> Result<Option<Descriptor>> {
+impl<P: ManifestStore> ReferrerSearch<P> {
+    /// Searches for the next referrer of the subject.
+    async fn next_referrer(&mut self) -> Result<Option<Descriptor>> {
         if self.next.is_none() {
-            self.next = Some(self.place.roots().await?.into());
+            self.next = Some(self.store.roots().await?.into());
         }
         while let Some(descriptor) = self.next.as_mut().and_then(VecDeque::pop_front) {
             let media_type = &descriptor.media_type;
@@ -87,15 +87,17 @@ impl<P: Listed> Walk<P> {
                 self.seen.len() <= MAX_MANIFESTS,
                 TooManySnafu {
                     subject: self.subject.clone(),
-                    place: self.place.name(),
+                    location: self.store.name(),
                 }
             );
-            let Some(manifest) = self.place.read(&descriptor).await? else {
+            let Some(manifest) = self.store.read(&descriptor).await? else {
                 continue;
             };
             let children = manifest.successors().into_iter().cloned();
             self.next.get_or_insert_default().extend(children);
-            if let Some(entry) = entry_if(&manifest, &self.subject, self.artifact_type.as_ref()) {
+            if let Some(entry) =
+                matching_entry(&manifest, &self.subject, self.artifact_type.as_ref())
+            {
                 return Ok(Some(entry));
             }
         }

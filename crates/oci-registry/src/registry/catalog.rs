@@ -23,7 +23,7 @@ struct ListRepositories {
 impl Failure for ListRepositories {
     fn kind(&self) -> ErrorKind {
         match self.source.kind() {
-            // Registries without a catalog report that by various statuses, 404 among them.
+            // Registries without a catalog respond with various statuses, for example 404.
             ErrorKind::NotFound => ErrorKind::Unsupported,
             kind => kind,
         }
@@ -34,11 +34,11 @@ impl Failure for ListRepositories {
             return Vec::new();
         }
         let registry = &self.registry;
-        vec![format!("`{registry}` does not list its repositories: name a repository").into()]
+        vec![format!("name a repository: `{registry}` does not list its repositories").into()]
     }
 }
 
-/// Registry, for requests without a repository. Cheap to clone.
+/// Registry, for requests that are not about a single repository. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Registry {
     pub(super) transport: Arc<Transport>,
@@ -68,13 +68,13 @@ impl Registry {
                 crate::Error::from(ListRepositoriesSnafu { registry }.into_error(error))
             }
         });
-        let place = registry.to_string();
+        let location = registry.to_string();
         let parse = move |name: &str| {
             let name: RepositoryName = name.parse().ok()?;
             // The registry and repository names together may exceed the length limit.
             Reference::new(registry.clone(), name.clone()).ok()?;
             Some(name)
         };
-        event::valid_names(names, place, self.transport.observer().clone(), parse)
+        event::parse_names(names, location, self.transport.observer().clone(), parse)
     }
 }

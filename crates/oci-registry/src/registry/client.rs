@@ -1,4 +1,4 @@
-//! Connections, credentials and tokens of a process, shared by all registries.
+//! Registry client: the connections, credentials and tokens of a process, for all registries.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -54,13 +54,13 @@ pub struct ClientOptions {
     /// Source of the credentials.
     pub credentials: Arc<dyn CredentialProvider>,
     /// `Some(true)`: plain HTTP for all registries. `Some(false)`: TLS for all registries. `None`: plain HTTP for this
-    /// machine only ([`RegistryName::is_loopback`]). The client never falls back from one to the other.
+    /// machine only ([`RegistryName::is_loopback`]). The client never falls back from TLS to plain HTTP.
     pub plain_http: Option<bool>,
-    /// Limit of the attempts for one request, at least 1. After two consecutive idle timeouts without a byte in either
-    /// direction, two minutes in total, no further attempt follows. The wait for the response to an upload is limited
-    /// to ten minutes and counts as one idle timeout.
+    /// Maximum number of attempts for one request, at least 1. The client makes no further attempt after two
+    /// consecutive idle timeouts of one minute, in which no byte is transferred in either direction. The client waits
+    /// for the response to an upload for up to ten minutes, which count as one idle timeout.
     pub attempts: u32,
-    /// Addresses of hosts in place of name resolution.
+    /// Addresses of hosts that override DNS resolution.
     pub resolve: Vec<Resolve>,
     /// PEM file of certificates that are trusted in addition to those of the system. If set, TLS is used for all
     /// registries.
@@ -71,16 +71,16 @@ pub struct ClientOptions {
     /// Options of individual registries, which take precedence over the general ones.
     pub registries: BTreeMap<RegistryName, RegistryOptions>,
     /// Certificate directories in the format of container tools. Each has a subdirectory `HOST[:PORT]` per registry:
-    /// its `*.crt` files are trusted CA certificates, and a `*.cert` file with the `*.key` file beside it is the client
-    /// certificate, for this registry only. The first directory with a subdirectory for a registry is used. It enables
-    /// TLS unless plain HTTP is configured. It is read at the first request.
+    /// its `*.crt` files are trusted CA certificates, and a `*.cert` file with the `*.key` file of the same name is the
+    /// client certificate, for this registry only. The first directory with a subdirectory for a registry is used. The
+    /// subdirectory enables TLS unless plain HTTP is configured, and is read at the first request.
     ///
-    /// Defaults to the directories of podman and docker, the user's before those of the system:
+    /// Defaults to the directories of podman and docker, first of the user, then of the system:
     /// `$XDG_CONFIG_HOME/containers/certs.d` (`~/.config/…` without the variable), `$DOCKER_CONFIG/certs.d`
     /// (`~/.docker/…`), `/etc/containers/certs.d` and `/etc/docker/certs.d`.
     pub certificate_directories: Vec<PathBuf>,
     /// Number of connections for one large blob from a registry that supports ranges, at least 1. More than one helps
-    /// if the network limits the rate of each connection. Each connection holds up to 2 MiB in memory.
+    /// if the network limits the rate of each connection. Each connection needs up to 2 MiB of memory.
     pub connections_per_blob: usize,
     /// Observer of the client's events.
     pub observer: Observer,
@@ -89,7 +89,8 @@ pub struct ClientOptions {
 /// Options of one registry that differ from [`ClientOptions`].
 #[derive(Debug, Clone, Default)]
 pub struct RegistryOptions {
-    /// Whether to use plain HTTP. `None` uses TLS if there are certificates below.
+    /// Whether to use plain HTTP. `None`: TLS if this registry has certificates below, otherwise
+    /// [`ClientOptions::plain_http`].
     pub plain_http: Option<bool>,
     /// PEM files of certificates that are trusted in addition to those of the system. If not empty, they replace the
     /// general [`ClientOptions::ca_file`].
@@ -126,7 +127,7 @@ impl ClientOptions {
     }
 }
 
-/// Numbers of requests and bytes of a [`Client`].
+/// Numbers of requests and bytes that a [`Client`] has transferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TransferStats {
     /// Requests sent, including each attempt, each redirect and each token request.
@@ -141,7 +142,7 @@ pub struct TransferStats {
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
-    /// Observer in place of [`ClientOptions::observer`].
+    /// Observer that replaces [`ClientOptions::observer`].
     observer: Option<Observer>,
 }
 
@@ -157,7 +158,7 @@ struct Inner {
     hosts: Mutex<HashMap<RegistryName, Host>>,
 }
 
-/// State of one registry.
+/// Transport and uploads of one registry.
 #[derive(Clone)]
 struct Host {
     transport: Arc<Transport>,
@@ -173,7 +174,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Creates a client. It neither opens connections nor reads files yet.
+    /// Creates a client. This opens no connections and reads no files.
     pub fn new(options: ClientOptions) -> Self {
         let wants_tls = options.ca_file.is_some() || options.identity.is_some();
         let has_identity = options.identity.is_some();
@@ -205,7 +206,7 @@ impl Client {
     }
 
     /// Returns a client with the same connections and tokens that reports to this observer instead of
-    /// [`ClientOptions::observer`]. An event that is sent once goes to the client that causes it first.
+    /// [`ClientOptions::observer`]. An event that is reported only once goes to the client that causes it first.
     #[must_use]
     pub fn with_observer(self, observer: Observer) -> Self {
         Self {
@@ -228,7 +229,7 @@ impl Client {
     /// directories cannot be searched.
     pub fn registry(&self, name: &RegistryName) -> crate::Result<Registry> {
         let transport = self.host(name)?.transport;
-        Ok(Registry::new(self.observed(transport)))
+        Ok(Registry::new(self.observe(transport)))
     }
 
     /// Returns the repository of a reference, whose tag and digest are ignored.
@@ -238,7 +239,7 @@ impl Client {
     /// As [`Client::registry`].
     pub fn repository(&self, reference: &Reference, access: Access) -> crate::Result<Repository> {
         let Host { transport, uploads } = self.host(reference.registry())?;
-        let repository = Repository::new(self.observed(transport), uploads, reference, access);
+        let repository = Repository::new(self.observe(transport), uploads, reference, access);
         Ok(repository.with_connections_per_blob(self.inner.connections_per_blob))
     }
 
@@ -256,14 +257,14 @@ impl Client {
     /// cancelled at most once, and failures are ignored. The caller decides how long to wait.
     pub async fn cancel_uploads(&self) {
         let hosts: Vec<Host> = self.hosts().values().cloned().collect();
-        let cancelled = hosts
+        let cancellations = hosts
             .iter()
-            .map(|host| host.uploads.cancel(&host.transport));
-        futures_util::future::join_all(cancelled).await;
+            .map(|host| host.uploads.cancel_sessions(&host.transport));
+        futures_util::future::join_all(cancellations).await;
     }
 
     /// Returns the transport with the observer of this client.
-    fn observed(&self, transport: Arc<Transport>) -> Arc<Transport> {
+    fn observe(&self, transport: Arc<Transport>) -> Arc<Transport> {
         match &self.observer {
             Some(observer) => Arc::new(transport.with_observer(observer.clone())),
             None => transport,
@@ -300,10 +301,10 @@ impl Client {
         })?;
         let exchange = if !plain && (own.has_certificates() || directory.is_some()) {
             Arc::new(self.inner.exchange.with_changed_settings(|settings| {
-                // A general client certificate takes precedence over one in a certificate directory and is sent to
-                // every server that requests one.
+                // The client certificate for all registries takes precedence over the client certificate in a
+                // certificate directory. It is sent to every server that requests a client certificate.
                 if own.identity.is_some() || !self.inner.has_identity {
-                    settings.identity_origin = Some(Origin::of(&base));
+                    settings.identity_origin = Some(Origin::from_url(&base));
                 }
                 if !own.ca_files.is_empty() {
                     settings.ca_files = own.ca_files;

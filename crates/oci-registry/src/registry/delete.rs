@@ -1,8 +1,9 @@
 //! Deletion of tags, manifests and blobs (distribution-spec, "Content Management").
 //!
-//! Many registries do not support deletion and report that by various statuses. Some delete manifests and no tags: there,
-//! the client moves the tag to a placeholder manifest and deletes that. The client requests the content before the
-//! deletion, so 404 in response to DELETE means that this request, or an earlier attempt of it, has deleted the content.
+//! Many registries do not support deletion and respond with various statuses. Some delete manifests but not tags. On
+//! such a registry, the client moves the tag to a placeholder manifest and deletes the placeholder. The client requests
+//! the content before the deletion, so a 404 response to DELETE means that this request, or an earlier attempt, has
+//! deleted the content.
 
 use http::{Method, StatusCode};
 use snafu::{IntoError, ResultExt, Snafu, ensure};
@@ -21,19 +22,19 @@ use crate::storage::Target;
 /// Artifact type of a placeholder manifest.
 const PLACEHOLDER: MediaType = MediaType::new_static("application/vnd.oci-registry.deleted-tag.v1");
 
-/// Annotation of a placeholder manifest with the tag that it is for.
+/// Annotation of a placeholder manifest: the tag to delete.
 const PLACEHOLDER_TAG: &str = "oci-registry.deleted-tag";
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to delete `{what}`"))]
+    #[snafu(display("failed to delete `{reference}`"))]
     Delete {
-        what: Reference,
+        reference: Reference,
         source: crate::Error,
     },
-    #[snafu(display("failed to delete `{what}`: `{registry}` refused the deletion"))]
+    #[snafu(display("failed to delete `{reference}`: `{registry}` refused the deletion"))]
     Refused {
-        what: Reference,
+        reference: Reference,
         registry: RegistryName,
         source: crate::Error,
     },
@@ -42,9 +43,9 @@ enum Error {
         repository: Reference,
         digest: Digest,
     },
-    #[snafu(display("failed to restore `{what}` to {digest} after a failed deletion"))]
+    #[snafu(display("failed to restore `{reference}` to {digest} after a failed deletion"))]
     Restore {
-        what: Reference,
+        reference: Reference,
         digest: Digest,
         source: crate::Error,
     },
@@ -73,13 +74,13 @@ impl Failure for Error {
         match self {
             Self::Refused { registry, .. } => vec![
                 format!(
-                    "deletion may be disabled on `{registry}`, or possible only on its web site"
+                    "enable deletion on `{registry}`, or delete on its web site"
                 )
                 .into(),
             ],
-            Self::Restore { what, digest, .. } => vec![
+            Self::Restore { reference, digest, .. } => vec![
                 format!(
-                    "`{what}` refers to a manifest that was deleted: tag {digest} again, or repeat the deletion"
+                    "set the tag `{reference}` on {digest} again, or repeat the deletion: the tag refers to a deleted manifest"
                 )
                 .into(),
             ],
@@ -91,29 +92,34 @@ impl Failure for Error {
 /// Result of a DELETE request.
 enum Deletion {
     Deleted,
-    /// The registry has no such content, or none that it can delete under this name.
+    /// The registry does not have the content, or cannot delete it under this name.
     NotFound(crate::Error),
     /// The registry does not support this deletion.
     Unsupported(crate::Error),
 }
 
-/// Deletes a tag and keeps its manifest. Where only manifests can be deleted, `repository` gets a placeholder.
+/// Deletes a tag and keeps its manifest. If the registry deletes manifests only, a placeholder manifest is pushed to
+/// `repository`.
 pub(super) async fn delete_tag(
     requests: &RepositoryRequests,
     repository: &dyn Target,
     tag: &Tag,
 ) -> crate::Result<()> {
-    let named = Identifier::Tag(tag.clone());
-    let what = requests.reference().with(named.clone());
-    requests.resolve_manifest(&named).await?;
-    let deleted = delete_named(requests, &named).await;
-    let refusal = deleted.with_context(|_| DeleteSnafu { what: what.clone() })?;
+    let identifier = Identifier::Tag(tag.clone());
+    let reference = requests.reference().with(identifier.clone());
+    requests.resolve_manifest(&identifier).await?;
+    let deleted = delete_identifier(requests, &identifier).await;
+    let refusal = deleted.with_context(|_| DeleteSnafu {
+        reference: reference.clone(),
+    })?;
     if refusal.is_none() {
         return Ok(());
     }
     let deleted = delete_with_placeholder(requests, repository, tag).await;
-    let refusal = deleted.with_context(|_| DeleteSnafu { what: what.clone() })?;
-    Ok(ensure_deleted(requests, what, refusal)?)
+    let refusal = deleted.with_context(|_| DeleteSnafu {
+        reference: reference.clone(),
+    })?;
+    Ok(ensure_deleted(requests, reference, refusal)?)
 }
 
 /// Deletes a manifest. Returns the digest of its subject, if it has one.
@@ -121,17 +127,19 @@ pub(super) async fn delete_manifest(
     requests: &RepositoryRequests,
     digest: &Digest,
 ) -> crate::Result<Option<Digest>> {
-    let named = Identifier::Digest(digest.clone());
-    let what = requests.reference().with(named.clone());
-    let subject = match requests.fetch_manifest(&named).await {
+    let identifier = Identifier::Digest(digest.clone());
+    let reference = requests.reference().with(identifier.clone());
+    let subject = match requests.fetch_manifest(&identifier).await {
         Ok(manifest) => manifest.subject().map(|subject| subject.digest.clone()),
         // A manifest that cannot be parsed can be deleted.
         Err(error) if is_unreadable(error.kind()) => None,
         Err(error) => return Err(error),
     };
-    let deleted = delete_named(requests, &named).await;
-    let refusal = deleted.with_context(|_| DeleteSnafu { what: what.clone() })?;
-    ensure_deleted(requests, what, refusal)?;
+    let deleted = delete_identifier(requests, &identifier).await;
+    let refusal = deleted.with_context(|_| DeleteSnafu {
+        reference: reference.clone(),
+    })?;
+    ensure_deleted(requests, reference, refusal)?;
     Ok(subject)
 }
 
@@ -140,7 +148,7 @@ pub(super) async fn delete_blob(
     requests: &RepositoryRequests,
     digest: &Digest,
 ) -> crate::Result<()> {
-    let what = requests.reference().with(digest.clone());
+    let reference = requests.reference().with(digest.clone());
     ensure!(
         requests.head_blob(digest).await?.is_some(),
         NoBlobSnafu {
@@ -149,7 +157,9 @@ pub(super) async fn delete_blob(
         }
     );
     let deletion = send_delete(requests, requests.url(&format!("blobs/{digest}"))).await;
-    let deletion = deletion.with_context(|_| DeleteSnafu { what: what.clone() })?;
+    let deletion = deletion.with_context(|_| DeleteSnafu {
+        reference: reference.clone(),
+    })?;
     let refusal = match deletion {
         Deletion::Deleted => None,
         Deletion::Unsupported(refusal) => Some(refusal),
@@ -158,14 +168,14 @@ pub(super) async fn delete_blob(
             remaining.map(|_| refusal)
         }
     };
-    Ok(ensure_deleted(requests, what, refusal)?)
+    Ok(ensure_deleted(requests, reference, refusal)?)
 }
 
 /// Sends a DELETE request. Another server cannot delete the content, so a redirect to another origin is refused.
 async fn send_delete(requests: &RepositoryRequests, url: Url) -> crate::Result<Deletion> {
     let request = Request::new(Method::DELETE, url).within_origin();
-    let answer = requests.send(request).await?;
-    let status = answer.response.status;
+    let authorized = requests.send(request).await?;
+    let status = authorized.response.status;
     // The specification requires 202. Some registries answer 200 or 204.
     let is_deleted = matches!(
         status,
@@ -174,7 +184,7 @@ async fn send_delete(requests: &RepositoryRequests, url: Url) -> crate::Result<D
     if is_deleted {
         return Ok(Deletion::Deleted);
     }
-    let refusal = response::refusal(requests.registry(), answer).await;
+    let refusal = response::into_error(requests.registry(), authorized).await;
     match (status, refusal.kind()) {
         (_, ErrorKind::NotFound) => Ok(Deletion::NotFound(refusal)),
         (_, ErrorKind::Unsupported) | (StatusCode::BAD_REQUEST, ErrorKind::Protocol) => {
@@ -184,53 +194,55 @@ async fn send_delete(requests: &RepositoryRequests, url: Url) -> crate::Result<D
     }
 }
 
-/// Deletes a manifest or tag that exists. Returns the registry's error if it still exists.
-async fn delete_named(
+/// Deletes a manifest or tag that exists. Returns the error of the registry if the manifest or tag still exists
+/// afterwards.
+async fn delete_identifier(
     requests: &RepositoryRequests,
-    named: &Identifier,
+    identifier: &Identifier,
 ) -> crate::Result<Option<crate::Error>> {
-    match send_delete(requests, requests.manifest_url(named)).await? {
+    match send_delete(requests, requests.manifest_url(identifier)).await? {
         Deletion::Deleted => Ok(None),
         Deletion::Unsupported(refusal) => Ok(Some(refusal)),
         Deletion::NotFound(refusal) => {
-            let remaining = requests.resolve_manifest(named).await.optional()?;
+            let remaining = requests.resolve_manifest(identifier).await.optional()?;
             Ok(remaining.map(|_| refusal))
         }
     }
 }
 
-/// Moves a tag to a placeholder manifest, which no other tag names, and deletes the placeholder. Returns the refusal if
-/// the registry cannot delete manifests either.
+/// Moves a tag to a placeholder manifest, which has no other tag, and deletes the placeholder. Returns the error of the
+/// registry if it does not delete manifests either.
 async fn delete_with_placeholder(
     requests: &RepositoryRequests,
     repository: &dyn Target,
     tag: &Tag,
 ) -> crate::Result<Option<crate::Error>> {
-    let named = Identifier::Tag(tag.clone());
-    let tagged = requests.fetch_manifest(&named).await?;
+    let identifier = Identifier::Tag(tag.clone());
+    let tagged = requests.fetch_manifest(&identifier).await?;
     let placeholder = placeholder(tag)?;
     let digest = placeholder.digest();
-    let digest_named = Identifier::Digest(digest.clone());
+    let placeholder_identifier = Identifier::Digest(digest.clone());
     if tagged.digest() == digest {
-        // An earlier deletion was interrupted.
-        return delete_named(requests, &digest_named).await;
+        // An earlier deletion was interrupted after it had moved the tag.
+        return delete_identifier(requests, &placeholder_identifier).await;
     }
-    // The deletion of an absent manifest shows whether the registry deletes manifests, before anything changes.
-    let attempt = send_delete(requests, requests.manifest_url(&digest_named)).await?;
+    // The placeholder does not exist yet, so its deletion changes nothing but shows whether the registry deletes
+    // manifests.
+    let attempt = send_delete(requests, requests.manifest_url(&placeholder_identifier)).await?;
     if let Deletion::Unsupported(refusal) = attempt {
         return Ok(Some(refusal));
     }
     repository.push_blob(&Blob::empty()).await?;
     repository.push_manifest(&placeholder).await?;
     let deleted = match repository.tag(&placeholder, tag).await {
-        Ok(()) => delete_named(requests, &digest_named).await,
-        // The registry may have moved the tag.
+        Ok(()) => delete_identifier(requests, &placeholder_identifier).await,
+        // The registry may have moved the tag despite the error.
         Err(error) => Err(error),
     };
     if !matches!(deleted, Ok(None)) {
         let restored = repository.tag(&tagged, tag).await;
         restored.with_context(|_| RestoreSnafu {
-            what: requests.reference().with(named),
+            reference: requests.reference().with(identifier),
             digest: tagged.digest().clone(),
         })?;
     }
@@ -239,17 +251,21 @@ async fn delete_with_placeholder(
 
 fn ensure_deleted(
     requests: &RepositoryRequests,
-    what: Reference,
+    reference: Reference,
     refusal: Option<crate::Error>,
 ) -> Result<(), Error> {
     let registry = requests.registry().clone();
     match refusal {
         None => Ok(()),
-        Some(refusal) => Err(RefusedSnafu { what, registry }.into_error(refusal)),
+        Some(refusal) => Err(RefusedSnafu {
+            reference,
+            registry,
+        }
+        .into_error(refusal)),
     }
 }
 
-/// Returns the placeholder manifest for a tag. It is the same for each client, and another one for each tag.
+/// Returns the placeholder manifest for a tag. All clients use the same placeholder for a tag.
 fn placeholder(tag: &Tag) -> crate::Result<Manifest> {
     let empty = Blob::empty().descriptor().clone();
     let mut image = ImageManifest::new(PLACEHOLDER, empty.clone());

@@ -1,7 +1,7 @@
-//! Blob downloads, resumed after a broken connection (distribution-spec, "Pulling blobs"; RFC 9110, 14).
+//! Blob downloads that are resumed after an interruption (distribution-spec, "Pulling blobs"; RFC 9110, 14).
 //!
 //! Each byte is yielded once. After an interruption the client requests the rest. If the registry sends the whole blob
-//! instead, the client skips the bytes that it has yielded already. If the registry sends another range, the client
+//! instead, the client skips the bytes that were already yielded. If the registry sends another range, the client
 //! requests the whole blob, once. The digest of the whole blob is verified at the end.
 
 use std::time::Duration;
@@ -22,12 +22,13 @@ use crate::event::Retry;
 use crate::exchange::{self, Request, Response};
 use crate::manifest::Descriptor;
 
-/// Limit of consecutive attempts without progress.
+/// Maximum number of consecutive attempts without progress.
 const MAX_ATTEMPTS: u32 = 6;
 
-/// Progress between two failures that resets their count: this number of bytes, or any bytes after the time
-/// [`PROGRESS_INTERVAL`].
-const PROGRESS: u64 = 1 << 20;
+/// Number of bytes between two failures that resets the count of failures.
+const MIN_PROGRESS: u64 = 1 << 20;
+
+/// Time between two failures after which any received byte resets the count of failures.
 const PROGRESS_INTERVAL: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Snafu)]
@@ -44,7 +45,7 @@ enum Error {
         source: crate::Error,
     },
     #[snafu(display(
-        "refused the rest of the blob {digest}: requested the bytes from {offset}, the registry sent `{range}`"
+        "failed to resume the blob {digest} after {offset} bytes: the registry sent the range `{range}`"
     ))]
     WrongRange {
         digest: Digest,
@@ -52,7 +53,7 @@ enum Error {
         range: String,
     },
     #[snafu(display("the connection ended after {offset} of {size} bytes of the blob {digest}"))]
-    BrokeOff {
+    Interrupted {
         digest: Digest,
         offset: u64,
         size: u64,
@@ -64,7 +65,7 @@ impl Failure for Error {
         match self {
             Self::Fetch { source, .. } | Self::FetchRest { source, .. } => source.kind(),
             Self::WrongRange { .. } => ErrorKind::Protocol,
-            Self::BrokeOff { .. } => ErrorKind::Network,
+            Self::Interrupted { .. } => ErrorKind::Network,
         }
     }
 }
@@ -80,17 +81,19 @@ struct Download {
     skip: u64,
     etag: Option<HeaderValue>,
     body: BoxStream<'static, crate::Result<Bytes>>,
-    /// Whether the body arrives over several connections, which have their own retries.
+    /// Whether the body arrives over several connections. The module `ranges` retries their failures.
     is_segmented: bool,
     /// Whether a response has arrived.
-    is_answered: bool,
+    has_response: bool,
     /// Whether the whole blob was requested because the registry sent a range other than the requested one.
     is_restarted: bool,
     failures: u32,
-    /// Number of bytes since the last failure, and the time of that failure.
+    /// Number of bytes since the last failure.
     progress: u64,
+    /// Time of the last failure.
     failed_at: Option<Instant>,
-    /// Number of skipped bytes, from a registry that sends the blob from its beginning each time.
+    /// Total number of skipped bytes. It limits the traffic of a registry that always sends the blob from its
+    /// beginning.
     skipped: u64,
 }
 
@@ -102,9 +105,9 @@ pub(super) async fn open(
 ) -> crate::Result<BlobStream> {
     let mut download = Download::new(requests, connections, descriptor, 0);
     download.open_segments().await?;
-    if !download.is_answered {
+    if !download.has_response {
         let response = request(&download.requests, &descriptor.digest, None).await;
-        download.begin(response.with_context(|_| FetchSnafu {
+        download.use_response(response.with_context(|_| FetchSnafu {
             digest: descriptor.digest.clone(),
         })?);
     }
@@ -120,13 +123,13 @@ pub(super) async fn open_after(
 ) -> crate::Result<BlobStream> {
     let mut download = Download::new(requests, connections, descriptor, partial.size());
     download.open_segments().await?;
-    if !download.is_answered && download.offset < download.size {
+    if !download.has_response && download.offset < download.size {
         download.resume().await?;
     }
-    BlobStream::after(descriptor, partial, download.into_stream())
+    BlobStream::from_partial(descriptor, partial, download.into_stream())
 }
 
-/// Returns the `ETag` of a response if it is a strong one, which also applies to ranges.
+/// Returns the `ETag` of a response if it is strong. A weak `ETag` must not be sent in `If-Range` (RFC 9110, 13.1.5).
 fn strong_etag(response: &Response) -> Option<HeaderValue> {
     response
         .headers
@@ -152,16 +155,16 @@ async fn request(
             request = request.header(header::IF_RANGE, etag.clone());
         }
     }
-    let answer = requests.send(request).await?;
+    let authorized = requests.send(request).await?;
     let has_range = from.is_some();
-    let status = answer.response.status;
+    let status = authorized.response.status;
     // If the range is rejected, the caller requests the whole blob.
     if matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT)
         || has_range && status == StatusCode::RANGE_NOT_SATISFIABLE
     {
-        return Ok(answer.response);
+        return Ok(authorized.response);
     }
-    Err(response::refusal(requests.registry(), answer).await)
+    Err(response::into_error(requests.registry(), authorized).await)
 }
 
 impl Download {
@@ -182,7 +185,7 @@ impl Download {
             etag: None,
             body: futures_util::stream::empty().boxed(),
             is_segmented: false,
-            is_answered: false,
+            has_response: false,
             is_restarted: false,
             failures: 0,
             progress: 0,
@@ -195,7 +198,7 @@ impl Download {
     /// supports ranges.
     async fn open_segments(&mut self) -> crate::Result<()> {
         let connections = self.connections;
-        if connections < 2 || self.size.saturating_sub(self.offset) < 2 * ranges::SEGMENT {
+        if connections < 2 || self.size.saturating_sub(self.offset) < 2 * ranges::SEGMENT_SIZE {
             return Ok(());
         }
         let (requests, digest) = (&self.requests, &self.digest);
@@ -204,21 +207,21 @@ impl Download {
             digest: digest.clone(),
         })? {
             RangeResponse::Segments(segments) => {
-                (self.is_answered, self.is_segmented) = (true, true);
+                (self.has_response, self.is_segmented) = (true, true);
                 self.body = segments;
             }
             RangeResponse::Whole(response) => {
                 self.skip = self.offset;
-                self.begin(*response);
+                self.use_response(*response);
             }
-            RangeResponse::Other => {}
+            RangeResponse::OtherRange => {}
         }
         Ok(())
     }
 
     /// Continues with the body of this response.
-    fn begin(&mut self, response: Response) {
-        (self.is_answered, self.is_segmented) = (true, false);
+    fn use_response(&mut self, response: Response) {
+        (self.has_response, self.is_segmented) = (true, false);
         // The first bytes of the blob may come from an earlier process, without an `ETag`.
         self.etag = self.etag.take().or_else(|| strong_etag(&response));
         self.body = response.into_stream().map_err(Into::into).boxed();
@@ -252,7 +255,7 @@ impl Download {
                 None if self.offset >= self.size => return Ok(None),
                 None => {
                     let (digest, offset, size) = (self.digest.clone(), self.offset, self.size);
-                    BrokeOffSnafu {
+                    InterruptedSnafu {
                         digest,
                         offset,
                         size,
@@ -268,7 +271,7 @@ impl Download {
                 Some(Err(error)) => error,
             };
             // A connection that fails soon after its first bytes does not count as progress.
-            let is_progress = self.progress >= PROGRESS
+            let is_progress = self.progress >= MIN_PROGRESS
                 || self.progress > 0
                     && self
                         .failed_at
@@ -307,7 +310,7 @@ impl Download {
             WrongRangeSnafu {
                 digest: self.digest.clone(),
                 offset,
-                range: ranges::shown_range(&response),
+                range: ranges::display_range(&response),
             }
         );
         if is_other || response.status == StatusCode::RANGE_NOT_SATISFIABLE {
@@ -315,7 +318,7 @@ impl Download {
         }
         self.is_restarted |= is_other;
         self.skip = if is_rest(&response) { 0 } else { offset };
-        self.begin(response);
+        self.use_response(response);
         Ok(())
     }
 

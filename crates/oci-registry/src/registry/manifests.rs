@@ -12,11 +12,11 @@ use crate::exchange::Request;
 use crate::exchange::body::Body;
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{Identifier, Reference};
-use crate::referrers::is_same;
+use crate::referrers::matches_digest;
 use crate::transport::AuthorizedResponse;
 
 /// Response header of a registry with the referrers API: the subject of the pushed manifest.
-const SUBJECT: &str = "oci-subject";
+const SUBJECT_HEADER: &str = "oci-subject";
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -25,8 +25,10 @@ enum Error {
         reference: Reference,
         source: crate::Error,
     },
-    #[snafu(display("refused `{reference}`: the registry sent a manifest with digest {actual}"))]
-    OtherManifest {
+    #[snafu(display(
+        "digest mismatch: the registry sent a manifest with the digest {actual} for `{reference}`"
+    ))]
+    WrongDigest {
         reference: Reference,
         actual: Digest,
     },
@@ -40,7 +42,7 @@ impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Fetch { source, .. } => source.kind(),
-            Self::OtherManifest { .. } => ErrorKind::Mismatch,
+            Self::WrongDigest { .. } => ErrorKind::Mismatch,
             Self::NotStored { .. } => ErrorKind::Protocol,
         }
     }
@@ -74,8 +76,8 @@ impl RepositoryRequests {
     pub(super) async fn fetch_manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
         let fetched = async {
             let request = self.manifest_request(Method::GET, identifier);
-            let answer = self.send(request).await?;
-            self.read_manifest(answer, identifier).await
+            let authorized = self.send(request).await?;
+            self.read_manifest(authorized, identifier).await
         };
         Ok(fetched.await.with_context(|_| FetchSnafu {
             reference: self.reference().with(identifier.clone()),
@@ -85,30 +87,30 @@ impl RepositoryRequests {
     /// Reads the manifest in the response to a request for this identifier.
     pub(super) async fn read_manifest(
         &self,
-        answer: AuthorizedResponse,
+        authorized: AuthorizedResponse,
         identifier: &Identifier,
     ) -> crate::Result<Manifest> {
-        if !answer.response.status.is_success() {
-            return Err(response::refusal(self.registry(), answer).await);
+        if !authorized.response.status.is_success() {
+            return Err(response::into_error(self.registry(), authorized).await);
         }
-        let content_type = answer
+        let content_type = authorized
             .response
             .header(header::CONTENT_TYPE.as_str())
             .map(str::to_owned);
-        let bytes = answer.response.bytes(manifest::MAX_READ).await?;
+        let bytes = authorized.response.bytes(manifest::MAX_READ).await?;
         if let Identifier::Digest(digest) = identifier {
-            // The digest is checked before the bytes are parsed, whatever media type the registry declares.
+            // The digest is checked before the bytes are parsed, regardless of the media type in the response.
             let mut hasher = digest.verifier()?;
             hasher.update(&bytes);
             let actual = hasher.finish();
             ensure!(
                 actual == *digest,
-                OtherManifestSnafu {
+                WrongDigestSnafu {
                     reference: self.reference().with(digest.clone()),
                     actual
                 }
             );
-            return Ok(Manifest::parse(bytes, content_type.as_deref())?.known_as(digest.clone()));
+            return Ok(Manifest::parse(bytes, content_type.as_deref())?.with_digest(digest.clone()));
         }
         Manifest::parse(bytes, content_type.as_deref())
     }
@@ -128,17 +130,17 @@ impl RepositoryRequests {
         }
     }
 
-    /// Sends a HEAD request for a manifest. `None` if the response does not describe it completely.
+    /// Sends a HEAD request for a manifest. `None` if the response lacks media type, digest or size.
     async fn head_manifest(&self, identifier: &Identifier) -> crate::Result<Option<Descriptor>> {
-        let answer = self
+        let authorized = self
             .send(self.manifest_request(Method::HEAD, identifier))
             .await?;
-        let response = &answer.response;
+        let response = &authorized.response;
         if response.status == StatusCode::NOT_FOUND {
-            return Err(response::refusal(self.registry(), answer).await);
+            return Err(response::into_error(self.registry(), authorized).await);
         }
         if matches!(response.status.as_u16(), 401 | 429 | 500..) {
-            return Err(response::refusal(self.registry(), answer).await);
+            return Err(response::into_error(self.registry(), authorized).await);
         }
         let media_type = response
             .header(header::CONTENT_TYPE.as_str())
@@ -154,7 +156,7 @@ impl RepositoryRequests {
         else {
             return Ok(None);
         };
-        // The same content has another digest in each algorithm, so tags are resolved to SHA-256 digests only.
+        // The same content has a different digest in each algorithm, so tags are resolved to SHA-256 digests only.
         let is_requested = match identifier {
             Identifier::Digest(requested) => *requested == digest,
             Identifier::Tag(_) => digest.algorithm() == Some(Algorithm::Sha256),
@@ -168,26 +170,30 @@ impl RepositoryRequests {
         &self,
         manifest: &Manifest,
         identifier: &Identifier,
-        replay: bool,
+        may_repeat: bool,
     ) -> crate::Result<bool> {
         let request = self.put_request(manifest, identifier);
-        let request = if replay { request } else { request.once() };
-        let answer = self.send(request).await?;
-        if !answer.response.status.is_success() {
-            let refusal = response::refusal(self.registry(), answer).await;
-            // A registry with immutable tags refuses a push of the manifest that the tag names already.
+        let request = if may_repeat {
+            request
+        } else {
+            request.without_retries()
+        };
+        let authorized = self.send(request).await?;
+        if !authorized.response.status.is_success() {
+            let refusal = response::into_error(self.registry(), authorized).await;
+            // A registry with immutable tags may reject the manifest to which the tag already refers.
             let is_stored = refusal.kind() == ErrorKind::Conflict
                 && self.is_stored(manifest, identifier).await?;
             return if is_stored { Ok(false) } else { Err(refusal) };
         }
-        let names_subject = answer.response.header(SUBJECT)
+        let names_subject = authorized.response.header(SUBJECT_HEADER)
             == manifest.subject().map(|subject| subject.digest.as_str());
-        let stored = answer.response.header(CONTENT_DIGEST);
+        let stored = authorized.response.header(CONTENT_DIGEST);
         let stored = stored.and_then(|digest| digest.parse().ok());
-        if stored.is_some_and(|digest| is_same(manifest, &digest)) {
+        if stored.is_some_and(|digest| matches_digest(manifest, &digest)) {
             return Ok(names_subject);
         }
-        // A server that is no registry may also answer 200.
+        // A server that is not a registry may also respond with 200, so the client checks that the manifest exists.
         ensure!(
             self.is_stored(manifest, identifier).await?,
             NotStoredSnafu {
@@ -197,9 +203,9 @@ impl RepositoryRequests {
         Ok(names_subject)
     }
 
-    /// Whether the identifier names this manifest.
+    /// Whether the identifier refers to this manifest.
     async fn is_stored(&self, manifest: &Manifest, identifier: &Identifier) -> crate::Result<bool> {
         let stored = self.resolve_manifest(identifier).await.optional()?;
-        Ok(stored.is_some_and(|stored| is_same(manifest, &stored.digest)))
+        Ok(stored.is_some_and(|stored| matches_digest(manifest, &stored.digest)))
     }
 }

@@ -1,6 +1,6 @@
-//! Client for one registry over HTTP (distribution-spec 1.1).
+//! Client for registries over HTTP (distribution-spec 1.1).
 //!
-//! [`Client`] holds the connections, credentials and tokens of a process, [`Registry`] is one registry, and
+//! [`Client`] has the connections, credentials and tokens of a process, [`Registry`] is one registry, and
 //! [`Repository`] is one of its repositories, a [`Source`](crate::storage::Source) and a
 //! [`Target`](crate::storage::Target).
 

@@ -1,9 +1,9 @@
 //! Paginated lists as streams (distribution-spec, "Listing Tags").
 //!
-//! The stream yields names while their page arrives, and requests the next page only when it is polled beyond this one. A
-//! page that breaks off is requested again, and its names are yielded once. The stream ends with an error at a next page
-//! on another origin, at a page that was requested before, after too many pages without a new name, and at the limits for
-//! pages and names.
+//! The stream yields names while their page arrives, and requests the next page only when it is polled beyond this one.
+//! If the body of a page is interrupted, the page is requested again, and each name is yielded only once. The stream
+//! ends with an error if the next page is on another origin or was requested before, if too many consecutive pages have
+//! no new name, and if the list exceeds the limits for pages and names.
 
 mod names;
 
@@ -18,7 +18,7 @@ use snafu::{IntoError, ResultExt, Snafu, ensure};
 use url::Url;
 
 use super::response;
-use crate::auth::challenge::is_insufficient;
+use crate::auth::challenge::has_insufficient_scope;
 use crate::auth::scope::Scope;
 use crate::error::{ErrorKind, Failure};
 use crate::event::Retry;
@@ -26,19 +26,19 @@ use crate::exchange::origin::{self, Origin};
 use crate::exchange::{self, Request, Response, Stalls};
 use crate::redact::{RedactedUrl, Secrets};
 use crate::transport::{AuthorizedResponse, Transport};
-use names::Names;
+use names::NamesParser;
 
 /// Number of names to request per page. Some registries reject more.
-const PAGE: &str = "1000";
+const PAGE_SIZE: &str = "1000";
 
-/// Limit of the attempts for a page whose body breaks off.
+/// Maximum number of attempts for a page whose body is interrupted.
 const MAX_ATTEMPTS: u32 = 5;
 
-/// Limit of the pages of a list.
+/// Maximum number of pages of a list.
 const MAX_PAGES: usize = 10_000;
 
-/// Limit of the consecutive pages without a new name. Some are valid: a page with fewer names than requested does not end
-/// a list.
+/// Maximum number of consecutive pages without a new name. Some pages without names are valid, because a page with
+/// fewer names than requested does not end a list.
 const MAX_PAGES_WITHOUT_NAME: usize = 100;
 
 #[derive(Debug, Snafu)]
@@ -48,19 +48,21 @@ enum Error {
         url: RedactedUrl,
         source: names::Error,
     },
-    #[snafu(display("this registry offers no list of its repositories, or none to this account"))]
+    #[snafu(display(
+        "the registry does not support listing its repositories, or does not permit it for this account"
+    ))]
     NoCatalog { source: crate::Error },
     #[snafu(display("failed to find the next page after {url}"))]
     NextPage {
         url: RedactedUrl,
         source: origin::Error,
     },
-    #[snafu(display("gave up on the list: {url} links to a page that was requested before"))]
+    #[snafu(display("failed to read the list: {url} links to a page that was requested before"))]
     Loop { url: RedactedUrl },
-    #[snafu(display("gave up on the list after {MAX_PAGES} pages, at {url}"))]
-    Endless { url: RedactedUrl },
+    #[snafu(display("failed to read the list: it has more than {MAX_PAGES} pages, at {url}"))]
+    TooManyPages { url: RedactedUrl },
     #[snafu(display(
-        "gave up on the list after {MAX_PAGES_WITHOUT_NAME} pages in a row without a new name, at {url}"
+        "failed to read the list: more than {MAX_PAGES_WITHOUT_NAME} consecutive pages have no new name, at {url}"
     ))]
     NoNewNames { url: RedactedUrl },
 }
@@ -74,8 +76,8 @@ impl Failure for Error {
     }
 }
 
-/// Position in a list of pages. Refuses a page on another origin, a page that was requested before, too many pages, and too
-/// many consecutive pages without a new name.
+/// Position in a list of pages. Rejects a page on another origin, a page that was requested before, too many pages, and
+/// too many consecutive pages without a new name.
 pub(super) struct PageCursor {
     next: Option<PageRequest>,
     seen: HashSet<Url>,
@@ -111,7 +113,7 @@ impl PageCursor {
         }
     }
 
-    /// Advances to the next page. `None` after the last one.
+    /// Advances to the next page. `None` after the last page.
     pub(super) fn next_page(&mut self) -> crate::Result<Option<PageRequest>> {
         let Some(page) = self.next.take() else {
             return Ok(None);
@@ -120,7 +122,7 @@ impl PageCursor {
         let shown = RedactedUrl::new(url, &self.secrets);
         ensure!(
             self.seen.len() < MAX_PAGES,
-            EndlessSnafu { url: shown.clone() }
+            TooManyPagesSnafu { url: shown.clone() }
         );
         ensure!(
             self.pages_without_name < MAX_PAGES_WITHOUT_NAME,
@@ -130,13 +132,13 @@ impl PageCursor {
         Ok(Some(page))
     }
 
-    /// Whether the last requested page is the first one.
+    /// Whether the last requested page is the first page of the list.
     pub(super) fn is_first(&self) -> bool {
         self.seen.len() == 1
     }
 
-    /// Records the last name of a complete page. A page without a name, or whose last name was the last one of an earlier
-    /// page, has no new name.
+    /// Records the last name of a complete page. A page counts as a page without a new name if it is empty or ends with
+    /// the same name as an earlier page.
     pub(super) fn record_last_name(&mut self, last: Option<&str>) {
         let is_new = last.is_some_and(|last| self.last_names.insert(self.hasher.hash_one(last)));
         self.pages_without_name = if is_new {
@@ -146,16 +148,16 @@ impl PageCursor {
         };
     }
 
-    /// Reads the link to the next page, which is on the server that sent this page. A list that was redirected to another
-    /// origin stays untrusted even if it leads back: a third party chose the URL.
+    /// Reads the link to the next page, which must be on the server that sent this page. After a redirect to another
+    /// origin, the list stays untrusted even if a link leads back to the registry: a third party chose the URL.
     pub(super) fn follow_link(&mut self, page: &Response) -> crate::Result<()> {
         let link = next_link(&page.headers);
         let next = link.map(|link| page.peer.resolve_same_origin(&link));
-        let next = next
-            .transpose()
-            .context(NextPageSnafu { url: page.shown() });
+        let next = next.transpose().context(NextPageSnafu {
+            url: page.redacted_url(),
+        });
         self.next = next?.map(|url| PageRequest {
-            is_untrusted: page.is_untrusted || Origin::of(&url) != page.requested_origin,
+            is_untrusted: page.is_untrusted || Origin::from_url(&url) != page.requested_origin,
             url,
         });
         Ok(())
@@ -172,26 +174,26 @@ struct Pages {
     stalls: Stalls,
 }
 
-/// Page whose body is read.
+/// Page whose body is being read.
 struct PageBody {
     url: Url,
     is_untrusted: bool,
     body: BoxStream<'static, Result<Bytes, exchange::Error>>,
-    reader: Names,
-    /// Names that were read so far, which are skipped if the page breaks off and is requested again.
+    parser: NamesParser,
+    /// Names of this page that were already yielded. They are skipped if the page is interrupted and requested again.
     yielded: HashSet<String>,
     last_name: Option<String>,
     failures: u32,
 }
 
-/// Streams the names of all pages that start at `path`.
+/// Streams the names in all pages of the list at `path`.
 pub(super) fn stream(
     transport: Arc<Transport>,
     path: &str,
     scope: Scope,
 ) -> BoxStream<'static, crate::Result<String>> {
     let mut first = transport.url(path);
-    first.query_pairs_mut().append_pair("n", PAGE);
+    first.query_pairs_mut().append_pair("n", PAGE_SIZE);
     let pages = Pages {
         cursor: PageCursor::new(first, transport.secrets()),
         transport,
@@ -230,8 +232,8 @@ impl Pages {
         let mut names = VecDeque::new();
         let piece = page.body.next().await.transpose();
         let parsed = match &piece {
-            Ok(Some(piece)) => page.reader.feed(piece, &mut names),
-            Ok(None) => page.reader.finish(&mut names),
+            Ok(Some(piece)) => page.parser.feed(piece, &mut names),
+            Ok(None) => page.parser.finish(&mut names),
             Err(_) => Ok(()),
         };
         parsed.context(ParsePageSnafu { url: url.clone() })?;
@@ -278,33 +280,34 @@ impl Pages {
             mut url,
             is_untrusted,
         } = page;
-        let mut answer = self.request(url.clone(), is_untrusted).await?;
+        let mut authorized = self.request(url.clone(), is_untrusted).await?;
         let is_refused = matches!(
-            answer.response.status,
+            authorized.response.status,
             StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE
         );
         if is_refused && self.cursor.is_first() {
             // Some registries reject this page size. Without a size, they use their own default.
             url.set_query(None);
-            answer = self.request(url.clone(), is_untrusted).await?;
+            authorized = self.request(url.clone(), is_untrusted).await?;
         }
-        let status = answer.response.status;
+        let status = authorized.response.status;
         if !status.is_success() {
-            let is_closed = status == StatusCode::FORBIDDEN
-                || status == StatusCode::UNAUTHORIZED && is_insufficient(&answer.response.headers);
-            let refusal = response::refusal(self.transport.registry(), answer).await;
-            return Err(if is_closed && self.scope == Scope::Catalog {
+            let is_denied = status == StatusCode::FORBIDDEN
+                || status == StatusCode::UNAUTHORIZED
+                    && has_insufficient_scope(&authorized.response.headers);
+            let refusal = response::into_error(self.transport.registry(), authorized).await;
+            return Err(if is_denied && self.scope == Scope::Catalog {
                 NoCatalogSnafu.into_error(refusal).into()
             } else {
                 refusal
             });
         }
-        self.cursor.follow_link(&answer.response)?;
+        self.cursor.follow_link(&authorized.response)?;
         Ok(PageBody {
             url,
             is_untrusted,
-            body: answer.response.into_stream(),
-            reader: Names::new(),
+            body: authorized.response.into_stream(),
+            parser: NamesParser::new(),
             yielded,
             last_name: None,
             failures,
@@ -314,7 +317,7 @@ impl Pages {
     async fn request(&mut self, url: Url, is_untrusted: bool) -> crate::Result<AuthorizedResponse> {
         let request = Request::new(Method::GET, url)
             .untrusted(is_untrusted)
-            .counting(&self.stalls);
+            .with_stalls(&self.stalls);
         self.transport.send(request, &self.scope).await
     }
 }
@@ -325,18 +328,19 @@ fn next_link(headers: &HeaderMap) -> Option<String> {
     values
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .find_map(next_in)
+        .find_map(parse_next_link)
 }
 
 /// Parses `<target>; name=value; …, <target>; …`. A quoted value may contain any character.
-pub(crate) fn next_in(mut rest: &str) -> Option<String> {
+pub(crate) fn parse_next_link(mut rest: &str) -> Option<String> {
     while let Some(open) = rest.find('<') {
         let (target, after) = rest[open + 1..].split_once('>')?;
-        let (parameters, next) = after.split_at(outside_quotes(after, ',').unwrap_or(after.len()));
+        let (parameters, next) =
+            after.split_at(find_outside_quotes(after, ',').unwrap_or(after.len()));
         let mut parameters = parameters;
         loop {
-            let end = outside_quotes(parameters, ';');
-            if is_next(&parameters[..end.unwrap_or(parameters.len())]) {
+            let end = find_outside_quotes(parameters, ';');
+            if is_next_relation(&parameters[..end.unwrap_or(parameters.len())]) {
                 return Some(target.to_owned());
             }
             match end {
@@ -349,8 +353,8 @@ pub(crate) fn next_in(mut rest: &str) -> Option<String> {
     None
 }
 
-/// Returns the position of the first `wanted` outside quotes.
-fn outside_quotes(text: &str, wanted: char) -> Option<usize> {
+/// Returns the position of the first occurrence of a character outside quotes.
+fn find_outside_quotes(text: &str, wanted: char) -> Option<usize> {
     let mut quoted = false;
     text.find(|character| {
         quoted ^= character == '"';
@@ -359,7 +363,7 @@ fn outside_quotes(text: &str, wanted: char) -> Option<usize> {
 }
 
 /// Whether a parameter is the relation `next`.
-fn is_next(parameter: &str) -> bool {
+fn is_next_relation(parameter: &str) -> bool {
     let (name, value) = parameter.split_once('=').unwrap_or_default();
     let mut relations = value.trim().trim_matches('"').split_whitespace();
     name.trim().eq_ignore_ascii_case("rel")
@@ -368,7 +372,7 @@ fn is_next(parameter: &str) -> bool {
 
 /// Parses the names of a page that arrives in chunks of `piece` bytes. `None` if it is malformed.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) fn names_in(page: &[u8], piece: usize) -> Option<Vec<String>> {
+pub(crate) fn parse_names(page: &[u8], piece: usize) -> Option<Vec<String>> {
     names::read(page, piece).ok()
 }
 

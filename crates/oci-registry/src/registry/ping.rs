@@ -1,4 +1,5 @@
-//! Availability of a registry and the credential that it accepts (distribution-spec, "Determining Support").
+//! Check of the availability of a registry and of the credential that it accepts (distribution-spec, "Determining
+//! Support").
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +16,12 @@ use crate::transport::Account;
 
 #[derive(Debug, Snafu)]
 #[snafu(display("failed to reach the registry `{registry}`"))]
-struct Reach {
+struct PingError {
     registry: RegistryName,
     source: crate::Error,
 }
 
-impl Failure for Reach {
+impl Failure for PingError {
     fn kind(&self) -> ErrorKind {
         self.source.kind()
     }
@@ -30,18 +31,19 @@ impl Failure for Reach {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PingResponse {
-    /// Source of the credential that the registry accepted. `None` if it required none, or none was found.
+    /// Source of the credential that the registry accepted. `None` if the registry required no credential, or if no
+    /// credential was found.
     pub credential_source: Option<String>,
-    /// Whether the registry required a credential and none was found.
+    /// Whether the registry required a credential, but no credential was found.
     pub needs_credential: bool,
-    /// Time from request to response, with a connection and a token that existed already.
+    /// Time from request to response, over an open connection and with an existing token.
     pub latency: Duration,
 }
 
 impl Registry {
     /// Checks that the registry is available and accepts the credential that was found for it.
     ///
-    /// A registry that requires a credential is available even if none was found.
+    /// A registry that requires a credential counts as available even if no credential was found.
     ///
     /// # Errors
     ///
@@ -49,7 +51,7 @@ impl Registry {
     /// [`ErrorKind::NotFound`] and [`ErrorKind::Protocol`] if the server is not a registry.
     pub async fn ping(&self) -> crate::Result<PingResponse> {
         let response = self.measure_ping().await;
-        Ok(response.with_context(|_| ReachSnafu {
+        Ok(response.with_context(|_| PingSnafu {
             registry: self.name().clone(),
         })?)
     }
@@ -62,7 +64,7 @@ impl Registry {
         let latency = start.elapsed();
         let (credential_source, needs_credential) =
             match self.transport.account(&Scope::Authenticate).await {
-                Account::Credential { place } => (Some(place), false),
+                Account::Credential { location } => (Some(location), false),
                 Account::NotDemanded => (None, false),
                 Account::Anonymous { .. } => (None, true),
             };
@@ -73,7 +75,7 @@ impl Registry {
         })
     }
 
-    /// Requests `/v2/`. Succeeds without a credential if the registry requires one and none was found.
+    /// Requests `/v2/`. Also succeeds if the registry requires a credential and no credential was found.
     async fn request_base(&self) -> crate::Result<()> {
         let request = Request::new(Method::GET, self.transport.url("/v2/"));
         let is_anonymous = async || {
@@ -81,13 +83,16 @@ impl Registry {
             matches!(account, Account::Anonymous { .. })
         };
         match self.transport.send(request, &Scope::Authenticate).await {
-            Ok(answer) if answer.response.status.is_success() => Ok(()),
-            Ok(answer)
-                if answer.response.status == StatusCode::UNAUTHORIZED && is_anonymous().await =>
+            Ok(authorized) if authorized.response.status.is_success() => Ok(()),
+            Ok(authorized)
+                if authorized.response.status == StatusCode::UNAUTHORIZED
+                    && is_anonymous().await =>
             {
                 Ok(())
             }
-            Ok(answer) => Err(response::refusal(self.transport.registry(), answer).await),
+            Ok(authorized) => {
+                Err(response::into_error(self.transport.registry(), authorized).await)
+            }
             // The token server issues no anonymous tokens.
             Err(error)
                 if matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Denied)

@@ -1,7 +1,7 @@
 //! Ranges of a blob (RFC 9110, 14; distribution-spec, "Pulling blobs"), and downloads over several connections.
 //!
 //! Several connections help on networks that limit the rate of each connection. The client requests the blob in
-//! segments, one per connection at a time, and yields them in order. At most as many segments as connections are held
+//! segments, one per connection at a time, and yields them in order. At most as many segments as connections are kept
 //! in memory. A registry that does not respond with the requested segment does not support ranges, and the caller
 //! continues over one connection.
 
@@ -17,10 +17,11 @@ use crate::error::{ErrorKind, Failure};
 use crate::event::Retry;
 use crate::exchange::{self, Request, Response};
 
-/// Size of a segment in bytes. A fast connection transfers it in some milliseconds, and it requires little memory.
-pub(super) const SEGMENT: u64 = 2 << 20;
+/// Size of a segment in bytes. A fast connection transfers a segment within milliseconds, and a segment needs little
+/// memory.
+pub(super) const SEGMENT_SIZE: u64 = 2 << 20;
 
-/// Limit of the attempts for a segment whose body breaks off.
+/// Maximum number of attempts for a segment whose body is interrupted.
 const MAX_ATTEMPTS: u32 = 5;
 
 #[derive(Debug, Snafu)]
@@ -33,9 +34,9 @@ enum Error {
         source: crate::Error,
     },
     #[snafu(display(
-        "refused the bytes from {from} to {to} of the blob {digest}: the registry sent `{range}`"
+        "the registry sent the range `{range}` instead of the bytes from {from} to {to} of the blob {digest}"
     ))]
-    Other {
+    WrongRange {
         digest: Digest,
         from: u64,
         to: u64,
@@ -44,15 +45,15 @@ enum Error {
     #[snafu(display(
         "the connection ended within the bytes from {from} to {to} of the blob {digest}"
     ))]
-    BrokeOff { digest: Digest, from: u64, to: u64 },
+    Interrupted { digest: Digest, from: u64, to: u64 },
 }
 
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Fetch { source, .. } => source.kind(),
-            Self::Other { .. } => ErrorKind::Protocol,
-            Self::BrokeOff { .. } => ErrorKind::Network,
+            Self::WrongRange { .. } => ErrorKind::Protocol,
+            Self::Interrupted { .. } => ErrorKind::Network,
         }
     }
 }
@@ -64,7 +65,7 @@ pub(super) enum RangeResponse {
     /// Whole blob, because the registry ignores ranges.
     Whole(Box<Response>),
     /// Range other than the requested one.
-    Other,
+    OtherRange,
 }
 
 /// Range of a blob, with inclusive bounds.
@@ -112,11 +113,11 @@ pub(super) async fn open(
     connections: usize,
 ) -> crate::Result<RangeResponse> {
     let segments = (0..)
-        .map(move |at| offset + at * SEGMENT)
+        .map(move |at| offset + at * SEGMENT_SIZE)
         .take_while(move |from| *from < size)
         .map(move |from| Segment {
             from,
-            to: (from + SEGMENT).min(size) - 1,
+            to: (from + SEGMENT_SIZE).min(size) - 1,
         });
     let mut segments = segments.peekable();
     let Some(&segment) = segments.peek() else {
@@ -130,7 +131,7 @@ pub(super) async fn open(
         return Ok(RangeResponse::Whole(Box::new(first)));
     }
     if !is_range(&first, segment.from, segment.to, size) {
-        return Ok(RangeResponse::Other);
+        return Ok(RangeResponse::OtherRange);
     }
     let mut first = Some((requests_of_first, first));
     let (requests, digest) = (requests.clone(), digest.clone());
@@ -158,26 +159,27 @@ async fn request_segment(
             HeaderValue::from_static("identity"),
         )
         .header(header::RANGE, range.expect("digits are a header value"));
-    let answer = requests.send(request).await?;
-    match answer.response.status {
-        StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(answer.response),
-        _ => Err(response::refusal(requests.registry(), answer).await),
+    let authorized = requests.send(request).await?;
+    match authorized.response.status {
+        StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(authorized.response),
+        _ => Err(response::into_error(requests.registry(), authorized).await),
     }
 }
 
-/// Fetches a segment, and requests it again if its body breaks off. A failed request has been repeated already.
+/// Fetches a segment, and requests it again if its body is interrupted. If the request itself fails, `exchange` has
+/// already repeated it.
 async fn fetch(
     requests: RepositoryRequests,
     digest: Digest,
     segment: Segment,
     size: u64,
-    mut answered: Option<Response>,
+    mut first_response: Option<Response>,
 ) -> crate::Result<Bytes> {
     let Segment { from, to } = segment;
     let mut failures = 0;
     let fetched = async {
         loop {
-            let response = match answered.take() {
+            let response = match first_response.take() {
                 Some(response) => response,
                 None => request_segment(&requests, &digest, segment).await?,
             };
@@ -216,11 +218,11 @@ async fn read(
 ) -> crate::Result<Bytes> {
     ensure!(
         is_range(&response, from, to, size),
-        OtherSnafu {
+        WrongRangeSnafu {
             digest: digest.clone(),
             from,
             to,
-            range: shown_range(&response),
+            range: display_range(&response),
         }
     );
     let length = to - from + 1;
@@ -229,7 +231,7 @@ async fn read(
         .await?;
     ensure!(
         bytes.len() as u64 == length,
-        BrokeOffSnafu {
+        InterruptedSnafu {
             digest: digest.clone(),
             from,
             to
@@ -239,7 +241,7 @@ async fn read(
 }
 
 /// Returns the range of a response for an error message.
-pub(super) fn shown_range(response: &Response) -> String {
+pub(super) fn display_range(response: &Response) -> String {
     let range = response.header(header::CONTENT_RANGE.as_str());
     response.secrets().escape(range.unwrap_or_default(), 100)
 }
@@ -249,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn content_range_is_parsed_strictly() {
+    fn content_range_of_another_form_is_rejected() {
         for (text, expected) in [
             ("bytes 5-9/10", Some((5, 9, Some(10)))),
             ("Bytes 5-9/*", Some((5, 9, None))),

@@ -1,13 +1,14 @@
 //! Referrers of a manifest in a repository (distribution-spec, "Listing Referrers" and "Referrers Tag Schema").
 //!
-//! A registry with the referrers API sends the list in pages and names the subject in its response to a push. A registry
-//! without it answers in many ways: 404, a web page, or a redirect to one. There, clients maintain the list in an index
-//! under the fallback tag, which is made from the subject's digest. Some registries resolve this tag as the digest: the
-//! subject is found there, and the list counts as absent.
+//! A registry with the referrers API sends the list in pages and names the subject in its response to a push. A
+//! registry without the API responds in various ways: with 404, with a web page, or with a redirect to a web page. On
+//! such a registry, clients maintain the list in an index under the fallback tag, which is derived from the digest of
+//! the subject. Some registries resolve this tag as the digest and return the subject itself. The list then counts as
+//! absent.
 //!
-//! Several clients may change such an index at the same time, and no registry is known to honour a condition on the write.
-//! So the client reads the index again after each write, later than another client needs from reading to writing, and
-//! writes it again if an entry was lost.
+//! Several clients may change such an index at the same time, and no registry is known to support conditional writes.
+//! After each write, the client therefore waits for longer than another client takes between its read and its write.
+//! Then it reads the index again, and repeats the write if its change was lost.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -30,13 +31,13 @@ use crate::referrers::{self, DescriptorStream, MAX_REFERRERS};
 use crate::transport::AuthorizedResponse;
 
 /// Response header with the filters that the registry has applied to a list.
-const FILTERS_APPLIED: &str = "oci-filters-applied";
+const FILTERS_APPLIED_HEADER: &str = "oci-filters-applied";
 
-/// Limit of the reads of a list that does not contain a pushed manifest.
+/// Maximum number of reads of a list that does not contain a pushed manifest.
 const MAX_READS: u32 = 5;
 
-/// Limit of the writes of an index that other clients change at the same time.
-const MAX_ROUNDS: u32 = 10;
+/// Maximum number of writes of an index that other clients change at the same time.
+const MAX_WRITES: u32 = 10;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -50,7 +51,7 @@ enum Error {
         url: RedactedUrl,
         source: serde_json::Error,
     },
-    #[snafu(display("gave up on the referrers of `{subject}`: more than {MAX_REFERRERS}"))]
+    #[snafu(display("the list of referrers of `{subject}` has more than {MAX_REFERRERS} entries"))]
     TooMany { subject: Reference },
     #[snafu(display("failed to update the list of referrers of {subject} at `{list}`"))]
     Change {
@@ -67,9 +68,9 @@ enum Error {
     ))]
     Alias { subject: Digest, list: Reference },
     #[snafu(display(
-        "gave up on the list of referrers of {subject}: other clients changed `{list}` during each of {MAX_ROUNDS} attempts"
+        "failed to update the list of referrers of {subject}: other clients changed `{list}` during each of {MAX_WRITES} attempts"
     ))]
-    Contested { subject: Digest, list: Reference },
+    Conflict { subject: Digest, list: Reference },
 }
 
 impl Failure for Error {
@@ -77,7 +78,7 @@ impl Failure for Error {
         match self {
             Self::List { source, .. } | Self::Change { source, .. } => source.kind(),
             Self::ParsePage { .. } | Self::TooMany { .. } => ErrorKind::Protocol,
-            Self::NotAList { .. } | Self::Contested { .. } => ErrorKind::Conflict,
+            Self::NotAList { .. } | Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Alias { .. } => ErrorKind::Unsupported,
         }
     }
@@ -85,11 +86,14 @@ impl Failure for Error {
     fn hints(&self) -> Vec<Hint> {
         let advice = match self {
             Self::NotAList { list, .. } => format!(
-                "the manifest was stored; to have it listed, delete or rename `{list}` and push again"
+                "delete or rename `{list}` and push again: the manifest was stored, but is not listed as a referrer"
             ),
-            Self::Alias { .. } => "the manifest was stored".to_owned(),
-            Self::Contested { .. } => {
-                "the manifest was stored; to have it listed, push again".to_owned()
+            Self::Alias { .. } => {
+                "use the digest of the manifest: it was stored, but is not listed as a referrer"
+                    .to_owned()
+            }
+            Self::Conflict { .. } => {
+                "push again: the manifest was stored, but is not listed as a referrer".to_owned()
             }
             _ => return Vec::new(),
         };
@@ -99,8 +103,8 @@ impl Failure for Error {
 
 // ---- listing
 
-/// State of a list of referrers.
-struct Listing {
+/// List of referrers that is being read.
+struct ReferrerList {
     requests: RepositoryRequests,
     subject: Digest,
     artifact_type: Option<MediaType>,
@@ -116,7 +120,7 @@ pub(super) fn list(
     subject: Digest,
     artifact_type: Option<MediaType>,
 ) -> DescriptorStream {
-    let listing = Listing::new(requests, subject, artifact_type);
+    let listing = ReferrerList::new(requests, subject, artifact_type);
     futures_util::stream::try_unfold(listing, |mut listing| async move {
         let found = listing.next().await;
         let found = found.with_context(|_| ListSnafu {
@@ -138,12 +142,12 @@ pub(super) enum Membership {
     Unlisted,
 }
 
-/// Searches a pushed manifest in the list of the referrers API. A registry may update its list later than it accepts the
-/// manifest, so a list without the manifest is requested again.
+/// Searches for a pushed manifest in the list of the referrers API. A registry may update its list some time after it
+/// has accepted the manifest, so a list without the manifest is requested again.
 ///
 /// # Errors
 ///
-/// The error of the request that shows whether the registry has the referrers API.
+/// The error of the first request, which shows whether the registry has the referrers API.
 pub(super) async fn find(
     requests: &RepositoryRequests,
     subject: &Digest,
@@ -151,8 +155,8 @@ pub(super) async fn find(
 ) -> crate::Result<Membership> {
     let requests = requests.for_one_operation();
     for reads in 1..=MAX_READS {
-        let mut listing = Listing::new(requests.clone(), subject.clone(), None);
-        let first = match listing.first_page().await {
+        let mut listing = ReferrerList::new(requests.clone(), subject.clone(), None);
+        let first = match listing.request_first_page().await {
             Ok(Some(first)) => first,
             Ok(None) if reads == 1 => return Ok(Membership::NoList),
             Err(error) if reads == 1 => {
@@ -170,7 +174,7 @@ pub(super) async fn find(
     Ok(Membership::Unlisted)
 }
 
-impl Listing {
+impl ReferrerList {
     fn new(
         requests: RepositoryRequests,
         subject: Digest,
@@ -212,23 +216,24 @@ impl Listing {
             let Some(page) = self.cursor.next_page()? else {
                 return Ok(None);
             };
-            self.entries = self.page(page).await?.into();
+            self.entries = self.fetch_entries(page).await?.into();
         }
     }
 
-    /// Fetches the entries of one page. Without the referrers API, those of the fallback tag in place of the first page.
-    async fn page(&mut self, page: PageRequest) -> crate::Result<Vec<Descriptor>> {
-        let Some(answer) = self.fetch(page).await? else {
+    /// Fetches the entries of one page. If the registry does not have the referrers API, fetches the entries under the
+    /// fallback tag instead.
+    async fn fetch_entries(&mut self, page: PageRequest) -> crate::Result<Vec<Descriptor>> {
+        let Some(authorized) = self.request_page(page).await? else {
             return self.fallback_entries().await;
         };
-        let (entries, is_filtered) = self.read(answer).await?;
-        Ok(self.matching(entries, is_filtered))
+        let (entries, is_filtered) = self.read(authorized).await?;
+        Ok(self.filter_entries(entries, is_filtered))
     }
 
-    /// Requests the first page. `None` if the registry has no list.
-    async fn first_page(&mut self) -> crate::Result<Option<AuthorizedResponse>> {
+    /// Requests the first page. `None` if the registry does not have the referrers API.
+    async fn request_first_page(&mut self) -> crate::Result<Option<AuthorizedResponse>> {
         match self.cursor.next_page()? {
-            Some(page) => self.fetch(page).await,
+            Some(page) => self.request_page(page).await,
             None => Ok(None),
         }
     }
@@ -236,65 +241,70 @@ impl Listing {
     /// Whether this page or a later one contains a manifest.
     async fn contains(
         &mut self,
-        mut answer: AuthorizedResponse,
+        mut authorized: AuthorizedResponse,
         referrer: &Digest,
     ) -> crate::Result<bool> {
         loop {
-            let (entries, _) = self.read(answer).await?;
+            let (entries, _) = self.read(authorized).await?;
             if entries.iter().any(|entry| entry.digest == *referrer) {
                 return Ok(true);
             }
             let next = match self.cursor.next_page()? {
-                Some(page) => self.fetch(page).await?,
+                Some(page) => self.request_page(page).await?,
                 None => None,
             };
             let Some(next) = next else {
                 return Ok(false);
             };
-            answer = next;
+            authorized = next;
         }
     }
 
     /// Reads a page. Returns its entries, and whether the registry applied the filter.
-    async fn read(&mut self, answer: AuthorizedResponse) -> crate::Result<(Vec<Descriptor>, bool)> {
-        let response = &answer.response;
+    async fn read(
+        &mut self,
+        authorized: AuthorizedResponse,
+    ) -> crate::Result<(Vec<Descriptor>, bool)> {
+        let response = &authorized.response;
         self.cursor.follow_link(response)?;
-        let is_filtered = response.header(FILTERS_APPLIED).is_some_and(|filters| {
-            let mut filters = filters.split(',');
-            filters.any(|filter| filter.trim().eq_ignore_ascii_case("artifactType"))
-        });
-        let url = response.shown();
-        let body = answer.response.bytes(manifest::MAX_READ).await?;
+        let is_filtered = response
+            .header(FILTERS_APPLIED_HEADER)
+            .is_some_and(|filters| {
+                let mut filters = filters.split(',');
+                filters.any(|filter| filter.trim().eq_ignore_ascii_case("artifactType"))
+            });
+        let url = response.redacted_url();
+        let body = authorized.response.bytes(manifest::MAX_READ).await?;
         let page: Index = serde_json::from_slice(&body).context(ParsePageSnafu { url })?;
-        // An entry of another artifact type is also a sign of progress.
+        // Entries of other artifact types also count as new.
         let last = page.manifests.last().map(|entry| entry.digest.as_str());
         self.cursor.record_last_name(last);
         Ok((page.manifests, is_filtered))
     }
 
-    /// Requests one page. `None` for the first page where the registry has no list.
-    async fn fetch(&self, page: PageRequest) -> crate::Result<Option<AuthorizedResponse>> {
+    /// Requests one page. `None` if this is the first page and the registry does not have the referrers API.
+    async fn request_page(&self, page: PageRequest) -> crate::Result<Option<AuthorizedResponse>> {
         let accepted = HeaderValue::from_static("application/vnd.oci.image.index.v1+json");
         let request = Request::new(Method::GET, page.url)
             .header(header::ACCEPT, accepted)
             .untrusted(page.is_untrusted)
             .within_origin();
         let is_first = self.cursor.is_first();
-        let answer = match self.requests.send(request).await {
-            Ok(answer) => answer,
-            // A redirect to another origin leads to a web page. Any other fault of the registry shows again in the
-            // request for the fallback tag.
+        let authorized = match self.requests.send(request).await {
+            Ok(authorized) => authorized,
+            // A redirect to another origin leads to a web page. Any other protocol error occurs again in the request
+            // for the fallback tag.
             Err(error) if error.kind() == ErrorKind::Protocol && is_first => return Ok(None),
             Err(error) => return Err(error),
         };
-        let response = &answer.response;
+        let response = &authorized.response;
         if !response.status.is_success() {
-            let refusal = response::refusal(self.requests.registry(), answer).await;
-            let has_no_lists = match refusal.kind() {
+            let refusal = response::into_error(self.requests.registry(), authorized).await;
+            let has_no_api = match refusal.kind() {
                 ErrorKind::NotFound => !is_repository_unknown(&refusal),
                 kind => kind == ErrorKind::Unsupported,
             };
-            return if has_no_lists && is_first {
+            return if has_no_api && is_first {
                 Ok(None)
             } else {
                 Err(refusal)
@@ -304,29 +314,29 @@ impl Listing {
             .header(header::CONTENT_TYPE.as_str())
             .map(MediaType::from_content_type);
         let is_list = media_type == Some(MediaType::INDEX) || !is_first;
-        Ok(is_list.then_some(answer))
+        Ok(is_list.then_some(authorized))
     }
 
-    /// Fetches the entries of the fallback tag. None if the tag is absent or names other content than a list.
+    /// Fetches the entries under the fallback tag. Empty if the tag is absent or refers to content that is not a list.
     async fn fallback_entries(&self) -> crate::Result<Vec<Descriptor>> {
         let tag = Identifier::Tag(referrers::fallback_tag(&self.subject));
         let request = self.requests.manifest_request(Method::GET, &tag);
-        let answer = self.requests.send(request).await?;
-        let manifest = self.requests.read_manifest(answer, &tag).await;
+        let authorized = self.requests.send(request).await?;
+        let manifest = self.requests.read_manifest(authorized, &tag).await;
         let manifest = match manifest {
             Err(error) if is_repository_unknown(&error) => return Err(error),
             manifest => manifest.optional()?,
         };
         let entries = manifest
             .as_ref()
-            .and_then(|manifest| referrers::listed(manifest, &self.subject));
-        Ok(self.matching(entries.unwrap_or_default().to_vec(), false))
+            .and_then(|manifest| referrers::fallback_entries(manifest, &self.subject));
+        Ok(self.filter_entries(entries.unwrap_or_default().to_vec(), false))
     }
 
-    /// Removes the entries of another artifact type, unless the registry has done so.
-    fn matching(&self, mut entries: Vec<Descriptor>, is_filtered: bool) -> Vec<Descriptor> {
+    /// Removes the entries of other artifact types, unless the registry has already filtered the list.
+    fn filter_entries(&self, mut entries: Vec<Descriptor>, is_filtered: bool) -> Vec<Descriptor> {
         let artifact_type = self.artifact_type.as_ref().filter(|_| !is_filtered);
-        entries.retain(|entry| referrers::is_wanted(entry, artifact_type));
+        entries.retain(|entry| referrers::has_artifact_type(entry, artifact_type));
         entries
     }
 }
@@ -348,7 +358,7 @@ pub(super) async fn add(
     subject: &Digest,
     manifest: &Manifest,
 ) -> crate::Result<()> {
-    let entry = referrers::entry(manifest);
+    let entry = referrers::to_entry(manifest);
     let insert = |index: &mut Index| {
         let is_listed = index
             .manifests
@@ -359,7 +369,7 @@ pub(super) async fn add(
         }
         !is_listed
     };
-    Ok(change(requests, subject, insert).await?)
+    Ok(update_index(requests, subject, insert).await?)
 }
 
 /// Removes a deleted manifest from the referrers of `subject` under the fallback tag, if there is such a list.
@@ -373,8 +383,8 @@ pub(super) async fn remove(
         index.manifests.retain(|listed| listed.digest != *deleted);
         index.manifests.len() < before
     };
-    match change(requests, subject, remove).await {
-        // A tag of other content is no list and has no entry to remove.
+    match update_index(requests, subject, remove).await {
+        // The tag refers to content that is not a list, so there is no entry to remove.
         Err(Error::NotAList { .. }) => Ok(()),
         changed => Ok(changed?),
     }
@@ -382,19 +392,18 @@ pub(super) async fn remove(
 
 /// Content of a fallback tag.
 enum Fallback {
-    /// The tag is absent.
     Absent,
     /// The registry serves the subject itself.
     Subject,
-    /// A list, and the condition that it is still this one.
+    /// List of referrers, and the `If-Match` header for a write that must not replace a newer list.
     List(Box<Index>, Option<(HeaderName, HeaderValue)>),
-    /// Other content.
+    /// Content that is not a list of referrers.
     Other,
 }
 
-/// Changes the index of a subject's referrers and repeats that until a later read shows the change. `edit` returns whether
-/// it has changed the index.
-async fn change(
+/// Changes the index under the fallback tag, and repeats the write until a later read shows the change. `edit` returns
+/// whether it has changed the index.
+async fn update_index(
     requests: &RepositoryRequests,
     subject: &Digest,
     edit: impl Fn(&mut Index) -> bool,
@@ -407,16 +416,17 @@ async fn change(
         list: list(),
     };
     let mut failure = None;
-    for round in 0..=MAX_ROUNDS {
-        if round > 0 {
-            tokio::time::sleep(settling_time(round)).await;
+    for attempt in 0..=MAX_WRITES {
+        if attempt > 0 {
+            tokio::time::sleep(delay_before_check(attempt)).await;
         }
         let fallback = read(requests, &tag, subject).await;
         let subject = subject.clone();
         let (mut index, condition) = match fallback.with_context(|_| context())? {
             Fallback::List(index, condition) => (*index, condition),
-            // A tag that was written and still names the subject cannot hold a list.
-            Fallback::Subject if round > 0 && failure.is_none() => {
+            // If the tag still resolves to the subject after a write without an error, the registry cannot store a list
+            // under it.
+            Fallback::Subject if attempt > 0 && failure.is_none() => {
                 return AliasSnafu {
                     subject,
                     list: list(),
@@ -435,40 +445,40 @@ async fn change(
         if !edit(&mut index) {
             return Ok(());
         }
-        if round == MAX_ROUNDS {
+        if attempt == MAX_WRITES {
             break;
         }
-        if round > 0 {
+        if attempt > 0 {
             let cause = match &failure {
                 Some(error) => exchange::innermost_cause(error, requests.secrets()),
                 None => format!("`{}` does not contain the change", list()),
             };
             let retry = Retry {
                 operation: format!("update of the list of referrers of {subject}"),
-                attempt: round + 1,
-                attempts: MAX_ROUNDS,
-                // The read that found the failure was delayed already.
+                attempt: attempt + 1,
+                attempts: MAX_WRITES,
+                // The delay was before the read that found the failure.
                 delay: Duration::ZERO,
                 cause,
             };
             retry.wait(requests.observer()).await;
         }
         let changed = Manifest::from_index(index).with_context(|_| context())?;
-        // Sent once: the next read of the index shows whether the write arrived and lasted.
-        let mut request = requests.put_request(&changed, &tag).once();
+        // The request is sent once, because the next read of the index shows whether the write had an effect.
+        let mut request = requests.put_request(&changed, &tag).without_retries();
         if let Some((name, value)) = condition {
             request = request.header(name, value);
         }
         failure = write(requests, request).await.err();
-        let is_settled =
+        let is_final =
             |error: &crate::Error| error.kind() != ErrorKind::Network || requests.is_stalled();
-        if let Some(error) = failure.take_if(|error| is_settled(error)) {
+        if let Some(error) = failure.take_if(|error| is_final(error)) {
             return Err(context().into_error(error));
         }
     }
     match failure {
         Some(error) => Err(context().into_error(error)),
-        None => ContestedSnafu {
+        None => ConflictSnafu {
             subject: subject.clone(),
             list: list(),
         }
@@ -476,11 +486,11 @@ async fn change(
     }
 }
 
-/// Returns the delay between a write and the read that checks it: longer than another client needs from reading to
-/// writing. It is longer after a conflict, as there may be many clients.
-fn settling_time(round: u32) -> Duration {
-    let minimum = Duration::from_millis(if round == 1 { 500 } else { 1000 });
-    minimum + exchange::backoff(round)
+/// Returns the delay between a write and the read that checks it. The delay is longer than another client takes between
+/// its read and its write, and longer after a conflict, because there may be many clients.
+fn delay_before_check(attempt: u32) -> Duration {
+    let minimum = Duration::from_millis(if attempt == 1 { 500 } else { 1000 });
+    minimum + exchange::backoff(attempt)
 }
 
 /// Reads the content of a fallback tag.
@@ -490,22 +500,22 @@ async fn read(
     subject: &Digest,
 ) -> crate::Result<Fallback> {
     let request = requests.manifest_request(Method::GET, tag);
-    let answer: AuthorizedResponse = requests.send(request).await?;
-    let etag = answer.response.headers.get(header::ETAG).cloned();
+    let authorized: AuthorizedResponse = requests.send(request).await?;
+    let etag = authorized.response.headers.get(header::ETAG).cloned();
     // A weak `ETag` never matches `If-Match`.
     let etag = etag.filter(|etag| !etag.as_bytes().starts_with(b"W/"));
     let condition = etag.map(|etag| (header::IF_MATCH, etag));
-    let manifest = requests.read_manifest(answer, tag).await.optional()?;
+    let manifest = requests.read_manifest(authorized, tag).await.optional()?;
     let Some(manifest) = manifest else {
         return Ok(Fallback::Absent);
     };
-    if referrers::is_same(&manifest, subject) {
+    if referrers::matches_digest(&manifest, subject) {
         return Ok(Fallback::Subject);
     }
     Ok(match manifest.document() {
         Document::Index(index)
             if *manifest.media_type() == MediaType::INDEX
-                && referrers::listed(&manifest, subject).is_some() =>
+                && referrers::fallback_entries(&manifest, subject).is_some() =>
         {
             Fallback::List(Box::new(index.clone()), condition)
         }
@@ -513,12 +523,13 @@ async fn read(
     })
 }
 
-/// Writes the index. 412 is no failure: another client has changed the index, and the next round reads it.
+/// Writes the index. The status 412 is not an error: another client has changed the index, and the next attempt reads
+/// it.
 async fn write(requests: &RepositoryRequests, request: Request) -> crate::Result<()> {
-    let answer = requests.send(request).await?;
-    match answer.response.status {
+    let authorized = requests.send(request).await?;
+    match authorized.response.status {
         StatusCode::PRECONDITION_FAILED => Ok(()),
         status if status.is_success() => Ok(()),
-        _ => Err(response::refusal(requests.registry(), answer).await),
+        _ => Err(response::into_error(requests.registry(), authorized).await),
     }
 }

@@ -80,9 +80,9 @@ pub struct Repository {
     requests: RepositoryRequests,
     uploads: Arc<Uploads>,
     connections_per_blob: usize,
-    /// Whether the registry has answered a request of the referrers API. One check per repository is enough to detect a
-    /// registry that keeps no lists.
-    lists_referrers: Arc<AtomicBool>,
+    /// Whether a response has shown that the registry has the referrers API. One check per repository is enough to
+    /// detect a registry without it.
+    has_referrers_api: Arc<AtomicBool>,
 }
 
 impl Repository {
@@ -96,7 +96,7 @@ impl Repository {
             requests: RepositoryRequests::new(transport, reference, access),
             uploads,
             connections_per_blob: 1,
-            lists_referrers: Arc::default(),
+            has_referrers_api: Arc::default(),
         }
     }
 
@@ -113,17 +113,17 @@ impl Repository {
         self.requests.reference()
     }
 
-    /// Whether the registry has the referrers API. The list is requested until it has been read once, and an observer is
-    /// notified if it does not contain the pushed manifest.
-    async fn lists_referrers(&self, subject: &Digest, pushed: &Digest) -> crate::Result<bool> {
-        if self.lists_referrers.load(Ordering::Relaxed) {
+    /// Whether the registry has the referrers API. The first positive result is remembered. If the list does not
+    /// contain the pushed manifest at that time, the observer is notified.
+    async fn has_referrers_api(&self, subject: &Digest, pushed: &Digest) -> crate::Result<bool> {
+        if self.has_referrers_api.load(Ordering::Relaxed) {
             return Ok(true);
         }
         let found = referrers::find(&self.requests, subject, pushed).await?;
         if found == Membership::NoList {
             return Ok(false);
         }
-        let is_known = self.lists_referrers.swap(true, Ordering::Relaxed);
+        let is_known = self.has_referrers_api.swap(true, Ordering::Relaxed);
         if found == Membership::Unlisted && !is_known {
             self.requests
                 .observer()
@@ -135,11 +135,11 @@ impl Repository {
         Ok(true)
     }
 
-    async fn put_tag(&self, manifest: &Manifest, tag: &Tag, replay: bool) -> crate::Result<()> {
+    async fn put_tag(&self, manifest: &Manifest, tag: &Tag, may_repeat: bool) -> crate::Result<()> {
         let identifier = Identifier::Tag(tag.clone());
         let pushed = self
             .requests
-            .put_manifest(manifest, &identifier, replay)
+            .put_manifest(manifest, &identifier, may_repeat)
             .await;
         pushed.with_context(|_| PushManifestSnafu {
             reference: self.reference().with(identifier),
@@ -148,12 +148,12 @@ impl Repository {
     }
 }
 
-/// Whether a file is sent while its digest is computed: reading it twice takes longer than one more request. A file that
-/// cannot be read fails later.
+/// Whether a file is sent while its digest is computed, because reading it twice takes longer than one more request. If
+/// the file cannot be read, a later step reports the error.
 async fn is_large(path: &Path) -> bool {
     tokio::fs::metadata(path)
         .await
-        .is_ok_and(|metadata| metadata.len() > upload::STREAM_FROM)
+        .is_ok_and(|metadata| metadata.len() > upload::MIN_STREAM_SIZE)
 }
 
 #[async_trait]
@@ -194,14 +194,14 @@ impl Source for Repository {
 
     fn tags(&self) -> TagStream {
         let repository = self.reference().clone();
-        let place = repository.to_string();
+        let location = repository.to_string();
         let names = self.requests.list_names("tags/list");
         let names = names.map_err(move |error| {
             let repository = repository.clone();
             crate::Error::from(ListTagsSnafu { repository }.into_error(error))
         });
         let observer = self.requests.observer().clone();
-        event::valid_names(names, place, observer, |name| name.parse().ok())
+        event::parse_names(names, location, observer, |name| name.parse().ok())
     }
 
     fn referrers(&self, subject: &Digest, artifact_type: Option<&MediaType>) -> DescriptorStream {
@@ -252,7 +252,7 @@ impl Target for Repository {
         path: &Path,
         meter: &Meter,
     ) -> crate::Result<(Blob, Delivery)> {
-        if self.uploads.streams() && is_large(path).await {
+        if self.uploads.may_stream() && is_large(path).await {
             let (requests, uploads) = (&self.requests, &self.uploads);
             let sent = upload::send_unhashed(requests, uploads, &media_type, path, meter).await;
             let sent = sent.with_context(|_| PushFileSnafu {
@@ -263,7 +263,7 @@ impl Target for Repository {
                 return Ok(sent);
             }
         }
-        let small = Blob::of_small_file(media_type.clone(), path).await?;
+        let small = Blob::from_small_file(media_type.clone(), path).await?;
         let (blob, sent) = if let Some(small) = small {
             small
         } else {
@@ -284,9 +284,10 @@ impl Target for Repository {
             let Some(subject) = manifest.subject() else {
                 return Ok(());
             };
-            // `OCI-Subject` alone is no proof: a registry may send it and keep no list.
+            // `OCI-Subject` alone does not prove that the registry has the referrers API: some registries send the
+            // header and keep no list.
             let (subject, pushed) = (&subject.digest, manifest.digest());
-            if names_subject && self.lists_referrers(subject, pushed).await? {
+            if names_subject && self.has_referrers_api(subject, pushed).await? {
                 return Ok(());
             }
             referrers::add(&self.requests, subject, manifest).await

@@ -36,7 +36,7 @@ impl Failure for FindBlob {
     }
 }
 
-/// Access to a repository, which decides the scope of its tokens.
+/// Access to a repository. It determines the scope of the tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Reading only.
@@ -53,7 +53,7 @@ pub(super) struct RepositoryRequests {
     name: RepositoryName,
     path: Arc<str>,
     scope: Scope,
-    /// Idle timeouts of the operation that this value serves, if it serves a single one.
+    /// Count of consecutive idle timeouts, if all requests belong to one operation.
     stalls: Option<Stalls>,
 }
 
@@ -131,7 +131,7 @@ impl RepositoryRequests {
         self.transport.is_own_response(response)
     }
 
-    /// Returns the URL of a path within the repository. `rest` consists of parsed names only.
+    /// Returns the URL of a path within the repository. `rest` must consist of parsed names, because it is not escaped.
     pub(super) fn url(&self, rest: &str) -> Url {
         self.transport.url(&format!("{}{rest}", self.path))
     }
@@ -148,13 +148,13 @@ impl RepositoryRequests {
         scope: &Scope,
     ) -> crate::Result<AuthorizedResponse> {
         let request = match &self.stalls {
-            Some(stalls) => request.counting(stalls),
+            Some(stalls) => request.with_stalls(stalls),
             None => request,
         };
         self.transport.send(request, scope).await
     }
 
-    /// Streams the names of a list in pages.
+    /// Streams the names of a paginated list.
     pub(super) fn list_names(&self, rest: &str) -> BoxStream<'static, crate::Result<String>> {
         page::stream(
             Arc::clone(&self.transport),
@@ -184,11 +184,11 @@ impl RepositoryRequests {
             .into_error(source)
         };
         let request = Request::new(Method::HEAD, self.url(&format!("blobs/{digest}")));
-        let answer = self.send(request).await.map_err(context)?;
-        match answer.response.status {
-            StatusCode::OK => Ok(Some(answer.response)),
+        let authorized = self.send(request).await.map_err(context)?;
+        match authorized.response.status {
+            StatusCode::OK => Ok(Some(authorized.response)),
             StatusCode::NOT_FOUND => Ok(None),
-            _ => Err(context(response::refusal(self.registry(), answer).await).into()),
+            _ => Err(context(response::into_error(self.registry(), authorized).await).into()),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Conversion of error responses: the only place that maps HTTP statuses to error kinds.
+//! Conversion of error responses to errors. No other module maps HTTP statuses to error kinds.
 //!
 //! Parses the error body of the distribution-spec ("Error Codes"). Registries may also send HTML, plain text or an
-//! empty body. The registry's own text is quoted.
+//! empty body. The errors quote the text of the registry.
 
 use http::StatusCode;
 use serde::Deserialize;
@@ -12,21 +12,21 @@ use crate::redact::{RedactedUrl, Secrets};
 use crate::reference::RegistryName;
 use crate::transport::{Account, AuthorizedResponse};
 
-/// Limit of the bytes that are read of an error body.
+/// Maximum number of bytes that are read from an error body.
 const MAX_BODY: usize = 64 << 10;
 
-/// Limit of the characters that are shown of each text from a registry.
+/// Maximum number of characters that are shown of each text from a registry.
 pub(crate) const MAX_SHOWN: usize = 1000;
 
 #[derive(Debug, Snafu)]
-#[snafu(display("the registry answered {status}{}", describe(errors, text)))]
+#[snafu(display("the registry answered {status}{}", format_errors(errors, text)))]
 struct ErrorResponse {
     registry: RegistryName,
     url: RedactedUrl,
     status: StatusCode,
     kind: ErrorKind,
     errors: Vec<RegistryError>,
-    /// The plain text of the body, if it has no errors in the specified format.
+    /// Text of the body, if its media type is `text/plain`.
     text: String,
     account: Account,
     /// Whether the response states that the server expects TLS.
@@ -45,7 +45,7 @@ impl Failure for ErrorResponse {
             ErrorKind::RateLimited => {
                 vec![
                     format!(
-                        "`{}` limits the rate of requests: try again later",
+                        "try again later: `{}` limits the rate of requests",
                         self.registry
                     )
                     .into(),
@@ -60,43 +60,46 @@ impl Failure for ErrorResponse {
     }
 }
 
-fn describe(errors: &[RegistryError], text: &str) -> String {
-    let mut words = String::new();
+fn format_errors(errors: &[RegistryError], text: &str) -> String {
+    let mut message = String::new();
     for (at, error) in errors.iter().enumerate() {
-        words.push_str(if at == 0 { " " } else { "; " });
-        words.push_str(&error.code);
+        message.push_str(if at == 0 { " " } else { "; " });
+        message.push_str(&error.code);
         if !error.message.is_empty() {
-            words.push_str(": ");
-            words.push_str(&error.message);
+            message.push_str(": ");
+            message.push_str(&error.message);
         }
     }
     if errors.is_empty() && !text.is_empty() {
-        words.push_str(": ");
-        words.push_str(text);
+        message.push_str(": ");
+        message.push_str(text);
     }
-    words
+    message
 }
 
 /// Converts an unexpected response to an error.
-pub(super) async fn refusal(registry: &RegistryName, answer: AuthorizedResponse) -> crate::Error {
+pub(super) async fn into_error(
+    registry: &RegistryName,
+    authorized: AuthorizedResponse,
+) -> crate::Error {
     let AuthorizedResponse {
         response, account, ..
-    } = answer;
-    let (status, url) = (response.status, response.shown());
+    } = authorized;
+    let (status, url) = (response.status, response.redacted_url());
     let is_plain = response
         .header("content-type")
         .is_some_and(|kind| kind.starts_with("text/plain"));
     // If the body cannot be read, the status alone determines the error.
     let secrets = response.secrets();
     let body = response.read_prefix(MAX_BODY).await.unwrap_or_default();
-    let errors = parse(&body, &secrets);
+    let errors = parse_errors(&body, &secrets);
     let expects_tls = status == StatusCode::BAD_REQUEST && url.is_plain() && mentions_tls(&body);
     let text = if is_plain {
         secrets.quote(&String::from_utf8_lossy(&body), 300)
     } else {
         String::new()
     };
-    let kind = kind(status, &errors, &account);
+    let kind = error_kind(status, &errors, &account);
     ErrorResponse {
         registry: registry.clone(),
         url,
@@ -119,22 +122,25 @@ fn mentions_tls(body: &[u8]) -> bool {
         .any(|word| text.contains(word))
 }
 
-fn kind(status: StatusCode, errors: &[RegistryError], account: &Account) -> ErrorKind {
-    let says = |code: &str| {
+fn error_kind(status: StatusCode, errors: &[RegistryError], account: &Account) -> ErrorKind {
+    let has_code = |code: &str| {
         errors
             .iter()
             .any(|error| error.code.eq_ignore_ascii_case(code))
     };
     match status.as_u16() {
-        // A 401 with the code DENIED in response to a credential means that its permissions are insufficient.
-        401 if says("DENIED") && matches!(account, Account::Credential { .. }) => ErrorKind::Denied,
+        // If the request had a credential, a 401 response with the code DENIED means that its permissions are
+        // insufficient.
+        401 if has_code("DENIED") && matches!(account, Account::Credential { .. }) => {
+            ErrorKind::Denied
+        }
         401 => ErrorKind::Unauthenticated,
         403 => ErrorKind::Denied,
         404 | 410 => ErrorKind::NotFound,
         409 | 412 => ErrorKind::Conflict,
-        400 if says("TAG_INVALID") => ErrorKind::Conflict,
+        400 if has_code("TAG_INVALID") => ErrorKind::Conflict,
         405 | 501 => ErrorKind::Unsupported,
-        400..=499 if says("UNSUPPORTED") => ErrorKind::Unsupported,
+        400..=499 if has_code("UNSUPPORTED") => ErrorKind::Unsupported,
         429 => ErrorKind::RateLimited,
         408 | 499 | 500..=599 => ErrorKind::Network,
         _ => ErrorKind::Protocol,
@@ -142,12 +148,12 @@ fn kind(status: StatusCode, errors: &[RegistryError], account: &Account) -> Erro
 }
 
 #[derive(Deserialize)]
-struct Body {
-    errors: Vec<Entry>,
+struct ErrorBody {
+    errors: Vec<ErrorEntry>,
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct ErrorEntry {
     #[serde(default)]
     code: serde_json::Value,
     #[serde(default)]
@@ -157,8 +163,8 @@ struct Entry {
 }
 
 /// Parses the errors in a body and redacts secrets.
-pub(crate) fn parse(body: &[u8], secrets: &Secrets) -> Vec<RegistryError> {
-    let Ok(body) = serde_json::from_slice::<Body>(body) else {
+pub(crate) fn parse_errors(body: &[u8], secrets: &Secrets) -> Vec<RegistryError> {
+    let Ok(body) = serde_json::from_slice::<ErrorBody>(body) else {
         return Vec::new();
     };
     let shown = |value: serde_json::Value| match value {
@@ -182,9 +188,12 @@ mod tests {
     #[test]
     fn error_bodies_of_all_formats_are_parsed() {
         let body = br#"{"errors":[{"code":"DENIED","message":"no\u001b[31m","detail":[{"a":1}]},{"code":"X"},{"code":7}]}"#;
-        let errors = parse(body, &Secrets::default());
+        let errors = parse_errors(body, &Secrets::default());
         assert_eq!(errors[0].detail, r#"[{"a":1}]"#);
-        assert_eq!(describe(&errors, "unused"), " DENIED: no\\u{1b}[31m; X; 7");
+        assert_eq!(
+            format_errors(&errors, "unused"),
+            " DENIED: no\\u{1b}[31m; X; 7"
+        );
         for body in [
             &b""[..],
             b"<html>",
@@ -193,16 +202,16 @@ mod tests {
             b"\xff\xfe",
             br#"{"errors":{}}"#,
         ] {
-            assert!(parse(body, &Secrets::default()).is_empty());
+            assert!(parse_errors(body, &Secrets::default()).is_empty());
         }
-        assert_eq!(describe(&[], "plain"), ": plain");
+        assert_eq!(format_errors(&[], "plain"), ": plain");
     }
 
     #[test]
     fn credential_in_unknown_encoding_is_redacted() {
         let body = br#"{"errors":[{"code":"c2VjcmV0LWNhbmFyeS0x","message":"not with c2VjcmV0LWNhbmFyeS0x","detail":"c2VjcmV0LWNhbmFyeS0x"}]}"#;
-        let errors = parse(body, &Secrets::default());
-        assert_eq!(describe(&errors, ""), " …: not with …");
+        let errors = parse_errors(body, &Secrets::default());
+        assert_eq!(format_errors(&errors, ""), " …: not with …");
         assert_eq!(errors[0].detail, "…");
     }
 
@@ -216,7 +225,7 @@ mod tests {
             }]
         };
         let kind = |status, errors: &[RegistryError]| {
-            super::kind(
+            super::error_kind(
                 StatusCode::from_u16(status).unwrap(),
                 errors,
                 &Account::NotDemanded,

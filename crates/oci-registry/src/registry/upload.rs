@@ -1,14 +1,16 @@
 //! Blob uploads (distribution-spec, "Pushing blobs").
 //!
-//! A blob whose digest is known is mounted, or sent whole with the PUT that closes its session. A large file whose digest
-//! is not known is streamed: one PATCH, hashed while it is sent, and a PUT that names the digest. Chunks, each a PATCH with
-//! its range, are for registries that reject larger requests, and for the rest of a session that broke off. The client
-//! remembers rejected methods ([`Uploads`]) and does not try them again.
+//! A blob whose digest is known is mounted, or sent in one piece with the PUT that closes its session. A large file
+//! whose digest is not known is streamed: the client sends the content with one PATCH, computes the digest at the same
+//! time, and sends the digest with a PUT. Chunks, each a PATCH with its range, are sent to registries that reject
+//! larger requests, and after the interruption of a session. The client remembers rejected methods ([`Uploads`]) and
+//! does not try them again.
 //!
-//! After a session has broken off, the client queries its status and continues from there. The digest decides whether the
-//! content was assembled correctly; after a mismatch no session is continued any more. A whole blob that broke off is sent
-//! in a new session, because the registry cannot report a part of a closing PUT. If a response is lost, the client checks
-//! whether the blob exists before it sends the content again.
+//! After an interruption, the client queries the status of the session and continues at the offset that the registry
+//! reports. If the registry then rejects the digest, the client resumes no further session of this upload, but starts
+//! again. After the interruption of a PUT with the whole blob, the client starts a new session, because a registry does
+//! not report how much of a closing PUT has arrived. If a response is lost, the client checks whether the blob exists
+//! before it sends the content again.
 
 mod capabilities;
 mod content;
@@ -25,10 +27,10 @@ use url::Url;
 pub(super) use self::capabilities::Uploads;
 use self::content::UploadContent;
 use self::error::{SendSnafu, StartSnafu};
-use self::mount::Mount;
-use self::session::{BlobDigest, Outcome, SentBlob, Upload, UploadRequest, UploadSession};
+use self::mount::MountResult;
+use self::session::{BlobDigest, RequestOutcome, SentBlob, Upload, UploadRequest, UploadSession};
 use super::requests::RepositoryRequests;
-use crate::blob::file::Unhashed;
+use crate::blob::file::UnhashedFile;
 use crate::blob::{Blob, Meter};
 use crate::digest::Digest;
 use crate::error::ErrorKind;
@@ -38,23 +40,25 @@ use crate::manifest::MediaType;
 use crate::reference::RepositoryName;
 use crate::storage::Delivery;
 
-/// Limit of consecutive attempts of an upload without progress.
+/// Maximum number of consecutive attempts of an upload without progress.
 const MAX_ATTEMPTS: u32 = 5;
 
-/// Size in bytes above which content is streamed if that saves reading or sending it twice. Below it, one more request
-/// takes longer than the content.
-pub(super) const STREAM_FROM: u64 = 8 << 20;
+/// Size in bytes above which content is streamed if this avoids reading or sending it twice. A stream needs one more
+/// request, which takes longer than reading or sending smaller content twice.
+pub(super) const MIN_STREAM_SIZE: u64 = 8 << 20;
 
-/// Number of bytes between two failures that counts as progress and resets the count of failures.
-const PROGRESS: u64 = 1 << 20;
+/// Number of bytes between two failures that resets the count of failures.
+const MIN_PROGRESS: u64 = 1 << 20;
 
 /// Failures and progress of an upload.
 struct Attempts {
     failures: u32,
     /// Largest offset that the registry has reported.
     largest_offset: u64,
+    /// Whether the upload was restarted because the token had expired.
     is_renewed: bool,
-    may_continue: bool,
+    /// Whether an interrupted session may be resumed.
+    may_resume: bool,
 }
 
 /// Sends a blob that the repository does not have.
@@ -68,14 +72,14 @@ pub(super) async fn send(
     let upload = Upload {
         requests,
         uploads,
-        content: UploadContent::of_blob(blob.clone()),
-        what: format!("the blob {digest}"),
+        content: UploadContent::from_blob(blob.clone()),
+        blob_name: format!("the blob {digest}"),
         digest: BlobDigest::Known(digest),
     };
     let first = match upload.mount(mount_source(requests, blob)).await? {
-        Mount::Mounted => return Ok(Delivery::Mounted),
-        Mount::Started(session) => Some(session),
-        Mount::Refused => None,
+        MountResult::Mounted => return Ok(Delivery::Mounted),
+        MountResult::Started(session) => Some(session),
+        MountResult::Refused => None,
     };
     upload.run(first).await?;
     Ok(Delivery::Uploaded)
@@ -89,20 +93,20 @@ pub(super) async fn send_unhashed(
     path: &Path,
     meter: &Meter,
 ) -> crate::Result<Option<(Blob, Delivery)>> {
-    let file = Arc::new(Unhashed::new(path, meter).await?);
+    let file = Arc::new(UnhashedFile::new(path, meter).await?);
     let requests = &requests.for_one_operation();
     let upload = Upload {
         requests,
         uploads,
         digest: BlobDigest::Pending(Arc::clone(&file)),
-        content: UploadContent::of_file(Arc::clone(&file)),
-        what: format!("`{}`", path.display()),
+        content: UploadContent::from_file(Arc::clone(&file)),
+        blob_name: format!("`{}`", path.display()),
     };
     let sent = upload.run(None).await?;
     Ok(sent.map(|(digest, delivery)| (file.to_blob(media_type.clone(), digest), delivery)))
 }
 
-/// Returns the repository to mount a blob from: the one that it was read from, if it is another one of this registry.
+/// Returns the repository to mount a blob from: the origin of the blob, if it is another repository of this registry.
 fn mount_source(requests: &RepositoryRequests, blob: &Blob) -> Option<RepositoryName> {
     let origin = blob
         .origin()
@@ -117,7 +121,7 @@ impl Upload<'_> {
         let sent = self.run_sessions(session, &mut last).await;
         if let (Err(error), Some(url)) = (&sent, last) {
             match error.kind() {
-                // The registry has not answered for a while, so a further request would only delay the error.
+                // The registry does not respond, so a further request would only delay the error.
                 ErrorKind::Network => self.forget_session(&url),
                 _ => self.cancel_session(&url).await,
             }
@@ -125,7 +129,7 @@ impl Upload<'_> {
         sent
     }
 
-    /// Sends the blob and leaves the URL of the last session in `last`.
+    /// Sends the blob, and stores the URL of the last session in `last`.
     async fn run_sessions(
         &self,
         mut session: Option<UploadSession>,
@@ -135,15 +139,14 @@ impl Upload<'_> {
             failures: 0,
             largest_offset: 0,
             is_renewed: false,
-            may_continue: true,
+            may_resume: true,
         };
         loop {
             let current = match session.take() {
                 Some(session) => session,
-                None => self
-                    .start_session()
-                    .await
-                    .context(StartSnafu { what: &self.what })?,
+                None => self.start_session().await.context(StartSnafu {
+                    blob_name: &self.blob_name,
+                })?,
             };
             let url = current.url.clone();
             *last = Some(url.clone());
@@ -152,23 +155,25 @@ impl Upload<'_> {
                 UploadRequest::Close => self.close_session(current).await,
                 request => self.send_chunk(current, request).await,
             };
-            match outcome.context(SendSnafu { what: &self.what })? {
-                Outcome::Done(sent) => {
+            match outcome.context(SendSnafu {
+                blob_name: &self.blob_name,
+            })? {
+                RequestOutcome::Done(sent) => {
                     self.forget_session(&url);
                     return Ok(Some(sent));
                 }
-                Outcome::Continue(next) => session = Some(next),
-                Outcome::ChangeMethod => self.cancel_session(&url).await,
-                Outcome::DigestRequired => {
+                RequestOutcome::Continue(next) => session = Some(next),
+                RequestOutcome::ChangeMethod => self.cancel_session(&url).await,
+                RequestOutcome::DigestRequired => {
                     self.cancel_session(&url).await;
                     return Ok(None);
                 }
-                Outcome::Renewed(_) if !attempts.is_renewed => {
+                RequestOutcome::Renewed(_) if !attempts.is_renewed => {
                     self.forget_session(&url);
                     attempts.is_renewed = true;
                 }
-                Outcome::Renewed(error) => return Err(self.send_error(error)),
-                Outcome::Unknown(broken, request, error) => {
+                RequestOutcome::Renewed(error) => return Err(self.send_error(error)),
+                RequestOutcome::Unknown(broken, request, error) => {
                     if let Some(sent) = self.find_sent_blob(request).await? {
                         self.forget_session(&broken.url);
                         return Ok(Some(sent));
@@ -186,13 +191,18 @@ impl Upload<'_> {
         if session.offset == size && (size > 0 || !is_known) {
             return UploadRequest::Close;
         }
-        let chunk = capabilities.chunk.map(|chunk| chunk.max(session.min_chunk));
+        let chunk = capabilities
+            .max_request_size
+            .map(|chunk| chunk.max(session.min_chunk));
         let has_begun = session.offset > 0;
         match chunk {
             Some(chunk) if has_begun || !is_known || size > chunk => UploadRequest::Chunk(chunk),
             None if has_begun || !is_known => UploadRequest::Stream,
-            // After a failure, the content is streamed because that can be continued.
-            None if attempts.failures > 0 && capabilities.streams && size > STREAM_FROM => {
+            // After a failure, the content is streamed, because a stream can be resumed.
+            None if attempts.failures > 0
+                && capabilities.accepts_stream
+                && size > MIN_STREAM_SIZE =>
+            {
                 UploadRequest::Stream
             }
             _ => UploadRequest::Whole,
@@ -204,7 +214,7 @@ impl Upload<'_> {
         self.requests.has_blob(digest, self.content.size()).await
     }
 
-    /// Returns the blob if it exists although the response to its last request was lost.
+    /// Returns the blob if the registry has stored it, although the response to the final request was lost.
     async fn find_sent_blob(&self, request: UploadRequest) -> crate::Result<Option<SentBlob>> {
         if !matches!(request, UploadRequest::Whole | UploadRequest::Close) {
             return Ok(None);
@@ -214,7 +224,8 @@ impl Upload<'_> {
         Ok(found.then_some((digest, Delivery::Uploaded)))
     }
 
-    /// Recovers from a request with an unknown outcome. Returns the session to continue, or `None` to start another one.
+    /// Recovers from a request with an unknown outcome. Returns the session to resume, or `None` to start another
+    /// session.
     async fn recover(
         &self,
         mut session: UploadSession,
@@ -223,23 +234,23 @@ impl Upload<'_> {
         attempts: &mut Attempts,
     ) -> crate::Result<Option<UploadSession>> {
         attempts.failures += 1;
-        // The registry has rejected content that was sent in several requests.
-        attempts.may_continue &= !(session.is_continued && request == UploadRequest::Close);
+        // The registry has rejected the content of a resumed session.
+        attempts.may_resume &= !(session.is_resumed && request == UploadRequest::Close);
         let before = session.offset;
         let received = match request {
-            // A part of a closing PUT cannot be continued.
+            // An interrupted closing PUT cannot be resumed from an offset.
             UploadRequest::Whole => None,
-            _ if attempts.may_continue => self.query_status(&mut session).await?,
+            _ if attempts.may_resume => self.query_status(&mut session).await?,
             _ => None,
         };
-        // Progress of single bytes would let an upload fail forever.
+        // If single bytes counted as progress, an upload could be retried forever.
         let is_progress =
-            |received: &u64| *received >= attempts.largest_offset.saturating_add(PROGRESS);
+            |received: &u64| *received >= attempts.largest_offset.saturating_add(MIN_PROGRESS);
         if let Some(received) = received.filter(is_progress) {
             (attempts.largest_offset, attempts.failures) = (received, 1);
             self.requests.record_progress();
         }
-        // A chunk that is refused at the right offset is too large.
+        // If the registry rejects a chunk although its offset is right, the chunk is too large.
         if let UploadRequest::Chunk(size) = request
             && error.kind() == ErrorKind::Protocol
             && received.is_none_or(|received| received == before)
@@ -255,7 +266,7 @@ impl Upload<'_> {
             return Err(self.send_error(error));
         }
         let retry = Retry {
-            operation: format!("upload of {}", self.what),
+            operation: format!("upload of {}", self.blob_name),
             attempt: attempts.failures + 1,
             attempts: MAX_ATTEMPTS,
             delay: exchange::backoff(attempts.failures),
@@ -264,7 +275,7 @@ impl Upload<'_> {
         retry.wait(self.requests.observer()).await;
         Ok(received.map(|offset| UploadSession {
             offset,
-            is_continued: true,
+            is_resumed: true,
             ..session
         }))
     }

@@ -1,7 +1,7 @@
 //! Compression of tar streams: gzip, zstd, xz and bzip2.
 //!
-//! It is recognised by content, because media types of layers are wrong in practice. Memory is limited for each format,
-//! and callers limit the decompressed size with [`max_decompressed`].
+//! The format is detected from the content, because the media types of layers are often wrong. Memory is limited for
+//! each format, and callers limit the decompressed size with [`max_decompressed_size`].
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
@@ -9,19 +9,19 @@ use std::io::{self, BufReader, Read, Seek};
 use lzma_rust2::XzReader;
 
 /// Number of bytes that are needed to detect the format.
-const MAGIC: u64 = 10;
+const MAGIC_LENGTH: u64 = 10;
 
 /// Size of one read from the disk, in bytes.
 const READ_SIZE: usize = 256 << 10;
 
-/// Decompressed size in bytes that is always allowed.
+/// Decompressed size in bytes that is allowed regardless of the compressed size.
 const MIN_DECOMPRESSED: u64 = 512 << 20;
 
 /// Maximum ratio of the decompressed to the compressed size, above [`MIN_DECOMPRESSED`].
 const MAX_RATIO: u64 = 20;
 
 /// Binary logarithm of the largest zstd window in bytes: 128 MiB, the default limit of the `zstd` program.
-const MAX_WINDOW: u32 = 27;
+const MAX_WINDOW_LOG: u32 = 27;
 
 /// Memory limit for xz in KiB: 128 MiB. The largest preset of the `xz` program needs 65 MiB.
 const MAX_XZ_MEMORY: u32 = 128 << 10;
@@ -37,16 +37,16 @@ pub(crate) enum Compression {
 
 impl Compression {
     /// Detects the format of a stream from its first bytes; `None` if it is not compressed.
-    pub(crate) fn of(stream: impl Read) -> io::Result<Option<Self>> {
+    pub(crate) fn detect(stream: impl Read) -> io::Result<Option<Self>> {
         let mut magic = Vec::new();
-        stream.take(MAGIC).read_to_end(&mut magic)?;
+        stream.take(MAGIC_LENGTH).read_to_end(&mut magic)?;
         Ok(match magic[..] {
             [0x1f, 0x8b, ..] => Some(Self::Gzip),
             // A frame, or a skippable frame (RFC 8878, sections 3.1.1 and 3.1.2).
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Self::Zstd),
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Xz),
-            // Includes the marker of a block or of the end of the stream, because a tar stream can start with a file
-            // name `BZh…`.
+            // The pattern includes the marker of a block or of the end of the stream, because a tar stream can start
+            // with a file name `BZh…`.
             [
                 b'B',
                 b'Z',
@@ -87,14 +87,14 @@ impl Compression {
 }
 
 /// Returns the largest decompressed size that is accepted for a compressed size, in bytes.
-pub(crate) fn max_decompressed(compressed: u64) -> u64 {
+pub(crate) fn max_decompressed_size(compressed: u64) -> u64 {
     compressed.saturating_mul(MAX_RATIO).max(MIN_DECOMPRESSED)
 }
 
 /// Opens the content of a file from its first byte, decompressed if it is compressed.
-pub(crate) fn decompressed(mut file: &File) -> io::Result<Box<dyn Read + '_>> {
+pub(crate) fn open_decompressed(mut file: &File) -> io::Result<Box<dyn Read + '_>> {
     file.rewind()?;
-    let compression = Compression::of(file)?;
+    let compression = Compression::detect(file)?;
     file.rewind()?;
     let file = BufReader::with_capacity(READ_SIZE, file);
     Ok(match compression {
@@ -102,13 +102,13 @@ pub(crate) fn decompressed(mut file: &File) -> io::Result<Box<dyn Read + '_>> {
         Some(Compression::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
         Some(Compression::Zstd) => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(file)?;
-            decoder.window_log_max(MAX_WINDOW)?;
+            decoder.window_log_max(MAX_WINDOW_LOG)?;
             Box::new(decoder)
         }
         Some(Compression::Xz) => {
             let is_concatenated = true;
             let decoder = XzReader::new_mem_limit(file, is_concatenated, MAX_XZ_MEMORY);
-            // The decoder decodes as little as is read, so the reads must be large.
+            // The decoder decodes only as much as each read requests, so the reads must be large.
             Box::new(BufReader::with_capacity(READ_SIZE, decoder))
         }
         Some(Compression::Bzip2) => Box::new(bzip2::bufread::MultiBzDecoder::new(file)),
@@ -123,8 +123,8 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Compresses content in all formats; long content into several members, frames or streams.
-    pub(crate) fn compressed(content: &[u8]) -> [(Compression, Vec<u8>); 4] {
+    /// Compresses content in each format. Long content results in several members, frames or streams.
+    pub(crate) fn compress_all(content: &[u8]) -> [(Compression, Vec<u8>); 4] {
         let [mut gzip, mut zstd, mut xz, mut bzip2] = [const { Vec::new() }; 4];
         for part in content.chunks(64 << 10) {
             let mut encoder = flate2::write::GzEncoder::new(gzip, flate2::Compression::fast());
@@ -151,7 +151,7 @@ pub(crate) mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         let mut content = Vec::new();
-        decompressed(&file)?.read_to_end(&mut content)?;
+        open_decompressed(&file)?.read_to_end(&mut content)?;
         Ok(content)
     }
 
@@ -160,15 +160,15 @@ pub(crate) mod tests {
         let content: Vec<u8> = (0..50_000u32)
             .flat_map(|at| (at / 7).to_le_bytes())
             .collect();
-        for (compression, bytes) in compressed(&content) {
-            assert_eq!(Compression::of(&bytes[..]).unwrap(), Some(compression));
+        for (compression, bytes) in compress_all(&content) {
+            assert_eq!(Compression::detect(&bytes[..]).unwrap(), Some(compression));
             assert!(read(&bytes).unwrap() == content, "{compression:?}");
         }
         assert!(read(&content).unwrap() == content);
     }
 
     #[test]
-    fn empty_streams_of_every_format_are_empty() {
+    fn empty_stream_of_each_format_decompresses_to_nothing() {
         let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         let options = lzma_rust2::XzOptions::with_preset(0);
         let xz = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
@@ -179,7 +179,7 @@ pub(crate) mod tests {
             xz.finish().unwrap(),
             bzip2.finish().unwrap(),
         ] {
-            assert!(Compression::of(&bytes[..]).unwrap().is_some());
+            assert!(Compression::detect(&bytes[..]).unwrap().is_some());
             assert_eq!(read(&bytes).unwrap(), b"");
         }
         assert_eq!(read(b"").unwrap(), b"");
@@ -193,15 +193,15 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn file_name_like_a_mark_is_not_compression() {
+    fn file_name_like_magic_bytes_is_not_compressed() {
         for name in [&b"BZh9.txt"[..], b"BZh", b"P*M", b"7zXZ", b""] {
-            assert_eq!(Compression::of(name).unwrap(), None, "{name:?}");
+            assert_eq!(Compression::detect(name).unwrap(), None, "{name:?}");
         }
     }
 
     #[test]
-    fn truncated_streams_fail() {
-        for (compression, bytes) in compressed(&[7; 5000]) {
+    fn truncated_compressed_stream_fails() {
+        for (compression, bytes) in compress_all(&[7; 5000]) {
             let error = read(&bytes[..bytes.len() - 9]).unwrap_err();
             assert_ne!(error.kind(), io::ErrorKind::OutOfMemory, "{compression:?}");
         }
@@ -209,16 +209,16 @@ pub(crate) mod tests {
 
     #[test]
     fn decompressed_size_is_limited_by_ratio_above_a_minimum() {
-        assert_eq!(max_decompressed(1), 512 << 20);
-        assert_eq!(max_decompressed(1 << 30), 20 << 30);
-        assert_eq!(max_decompressed(u64::MAX), u64::MAX);
+        assert_eq!(max_decompressed_size(1), 512 << 20);
+        assert_eq!(max_decompressed_size(1 << 30), 20 << 30);
+        assert_eq!(max_decompressed_size(u64::MAX), u64::MAX);
     }
 
     #[test]
-    fn memory_above_the_limit_is_refused() {
+    fn stream_above_the_memory_limit_is_rejected() {
         // A stream header of 12 bytes, then a block header that ends with its checksum (xz file format, section 3.1).
         let xz = |dictionary: u8| {
-            let [.., (_, mut bytes), _] = compressed(b"content");
+            let [.., (_, mut bytes), _] = compress_all(b"content");
             let header = &mut bytes[12..];
             let length = usize::from(header[0]) * 4;
             let filter = header.windows(2).position(|window| window == [0x21, 1]);
@@ -243,7 +243,7 @@ pub(crate) mod tests {
         fn damaged_content_is_detected_by_checksum(at in any::<prop::sample::Index>(), byte: u8) {
             let content = b"content, content, content";
             // The checksum of zstd is optional.
-            let checked = compressed(content).into_iter();
+            let checked = compress_all(content).into_iter();
             for (_, mut bytes) in checked.filter(|(format, _)| *format != Compression::Zstd) {
                 *at.get_mut(&mut bytes) = byte;
                 if let Ok(found) = read(&bytes) {

@@ -14,7 +14,7 @@ pub(crate) enum Kind {
     Fifo,
 }
 
-/// Metadata of an entry, which precedes its content.
+/// Entry of a tar stream, without its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// Name as written in the stream.

@@ -12,28 +12,28 @@ use super::error::{
 use super::header::{BLOCK, OCTAL_SIZE, padding};
 use super::skip::Skip;
 
-/// Smallest number that is refused in any field.
+/// Smallest number that the reader rejects in any field.
 const NUMBER_LIMIT: u64 = 1 << 62;
 
-/// Largest extended header or long name in bytes.
+/// Maximum size of an extended header or a long name, in bytes.
 const MAX_EXTENDED: u64 = 1 << 20;
 
-/// Largest name in bytes.
+/// Maximum length of a name, in bytes.
 pub(super) const MAX_PATH: usize = 4096;
 
-/// Reader of entries. The content of an entry can be read before the next entry.
+/// Reader of entries. After an entry, the reader yields the content of this entry.
 pub(crate) struct Reader<R> {
     inner: R,
     /// Offset of the next byte in the stream.
     position: u64,
-    /// Bytes of the content of the last entry that were not read.
+    /// Number of bytes of the content of the last entry that were not read yet.
     unread: u64,
     padding: u64,
 }
 
 /// Fields of extended headers, for the next entry.
 #[derive(Default)]
-pub(super) struct Extended {
+pub(super) struct ExtendedFields {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
@@ -53,18 +53,19 @@ impl<R: Skip> Reader<R> {
         }
     }
 
-    /// Returns the offset of the content of the last entry, as long as none of it was read.
+    /// Returns the offset of the next byte. Before any content is read, this is the offset of the content of the last
+    /// entry.
     pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
     /// Returns the next entry; `None` at the end of the archive.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, Error> {
-        let mut extended = Extended::default();
+        let mut extended = ExtendedFields::default();
         let (mut has_pax, mut has_any) = (false, false);
         loop {
             let at = self.position + self.unread + self.padding;
-            let Some(header) = self.header()? else {
+            let Some(header) = self.read_header()? else {
                 let malformed = MalformedSnafu {
                     problem: "an extended header has no entry",
                     at,
@@ -91,18 +92,18 @@ impl<R: Skip> Reader<R> {
                         malformed("two extended headers describe one entry")
                     );
                     has_pax = true;
-                    let records = self.extension(size, at)?;
+                    let records = self.read_extension(size, at)?;
                     parse_pax(&records, &mut extended)
                         .map_err(|problem| malformed(problem).build())?;
                 }
                 b'g' => {
-                    // Some programs apply the preceding extended header to this header.
+                    // Some programs apply the preceding extended header to the global header.
                     ensure!(
                         !has_any,
                         malformed("a global header is between an entry and its extended header")
                     );
-                    let records = self.extension(size, at)?;
-                    let mut global = Extended::default();
+                    let records = self.read_extension(size, at)?;
+                    let mut global = ExtendedFields::default();
                     parse_pax(&records, &mut global)
                         .map_err(|problem| malformed(problem).build())?;
                     let is_harmless =
@@ -111,7 +112,7 @@ impl<R: Skip> Reader<R> {
                     continue;
                 }
                 b'L' | b'K' => {
-                    let mut name = self.extension(size, at)?;
+                    let mut name = self.read_extension(size, at)?;
                     let end = name.iter().position(|byte| *byte == 0);
                     let rest = name.split_off(end.unwrap_or(name.len()));
                     // Programs disagree on whether the name ends at its first zero or at its last byte.
@@ -127,7 +128,7 @@ impl<R: Skip> Reader<R> {
                     );
                 }
                 _ => {
-                    let entry = entry(&header, size, extended, at)?;
+                    let entry = parse_entry(&header, size, extended, at)?;
                     self.unread = entry.size;
                     self.padding = padding(entry.size);
                     return Ok(Some(entry));
@@ -139,7 +140,7 @@ impl<R: Skip> Reader<R> {
 
     /// Reads the next header and verifies its checksum. Returns `None` for a block of zeros or at the end of the
     /// stream.
-    fn header(&mut self) -> Result<Option<tar::Header>, Error> {
+    fn read_header(&mut self) -> Result<Option<tar::Header>, Error> {
         let rest = self.unread + self.padding;
         self.inner.skip(rest).context(ReadSnafu)?;
         self.position += rest;
@@ -166,13 +167,13 @@ impl<R: Skip> Reader<R> {
         let field: u32 = block[148..156].iter().map(|byte| u32::from(*byte)).sum();
         let is_header = header
             .cksum()
-            .is_ok_and(|said| said == sum - field + 8 * 32);
+            .is_ok_and(|stated| stated == sum - field + 8 * 32);
         ensure!(is_header, NoHeaderSnafu { at });
         Ok(Some(header))
     }
 
     /// Reads the content of an extended header.
-    fn extension(&mut self, size: u64, at: u64) -> Result<Vec<u8>, Error> {
+    fn read_extension(&mut self, size: u64, at: u64) -> Result<Vec<u8>, Error> {
         let problem = "an extended header is too long";
         ensure!(size <= MAX_EXTENDED, MalformedSnafu { problem, at });
         (self.unread, self.padding) = (size, padding(size));
@@ -190,7 +191,7 @@ impl<R: Read> Read for Reader<R> {
             .len()
             .min(usize::try_from(self.unread).unwrap_or(usize::MAX));
         if wanted == 0 {
-            // Some readers return no bytes only at their end.
+            // The inner reader is not read, because a result without bytes would count as the end of the stream.
             return Ok(0);
         }
         let count = self.inner.read(&mut buffer[..wanted])?;
@@ -203,7 +204,12 @@ impl<R: Read> Read for Reader<R> {
     }
 }
 
-fn entry(header: &tar::Header, size: u64, extended: Extended, at: u64) -> Result<Entry, Error> {
+fn parse_entry(
+    header: &tar::Header,
+    size: u64,
+    extended: ExtendedFields,
+    at: u64,
+) -> Result<Entry, Error> {
     let path = extended
         .path
         .unwrap_or_else(|| header.path_bytes().into_owned());
@@ -264,7 +270,7 @@ fn entry(header: &tar::Header, size: u64, extended: Extended, at: u64) -> Result
         let number = number.unwrap_or_default();
         ensure!(
             number < NUMBER_LIMIT,
-            malformed("the number of its owner is too large")
+            malformed("the ID of its owner is too large")
         );
         Ok(number)
     };
@@ -284,7 +290,7 @@ fn entry(header: &tar::Header, size: u64, extended: Extended, at: u64) -> Result
             & 0o7777,
         uid: owner(extended.uid.or(header.uid().ok()))?,
         gid: owner(extended.gid.or(header.gid().ok()))?,
-        // GNU tar writes a time before 1970 in a form that is parsed as a very large number.
+        // The format in which GNU tar writes a time before 1970 is parsed as a very large number.
         mtime: extended
             .mtime
             .or(header.mtime().ok())
@@ -297,15 +303,18 @@ fn entry(header: &tar::Header, size: u64, extended: Extended, at: u64) -> Result
 }
 
 /// Parses the records of an extended header: `LENGTH KEY=VALUE\n`.
-pub(super) fn parse_pax(mut bytes: &[u8], extended: &mut Extended) -> Result<(), &'static str> {
+pub(super) fn parse_pax(
+    mut bytes: &[u8],
+    extended: &mut ExtendedFields,
+) -> Result<(), &'static str> {
     const MALFORMED: &str = "an extended header is malformed";
-    const TWICE: &str = "an extended header has a key twice";
+    const DUPLICATE_KEY: &str = "an extended header has a key twice";
     while !bytes.is_empty() {
         let space = bytes
             .iter()
             .position(|byte| *byte == b' ')
             .ok_or(MALFORMED)?;
-        let length = decimal(&bytes[..space]).and_then(|length| usize::try_from(length).ok());
+        let length = parse_decimal(&bytes[..space]).and_then(|length| usize::try_from(length).ok());
         let length = length
             .filter(|length| *length > space + 1)
             .ok_or(MALFORMED)?;
@@ -317,8 +326,8 @@ pub(super) fn parse_pax(mut bytes: &[u8], extended: &mut Extended) -> Result<(),
             .position(|byte| *byte == b'=')
             .ok_or(MALFORMED)?;
         let (key, value) = (&record[..equals], &record[equals + 1..]);
-        let once = |is_first: bool| if is_first { Ok(()) } else { Err(TWICE) };
-        let number = || decimal(value).ok_or(MALFORMED);
+        let once = |is_first: bool| if is_first { Ok(()) } else { Err(DUPLICATE_KEY) };
+        let number = || parse_decimal(value).ok_or(MALFORMED);
         match key {
             b"path" => once(extended.path.replace(value.to_vec()).is_none())?,
             b"linkpath" => once(extended.link.replace(value.to_vec()).is_none())?,
@@ -331,7 +340,7 @@ pub(super) fn parse_pax(mut bytes: &[u8], extended: &mut Extended) -> Result<(),
                 let seconds = if whole.starts_with(b"-") {
                     0
                 } else {
-                    decimal(whole).ok_or(MALFORMED)?
+                    parse_decimal(whole).ok_or(MALFORMED)?
                 };
                 once(extended.mtime.replace(seconds).is_none())?;
             }
@@ -347,7 +356,7 @@ pub(super) fn parse_pax(mut bytes: &[u8], extended: &mut Extended) -> Result<(),
     Ok(())
 }
 
-fn decimal(digits: &[u8]) -> Option<u64> {
+fn parse_decimal(digits: &[u8]) -> Option<u64> {
     let is_plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     let digits = std::str::from_utf8(digits).ok().filter(|_| is_plain)?;
     digits.parse().ok().filter(|number| *number < NUMBER_LIMIT)

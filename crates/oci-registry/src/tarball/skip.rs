@@ -8,32 +8,32 @@ pub(crate) trait Skip: Read {
     fn skip(&mut self, count: u64) -> io::Result<()>;
 }
 
-/// File, which skips by seeking.
-pub(crate) struct Seekable<F>(pub(crate) io::BufReader<F>);
+/// File that skips bytes by seeking.
+pub(crate) struct SkipBySeeking<F>(pub(crate) io::BufReader<F>);
 
-impl<F: Read> Read for Seekable<F> {
+impl<F: Read> Read for SkipBySeeking<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer)
     }
 }
 
-impl<F: Read + Seek> Skip for Seekable<F> {
+impl<F: Read + Seek> Skip for SkipBySeeking<F> {
     fn skip(&mut self, count: u64) -> io::Result<()> {
         let count = i64::try_from(count).map_err(io::Error::other)?;
         self.0.seek_relative(count)
     }
 }
 
-/// Stream that can only be read, and skips by reading.
-pub(crate) struct Streamed<R>(pub(crate) R);
+/// Stream that cannot seek, and skips bytes by reading them.
+pub(crate) struct SkipByReading<R>(pub(crate) R);
 
-impl<R: Read> Read for Streamed<R> {
+impl<R: Read> Read for SkipByReading<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer)
     }
 }
 
-impl<R: Read> Skip for Streamed<R> {
+impl<R: Read> Skip for SkipByReading<R> {
     fn skip(&mut self, count: u64) -> io::Result<()> {
         let skipped = io::copy(&mut self.0.by_ref().take(count), &mut io::sink())?;
         if skipped < count {

@@ -5,13 +5,13 @@ use snafu::ResultExt;
 
 use super::error::ReadSnafu;
 use super::header::BLOCK;
-use super::reader::{Extended, MAX_PATH, parse_pax};
-use super::writer::{header_of, put};
+use super::reader::{ExtendedFields, MAX_PATH, parse_pax};
+use super::writer::{copy_name, to_header};
 use super::*;
 use crate::error::{ErrorKind, Failure};
 
 fn read(bytes: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>, Error> {
-    let mut reader = Reader::new(Streamed(bytes));
+    let mut reader = Reader::new(SkipByReading(bytes));
     let mut entries = Vec::new();
     while let Some(entry) = reader.next()? {
         let mut content = Vec::new();
@@ -24,12 +24,12 @@ fn read(bytes: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>, Error> {
 fn write(entries: &[(Entry, Vec<u8>)]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());
     for (entry, content) in entries {
-        writer.entry(entry, &mut &content[..]).unwrap();
+        writer.write_entry(entry, &mut &content[..]).unwrap();
     }
     writer.finish().unwrap()
 }
 
-fn rich() -> Vec<(Entry, Vec<u8>)> {
+fn sample_entries() -> Vec<(Entry, Vec<u8>)> {
     let file =
         |path: &str, content: &[u8]| (Entry::file(path, content.len() as u64), content.to_vec());
     let other = |path: &str, kind, link: &str| {
@@ -63,14 +63,14 @@ fn rich() -> Vec<(Entry, Vec<u8>)> {
 }
 
 #[test]
-fn written_entries_read_back() {
-    let entries = rich();
+fn written_entries_are_read_unchanged() {
+    let entries = sample_entries();
     assert_eq!(read(&write(&entries)).unwrap(), entries);
 }
 
 #[test]
 fn tar_crate_reads_written_entries() {
-    let entries = rich();
+    let entries = sample_entries();
     let bytes = write(&entries);
     let mut archive = tar::Archive::new(&bytes[..]);
     let mut found = Vec::new();
@@ -89,7 +89,7 @@ fn tar_crate_reads_written_entries() {
         .map(|(entry, content)| {
             (
                 entry.path.clone(),
-                header_of(entry).entry_type().as_byte(),
+                to_header(entry).entry_type().as_byte(),
                 content.clone(),
             )
         })
@@ -129,7 +129,7 @@ fn gnu_long_names_and_links_are_read() {
 /// Creates an entry with this type, name and size in its header, followed by its content.
 fn raw(kind: u8, name: &str, size: u64, content: &[u8]) -> Vec<u8> {
     let mut header = tar::Header::new_ustar();
-    assert!(put(&mut header.as_old_mut().name, name.as_bytes()));
+    assert!(copy_name(&mut header.as_old_mut().name, name.as_bytes()));
     header.as_old_mut().linkflag = [kind];
     header.set_mode(0o644);
     header.set_uid(0);
@@ -143,8 +143,8 @@ fn raw(kind: u8, name: &str, size: u64, content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Removes the magic of newer formats from the header.
-fn old(mut bytes: Vec<u8>) -> Vec<u8> {
+/// Removes the magic bytes of newer formats from the header.
+fn without_magic(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes[257..265].fill(0);
     let mut header = tar::Header::new_old();
     header.as_mut_bytes().copy_from_slice(&bytes[..BLOCK]);
@@ -158,7 +158,7 @@ fn pax(records: &str) -> Vec<u8> {
 }
 
 #[test]
-fn ambiguous_streams_are_refused() {
+fn ambiguous_streams_are_rejected() {
     let smuggled = raw(b'0', "smuggled", 0, b"");
     let long = format!("{} comment={}\n", 1_100_000, "x".repeat(1_100_000 - 17));
     for (why, parts) in [
@@ -203,7 +203,7 @@ fn ambiguous_streams_are_refused() {
             "names for all",
             vec![raw(b'g', "g", 10, b"10 path=b\n"), raw(b'0', "a", 0, b"")],
         ),
-        ("an owner that is too large", vec![owned_by(u64::MAX)]),
+        ("an owner that is too large", vec![entry_owned_by(u64::MAX)]),
         (
             "a global header in between",
             vec![
@@ -231,7 +231,10 @@ fn ambiguous_streams_are_refused() {
         ),
         (
             "a long name in an old header",
-            vec![old(raw(b'L', "l", 2, b"b\0")), raw(b'0', "a", 0, b"")],
+            vec![
+                without_magic(raw(b'L', "l", 2, b"b\0")),
+                raw(b'0', "a", 0, b""),
+            ],
         ),
         (
             "an extended header without an entry",
@@ -248,7 +251,7 @@ fn ambiguous_streams_are_refused() {
 }
 
 /// Creates an entry whose owner is written in the base-256 format of GNU tar.
-fn owned_by(uid: u64) -> Vec<u8> {
+fn entry_owned_by(uid: u64) -> Vec<u8> {
     let mut header = tar::Header::new_gnu();
     header.as_old_mut().linkflag = [b'0'];
     header.as_old_mut().name[0] = b'a';
@@ -260,8 +263,8 @@ fn owned_by(uid: u64) -> Vec<u8> {
 }
 
 #[test]
-fn truncated_or_damaged_streams_are_refused() {
-    let whole = write(&rich());
+fn truncated_or_damaged_streams_are_rejected() {
+    let whole = write(&sample_entries());
     let mut flipped = whole.clone();
     flipped[0] ^= 1;
     assert!(matches!(read(&flipped), Err(Error::NoHeader { at: 0 })));
@@ -278,7 +281,7 @@ fn truncated_or_damaged_streams_are_refused() {
 fn write_of_content_that_ends_early_fails() {
     let mut writer = Writer::new(Vec::new());
     let error = writer
-        .entry(&Entry::file("a", 4), &mut &b"abc"[..])
+        .write_entry(&Entry::file("a", 4), &mut &b"abc"[..])
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
 }
@@ -297,11 +300,11 @@ proptest! {
 
     #[test]
     fn pax_parser_with_arbitrary_text_does_not_panic(text in "[0-9]{0,3} ?(path|size|x)?=?[a-z0-9\\n]{0,9}\\n?") {
-        let _ = parse_pax(text.as_bytes(), &mut Extended::default());
+        let _ = parse_pax(text.as_bytes(), &mut ExtendedFields::default());
     }
 
     #[test]
-    fn written_names_read_back(path in "[^\\x00]{1,300}", link in "[^\\x00]{1,300}") {
+    fn written_random_names_are_read_unchanged(path in "[^\\x00]{1,300}", link in "[^\\x00]{1,300}") {
         prop_assume!(path.len() <= MAX_PATH && link.len() <= MAX_PATH);
         let entry = Entry { kind: Kind::Symlink, link: link.into(), ..Entry::file(&path, 0) };
         let entries = vec![(entry, Vec::new())];

@@ -18,20 +18,24 @@ impl<W: Write> Writer<W> {
         Self { inner }
     }
 
-    /// Writes an entry and its content, whose size must be the one in the entry.
-    pub(crate) fn entry(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), Error> {
-        let extension = extension_of(entry);
+    /// Writes an entry and its content. The content must have the size that the entry states.
+    pub(crate) fn write_entry(
+        &mut self,
+        entry: &Entry,
+        content: &mut dyn Read,
+    ) -> Result<(), Error> {
+        let extension = extended_header(entry);
         if !extension.is_empty() {
             let mut header = tar::Header::new_ustar();
-            let _ = put(&mut header.as_old_mut().name, b"././@PaxHeader");
+            let _ = copy_name(&mut header.as_old_mut().name, b"././@PaxHeader");
             header.as_old_mut().linkflag = [b'x'];
             header.set_mode(0o644);
             header.set_size(extension.len() as u64);
-            self.block(header)?;
-            self.content(&mut &extension[..], extension.len() as u64)?;
+            self.write_header(header)?;
+            self.write_content(&mut &extension[..], extension.len() as u64)?;
         }
-        self.block(header_of(entry))?;
-        self.content(content, entry.size)
+        self.write_header(to_header(entry))?;
+        self.write_content(content, entry.size)
     }
 
     /// Writes the end of the archive.
@@ -41,12 +45,12 @@ impl<W: Write> Writer<W> {
         Ok(self.inner)
     }
 
-    fn block(&mut self, mut header: tar::Header) -> Result<(), Error> {
+    fn write_header(&mut self, mut header: tar::Header) -> Result<(), Error> {
         header.set_cksum();
         self.inner.write_all(header.as_bytes()).context(WriteSnafu)
     }
 
-    fn content(&mut self, content: &mut dyn Read, size: u64) -> Result<(), Error> {
+    fn write_content(&mut self, content: &mut dyn Read, size: u64) -> Result<(), Error> {
         let mut content = content.take(size);
         let mut buffer = vec![0; usize::try_from(size).unwrap_or(usize::MAX).min(256 << 10)];
         let mut written = 0;
@@ -70,18 +74,18 @@ impl<W: Write> Writer<W> {
 }
 
 /// Copies a name into a field and truncates it if necessary. Returns whether all of it fits.
-pub(super) fn put(field: &mut [u8; 100], name: &[u8]) -> bool {
+pub(super) fn copy_name(field: &mut [u8; 100], name: &[u8]) -> bool {
     let length = name.len().min(field.len());
     field[..length].copy_from_slice(&name[..length]);
     length == name.len()
 }
 
-pub(super) fn header_of(entry: &Entry) -> tar::Header {
+pub(super) fn to_header(entry: &Entry) -> tar::Header {
     let mut header = tar::Header::new_ustar();
     let old = header.as_old_mut();
-    // The extended header has names that do not fit.
-    let _ = put(&mut old.name, &entry.path);
-    let _ = put(&mut old.linkname, &entry.link);
+    // Names that do not fit are in the extended header.
+    let _ = copy_name(&mut old.name, &entry.path);
+    let _ = copy_name(&mut old.linkname, &entry.link);
     old.linkflag = [match entry.kind {
         Kind::File => b'0',
         Kind::HardLink => b'1',
@@ -105,7 +109,7 @@ pub(super) fn header_of(entry: &Entry) -> tar::Header {
 }
 
 /// Returns the extended header with the fields that do not fit into the header of an entry.
-fn extension_of(entry: &Entry) -> Vec<u8> {
+fn extended_header(entry: &Entry) -> Vec<u8> {
     let mut records = Vec::new();
     let mut record = |key: &[u8], value: &[u8]| {
         // The length includes its own digits.

@@ -1,7 +1,7 @@
-//! Authenticated exchange with one registry: sends a request, answers the challenge and sends the request again.
+//! Authenticated exchange with one registry: sends a request, responds to the challenge and sends the request again.
 //!
 //! The transport stores the authentication state of a registry: the demanded scheme, the credentials and the tokens. It
-//! looks up a credential only after a challenge, and answers a challenge only from the registry's own origin. A
+//! looks up a credential only after a challenge, and responds only to a challenge from the origin of the registry. A
 //! rejected credential is looked up once more, because it may have changed. A request is repeated at most once, so
 //! there is no retry loop.
 
@@ -33,7 +33,7 @@ enum Error {
         source: crate::Error,
     },
     #[snafu(display(
-        "failed to answer the challenge of `{registry}`: the URL of its token server is not allowed"
+        "failed to authenticate to `{registry}`: the URL of its token server is not allowed"
     ))]
     Realm {
         registry: RegistryName,
@@ -68,16 +68,16 @@ impl Failure for Error {
     }
 }
 
-/// Account with which a request was sent.
+/// Account that a request was sent with.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Account {
     /// The registry has not demanded authentication.
     #[default]
     NotDemanded,
-    /// Anonymous, because no credential was found in these places.
+    /// Anonymous, because no credential was found in these sources.
     Anonymous { searched: Vec<String> },
-    /// The credential from this place.
-    Credential { place: String },
+    /// The credential from this source.
+    Credential { location: String },
 }
 
 impl Account {
@@ -93,8 +93,8 @@ impl Account {
                 let searched = searched.clone();
                 vec![Hint::NoCredential { registry, searched }, log_in]
             }
-            Self::Credential { place } => {
-                let source = place.clone();
+            Self::Credential { location } => {
+                let source = location.clone();
                 vec![Hint::RejectedCredential { registry, source }, log_in]
             }
         }
@@ -108,13 +108,13 @@ pub(crate) struct Transport {
     base: Url,
     origin: Origin,
     provider: Arc<dyn CredentialProvider>,
-    state: Arc<Mutex<State>>,
-    /// Challenge of `/v2/`, once it was requested.
+    state: Arc<Mutex<AuthState>>,
+    /// Challenge of `/v2/`, cached after the first request.
     base_challenge: Arc<OnceCell<Option<(Challenge, Peer)>>>,
 }
 
 #[derive(Default)]
-struct State {
+struct AuthState {
     scheme: Option<AuthScheme>,
     /// Results of credential lookups, by scope.
     lookups: HashMap<Scope, Lookup>,
@@ -127,7 +127,7 @@ enum AuthScheme {
     Bearer { realm: Url, service: Option<String> },
 }
 
-/// Response, and the account with which the request was sent.
+/// Response, and the account that the request was sent with.
 #[derive(Debug)]
 pub(crate) struct AuthorizedResponse {
     pub(crate) response: Response,
@@ -152,7 +152,7 @@ impl Transport {
         base: Url,
         provider: Arc<dyn CredentialProvider>,
     ) -> Self {
-        let origin = Origin::of(&base);
+        let origin = Origin::from_url(&base);
         Self {
             exchange,
             registry,
@@ -194,26 +194,26 @@ impl Transport {
         url
     }
 
-    /// Sends a request with the authorisation for a scope, and answers a challenge at most once.
+    /// Sends a request with the authorisation for a scope, and responds to a challenge at most once.
     pub(crate) async fn send(
         &self,
         mut request: Request,
         scope: &Scope,
     ) -> crate::Result<AuthorizedResponse> {
-        let is_ours = Origin::of(&request.url) == self.origin && !request.is_untrusted;
-        let used = if is_ours {
-            self.known_header(scope).await?
+        let is_own_request = Origin::from_url(&request.url) == self.origin && !request.is_untrusted;
+        let used = if is_own_request {
+            self.current_header(scope).await?
         } else {
             None
         };
         let response = self.send_with_header(&mut request, used.clone()).await?;
         let is_unauthorized = response.status == http::StatusCode::UNAUTHORIZED
-            && is_ours
+            && is_own_request
             && self.is_own_response(&response);
         let header = if is_unauthorized {
             match self.find_challenge(&response).await? {
                 Some((challenge, peer)) => {
-                    self.answer_challenge(&challenge, &peer, scope, used.as_ref())
+                    self.respond_to_challenge(&challenge, &peer, scope, used.as_ref())
                         .await?
                 }
                 None => None,
@@ -230,7 +230,7 @@ impl Transport {
             }
             None => response,
         };
-        let is_refused = is_ours && is_refusal(&response) && self.is_own_response(&response);
+        let is_refused = is_own_request && is_refusal(&response) && self.is_own_response(&response);
         let without = if is_refused {
             self.send_without_ambient(&mut request, scope).await?
         } else {
@@ -244,7 +244,7 @@ impl Transport {
         })
     }
 
-    /// Sends a request with this authorisation, which is sent to the registry's own origin only.
+    /// Sends a request with this authorisation. The authorisation is sent only to the origin of the registry.
     async fn send_with_header(
         &self,
         request: &mut Request,
@@ -263,13 +263,13 @@ impl Transport {
         if let Some(challenge) = Challenge::select(&response.headers) {
             return Ok(Some((challenge, response.peer.clone())));
         }
-        let asked = self.base_challenge.get_or_try_init(|| async {
-            let front = Request::new(http::Method::GET, self.url("/v2/")).within_origin();
-            let front = self.exchange.send(&front).await?;
-            let challenge = Challenge::select(&front.headers);
-            Ok::<_, crate::Error>(challenge.map(|challenge| (challenge, front.peer)))
+        let challenge = self.base_challenge.get_or_try_init(|| async {
+            let request = Request::new(http::Method::GET, self.url("/v2/")).within_origin();
+            let response = self.exchange.send(&request).await?;
+            let challenge = Challenge::select(&response.headers);
+            Ok::<_, crate::Error>(challenge.map(|challenge| (challenge, response.peer)))
         });
-        Ok(asked.await?.clone())
+        Ok(challenge.await?.clone())
     }
 
     /// Returns the secrets to redact in text from servers.
@@ -277,40 +277,40 @@ impl Transport {
         self.exchange.secrets()
     }
 
-    /// Whether a response came from the registry's own origin and no other origin chose its URL.
+    /// Whether a response came from the origin of the registry, and no other origin chose its URL.
     pub(crate) fn is_own_response(&self, response: &Response) -> bool {
         response.requested_origin == self.origin
-            && Origin::of(&response.peer.url) == self.origin
+            && Origin::from_url(&response.peer.url) == self.origin
             && !response.is_untrusted
     }
 
-    /// Returns the account for requests of a scope, as far as it is known.
+    /// Returns the account that requests of a scope currently use.
     pub(crate) async fn account(&self, scope: &Scope) -> Account {
         self.state.lock().await.account(scope)
     }
 
     /// Returns the authorisation for a scope. `None` before the first challenge.
-    async fn known_header(&self, scope: &Scope) -> crate::Result<Option<HeaderValue>> {
+    async fn current_header(&self, scope: &Scope) -> crate::Result<Option<HeaderValue>> {
         let mut state = self.state.lock().await;
         match &state.scheme {
             None => Ok(None),
             Some(AuthScheme::Basic) => {
                 self.ensure_credential(&mut state, scope).await?;
-                Ok(state.credential(scope).and_then(Credential::basic))
+                Ok(state.credential(scope).and_then(Credential::basic_header))
             }
             Some(AuthScheme::Bearer { .. }) => match state.token(scope) {
                 Some(token) => Ok(Some(token.header().clone())),
-                None => Ok(Some(self.fetch(&mut state, scope, None).await?)),
+                None => Ok(Some(self.fetch_token(&mut state, scope, None).await?)),
             },
         }
     }
 
-    /// Returns the authorisation that answers a challenge. `None` without a credential, or if the only one was
-    /// rejected.
+    /// Returns the authorisation for a challenge. Returns `None` without a credential, or if the registry rejected the
+    /// only credential.
     ///
     /// A token is fetched again after each challenge and used even if it equals the rejected one: a token server such
-    /// as GHCR's returns the same token as long as that is valid, so the rejection may have been transient.
-    async fn answer_challenge(
+    /// as GHCR's returns the same token while it is valid, so the rejection may have been transient.
+    async fn respond_to_challenge(
         &self,
         challenge: &Challenge,
         peer: &Peer,
@@ -324,12 +324,12 @@ impl Transport {
                 state.scheme = Some(AuthScheme::Basic);
                 let was_known = state.lookups.contains_key(&scope.credential_scope());
                 self.ensure_credential(&mut state, scope).await?;
-                let header = state.credential(scope).and_then(Credential::basic);
+                let header = state.credential(scope).and_then(Credential::basic_header);
                 if header.as_ref().is_some_and(is_other) || !was_known {
                     return Ok(header);
                 }
                 self.replace_credential(&mut state, scope).await?;
-                let header = state.credential(scope).and_then(Credential::basic);
+                let header = state.credential(scope).and_then(Credential::basic_header);
                 Ok(header.filter(is_other))
             }
             Challenge::Bearer {
@@ -350,17 +350,18 @@ impl Transport {
                     return Ok(Some(header.clone()));
                 }
                 let demanded = demanded.as_deref();
-                let mut header = self.fetch(&mut state, scope, demanded).await?;
+                let mut header = self.fetch_token(&mut state, scope, demanded).await?;
                 if !is_other(&header) && self.replace_credential(&mut state, scope).await? {
-                    header = self.fetch(&mut state, scope, demanded).await?;
+                    header = self.fetch_token(&mut state, scope, demanded).await?;
                 }
                 Ok(Some(header))
             }
         }
     }
 
-    /// Repeats a read without the credential of the CI job, which the registry rejected: anonymously, or with an
-    /// anonymous token. Returns `None` if the request was sent without that credential, or there is no anonymous token.
+    /// Repeats a read without the credential of the CI job, after the registry rejected it. The read is sent
+    /// anonymously, or with an anonymous token. Returns `None` if the request was sent without that credential, or if
+    /// the client received no anonymous token.
     async fn send_without_ambient(
         &self,
         request: &mut Request,
@@ -372,7 +373,7 @@ impl Transport {
                 Some(AuthScheme::Bearer { .. }) => {
                     match self.exchange_for_token(&state, scope, None).await {
                         Ok(token) => Some(state.store_token(scope, token)),
-                        // The caller reports the registry's response instead.
+                        // The caller reports the response of the registry instead of this error.
                         Err(_) => return Ok(None),
                     }
                 }
@@ -392,8 +393,8 @@ impl Transport {
         self.send_with_header(request, header).await.map(Some)
     }
 
-    /// Drops the rejected credential of the CI job for reads of a repository. Returns whether there was one.
-    fn drop_ambient(&self, state: &mut State, scope: &Scope) -> bool {
+    /// Drops the rejected credential of the CI job for reads of a repository. Returns whether a credential was dropped.
+    fn drop_ambient(&self, state: &mut AuthState, scope: &Scope) -> bool {
         let lookup = match scope {
             Scope::Pull(_) => state.lookups.get_mut(scope),
             _ => None,
@@ -401,44 +402,48 @@ impl Transport {
         let Some(lookup) = lookup.filter(|lookup| lookup.is_ambient) else {
             return false;
         };
-        let Some((_, place)) = lookup.found.take() else {
+        let Some((_, location)) = lookup.found.take() else {
             return false;
         };
         state.tokens.remove(scope);
         let registry = &self.registry;
         self.observer().notify(|| ClientEvent::Credential {
             problem: format!(
-                "`{registry}` refused the credential from {place}: reading without it"
+                "`{registry}` refused the credential from {location}: reading without it"
             ),
         });
         for source in &mut lookup.searched {
-            if *source == place {
+            if *source == location {
                 source.push_str(", refused");
             }
         }
         true
     }
 
-    /// Looks up the credential of a scope, unless that was done before.
-    async fn ensure_credential(&self, state: &mut State, scope: &Scope) -> Result<(), Error> {
+    /// Looks up the credential of a scope, unless it was looked up before.
+    async fn ensure_credential(&self, state: &mut AuthState, scope: &Scope) -> Result<(), Error> {
         if !state.lookups.contains_key(&scope.credential_scope()) {
-            self.look_up_credential(state, scope, &scope.request(&self.registry))
+            self.look_up_credential(state, scope, &scope.credential_request(&self.registry))
                 .await?;
         }
         Ok(())
     }
 
-    /// Looks up a replacement for a rejected credential. Returns whether there is one.
-    async fn replace_credential(&self, state: &mut State, scope: &Scope) -> Result<bool, Error> {
+    /// Looks up a replacement for a rejected credential. Returns whether a different credential was found.
+    async fn replace_credential(
+        &self,
+        state: &mut AuthState,
+        scope: &Scope,
+    ) -> Result<bool, Error> {
         let refused = state.credential(scope).cloned();
-        let request = scope.request(&self.registry).again();
+        let request = scope.credential_request(&self.registry).after_refusal();
         self.look_up_credential(state, scope, &request).await?;
         Ok(state.credential(scope) != refused.as_ref())
     }
 
     async fn look_up_credential(
         &self,
-        state: &mut State,
+        state: &mut AuthState,
         scope: &Scope,
         request: &CredentialRequest<'_>,
     ) -> Result<(), Error> {
@@ -459,9 +464,9 @@ impl Transport {
     }
 
     /// Fetches a token. The state stays locked, so that concurrent requests share one fetch.
-    async fn fetch(
+    async fn fetch_token(
         &self,
-        state: &mut State,
+        state: &mut AuthState,
         scope: &Scope,
         demanded: Option<&str>,
     ) -> Result<HeaderValue, Error> {
@@ -482,12 +487,12 @@ impl Transport {
     /// Exchanges the credential for a token.
     async fn exchange_for_token(
         &self,
-        state: &State,
+        state: &AuthState,
         scope: &Scope,
         demanded: Option<&str>,
     ) -> Result<Token, Error> {
         match (state.credential(scope), &state.scheme) {
-            (Some(Credential::Registry(secret)), _) => Ok(Token::long_lived(secret)),
+            (Some(Credential::Registry(secret)), _) => Ok(Token::without_expiry(secret)),
             (credential, Some(AuthScheme::Bearer { realm, service })) => {
                 // Some token servers honour only the first scope, so the scope that the registry demands comes first.
                 let mut scopes: Vec<String> = demanded
@@ -500,7 +505,7 @@ impl Transport {
                         scopes.push(ours);
                     }
                 }
-                let fetched = token::fetch(
+                let fetched = token::fetch_token(
                     &self.exchange,
                     realm,
                     service.as_deref(),
@@ -527,7 +532,7 @@ fn is_refusal(response: &Response) -> bool {
     )
 }
 
-impl State {
+impl AuthState {
     fn credential(&self, scope: &Scope) -> Option<&Credential> {
         let (credential, _) = self
             .lookups
@@ -537,7 +542,7 @@ impl State {
         Some(credential)
     }
 
-    /// Returns a fresh token for the scope, or for one that covers it.
+    /// Returns a fresh token for the scope, or for another scope that covers it.
     fn token(&self, scope: &Scope) -> Option<&Token> {
         let covering = self.tokens.iter().filter(|(held, _)| held.covers(scope));
         let covering = covering.map(|(_, token)| token);
@@ -557,10 +562,10 @@ impl State {
         match self.lookups.get(&scope.credential_scope()) {
             None => Account::NotDemanded,
             Some(Lookup {
-                found: Some((_, place)),
+                found: Some((_, location)),
                 ..
             }) => Account::Credential {
-                place: place.clone(),
+                location: location.clone(),
             },
             Some(lookup) => Account::Anonymous {
                 searched: lookup.searched.clone(),

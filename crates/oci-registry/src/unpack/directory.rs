@@ -10,7 +10,7 @@ mod portable;
 #[cfg(unix)]
 mod unix;
 
-pub(super) use self::entry::Entry;
+pub(super) use self::entry::EntryType;
 #[cfg(not(unix))]
 pub(super) use self::portable::Directory;
 #[cfg(unix)]

@@ -1,12 +1,12 @@
-//! Permission to execute.
+//! Executable permission of files.
 
-/// Adds the permission to execute for all who may read the file.
+/// Adds the executable permission to a mode, for each class of users that may read the file.
 #[cfg(unix)]
 pub(super) fn executable_mode(mode: u32) -> u32 {
     mode | ((mode & 0o444) >> 2)
 }
 
-/// Adds the permission to execute to a file.
+/// Makes a file executable for each class of users that may read it.
 #[cfg(unix)]
 pub(super) fn make_executable(file: &std::fs::File) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;

@@ -9,30 +9,30 @@ use icu_normalizer::DecomposingNormalizerBorrowed as DecomposingNormalizer;
 use snafu::{Snafu, ensure};
 
 use crate::error::{ErrorKind, Failure};
-use crate::escape::is_active;
+use crate::escape::needs_escape;
 
-/// Directory for partial files, in the directory that is written to.
+/// Name of the directory for partial files, in the directory into which files are unpacked.
 pub(super) const PARTIAL_DIRECTORY: &str = ".oci-partial";
 
-/// Prefix of directories that are removed at the end of the call.
+/// Prefix of the names of temporary directories, which are removed at the end of the call.
 pub(super) const TEMPORARY_PREFIX: &str = ".partial-";
 
-/// Largest component of a name in bytes that file systems accept.
+/// Maximum length of a component of a name, in bytes. Most file systems have this limit.
 const MAX_COMPONENT: usize = 255;
 
-/// Largest name in bytes.
+/// Maximum length of a name, in bytes.
 const MAX_NAME: usize = 1024;
 
 /// Maximum number of components of a name, including the file name.
 const MAX_PARTS: usize = 32;
 
-/// Maximum number of directories that one set of files needs.
+/// Maximum number of directories for the files of one call.
 const MAX_DIRECTORIES: usize = 32_768;
 
 /// Names of configuration files and directories that make git, cargo or rustup run other programs.
 const COMMAND_FILES: [&str; 4] = [".git", ".cargo", "rust-toolchain", "rust-toolchain.toml"];
 
-/// Names of devices on Windows, which are reserved with any extension.
+/// Names of devices on Windows. They are reserved with any extension.
 const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
 
 #[derive(Debug, Snafu)]
@@ -99,14 +99,14 @@ impl FileName {
 
 fn fold(name: &str) -> String {
     let decomposed = DecomposingNormalizer::new_nfd();
-    // Some letters have several lower-case forms, such as the two of sigma. Their upper-case form is the same.
+    // Some letters, such as sigma, have several lower-case forms, but only one upper-case form.
     let capitals = decomposed.normalize(name).to_uppercase();
     let folded = capitals.to_lowercase();
     let seen = folded.chars().filter(|character| !is_ignorable(*character));
     decomposed.normalize_iter(seen).collect()
 }
 
-/// Whether file systems that compare names by their visible characters ignore this one (Unicode,
+/// Whether a character is invisible, so that some file systems ignore it when they compare names (Unicode,
 /// "`Default_Ignorable_Code_Point`").
 fn is_ignorable(character: char) -> bool {
     matches!(
@@ -124,7 +124,7 @@ impl FromStr for FileName {
     fn from_str(name: &str) -> crate::Result<Self> {
         let problem = name
             .split('/')
-            .find_map(problem_of)
+            .find_map(find_problem)
             .or((name.len() > MAX_NAME).then_some("it is too long"))
             .or((name.split('/').count() > MAX_PARTS).then_some("it is nested too deeply"));
         match problem {
@@ -138,7 +138,7 @@ impl FromStr for FileName {
 }
 
 /// Returns the reason why a component is not a valid file name on every system.
-fn problem_of(part: &str) -> Option<&'static str> {
+fn find_problem(part: &str) -> Option<&'static str> {
     let folded = fold(part);
     let stem = part
         .split('.')
@@ -161,7 +161,7 @@ fn problem_of(part: &str) -> Option<&'static str> {
         Some("it contains `.` or `..`")
     } else if part.len() > MAX_COMPONENT {
         Some("a component is too long")
-    } else if part.contains(is_active) {
+    } else if part.contains(needs_escape) {
         Some("it contains control characters")
     } else if part.contains(['\\', ':', '*', '?', '"', '<', '>', '|']) {
         Some("it contains characters that some systems do not allow")
@@ -169,7 +169,7 @@ fn problem_of(part: &str) -> Option<&'static str> {
         Some("it starts or ends with a character that some systems remove")
     } else if COMMAND_FILES.contains(&folded.as_str()) {
         Some("programs run commands from this file or directory")
-    } else if is_staging(&folded) {
+    } else if is_reserved(&folded) {
         Some("it is reserved for partial downloads")
     } else if is_short_name(part) {
         Some("it may be the short name of another file on Windows")
@@ -181,7 +181,7 @@ fn problem_of(part: &str) -> Option<&'static str> {
 }
 
 /// Whether [`unpack`](super::unpack) uses a name, in its folded form, for files that are being fetched.
-fn is_staging(folded: &str) -> bool {
+fn is_reserved(folded: &str) -> bool {
     folded == PARTIAL_DIRECTORY || folded.starts_with(TEMPORARY_PREFIX)
 }
 
@@ -201,7 +201,7 @@ impl fmt::Display for FileName {
     }
 }
 
-/// Refuses names that are the same on some systems, and a file whose name is also a directory of another.
+/// Fails if two names are the same on some systems, or if a name is also the directory of another name.
 fn check_clashes<'a>(files: impl IntoIterator<Item = &'a FileName>) -> Result<(), Error> {
     let mut names: BTreeMap<String, &FileName> = BTreeMap::new();
     for name in files {
@@ -217,7 +217,7 @@ fn check_clashes<'a>(files: impl IntoIterator<Item = &'a FileName>) -> Result<()
     for (folded, name) in &names {
         let parents = folded.rmatch_indices('/').map(|(at, _)| &folded[..at]);
         for parent in parents {
-            // The parents of a known directory are known, too.
+            // The parents of this directory were already checked.
             if !directories.insert(parent) {
                 break;
             }
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unsafe_file_names_are_refused() {
+    fn unsafe_file_names_are_rejected() {
         let long = "a".repeat(256);
         let deep = format!("{}x", "a/".repeat(MAX_PARTS));
         for name in [
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn names_with_too_many_directories_are_refused() {
+    fn names_with_too_many_directories_are_rejected() {
         let name = |number: usize| format!("{number}/{}x", "a/".repeat(30)).parse().unwrap();
         let names: Vec<FileName> = (0..=MAX_DIRECTORIES / 31).map(name).collect();
         let error = check_clashes(&names).unwrap_err();

@@ -10,22 +10,22 @@ use super::file_name::FileName;
 
 /// Handling of directories that do not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Missing {
+pub(super) enum MissingDirectories {
     Create,
     Leave,
 }
 
-/// Opens the parent directories of files. The last one stays open, because files of one directory usually follow each
-/// other.
+/// Opens the parent directories of files. The last directory stays open, because files of the same directory usually
+/// follow each other.
 #[derive(Debug)]
 pub(super) struct Parents<'a> {
     root: &'a Directory,
-    missing: Missing,
+    missing: MissingDirectories,
     last: Option<(String, Directory)>,
 }
 
 impl<'a> Parents<'a> {
-    pub(super) fn new(root: &'a Directory, missing: Missing) -> Self {
+    pub(super) fn new(root: &'a Directory, missing: MissingDirectories) -> Self {
         Self {
             root,
             missing,
@@ -38,7 +38,7 @@ impl<'a> Parents<'a> {
         self.open_directory(name.split().0)
     }
 
-    /// Opens a directory by its name, which is empty for the root.
+    /// Opens a directory by its name. The name of the root is empty.
     pub(super) fn open_directory(&mut self, parent: &str) -> Result<Option<Directory>, Error> {
         if let Some((last, directory)) = &self.last
             && last == parent
@@ -47,7 +47,7 @@ impl<'a> Parents<'a> {
         }
         let mut directory = self.root.clone();
         for part in parent.split('/').filter(|part| !part.is_empty()) {
-            match descend(&directory, part, self.missing)? {
+            match open_or_create(&directory, part, self.missing)? {
                 Some(child) => directory = child,
                 None => return Ok(None),
             }
@@ -57,20 +57,20 @@ impl<'a> Parents<'a> {
     }
 }
 
-fn descend(
+fn open_or_create(
     directory: &Directory,
     part: &str,
-    missing: Missing,
+    missing: MissingDirectories,
 ) -> Result<Option<Directory>, Error> {
     let path = directory.path().join(part);
-    let mut child = directory.child(part);
-    if missing == Missing::Create && has_kind(&child, ErrorKind::NotFound) {
+    let mut child = directory.open_child(part);
+    if missing == MissingDirectories::Create && has_kind(&child, ErrorKind::NotFound) {
         let created = directory.create_child(part);
-        // Another process may have created it.
+        // Another process may have created the directory in the meantime.
         if !has_kind(&created, ErrorKind::AlreadyExists) {
             created.context(MakeDirectorySnafu { path: &path })?;
         }
-        child = directory.child(part);
+        child = directory.open_child(part);
     }
     if has_kind(&child, ErrorKind::NotFound) {
         return Ok(None);

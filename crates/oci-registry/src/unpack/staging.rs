@@ -1,9 +1,9 @@
-//! Staging of files that are being fetched: beside their final location, under temporary names.
+//! Staging area for files that are being fetched. It is in the directory into which the files are unpacked.
 //!
 //! If the fetch of a large file is interrupted, the file is kept in the directory [`PARTIAL_DIRECTORY`] under its
-//! digest, and the next fetch continues it. The content of a kept file is not trusted: it is hashed and verified together with the
-//! rest. It is used only if no other user could have written it, and by one process at a time. All other files are in a
-//! directory that is removed when the value is dropped.
+//! digest, and the next call continues the fetch. The content of a kept file is not trusted: it is hashed and verified
+//! together with the rest. It is used only if no other user could have written it, and by one process at a time. All
+//! other files are in a temporary directory, which is removed when the [`Staging`] value is dropped.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
@@ -20,15 +20,16 @@ use super::file_name::{PARTIAL_DIRECTORY, TEMPORARY_PREFIX};
 use crate::digest::Digest;
 use crate::manifest::Descriptor;
 
-/// Smallest file that is kept, in bytes. Fetching a smaller one again takes no longer than continuing it.
-const KEEP_FROM: u64 = 2 << 20;
+/// Minimum size of a file that is kept after an interruption, in bytes. Fetching a smaller file again takes no longer
+/// than resuming it.
+const MIN_KEPT_SIZE: u64 = 2 << 20;
 
 /// Staging area of one call.
 #[derive(Debug)]
 pub(super) struct Staging {
     directory: Directory,
-    /// Directory of this call, created when it is needed.
-    own: OnceLock<TemporaryDirectory>,
+    /// Temporary directory of this call, created when it is needed.
+    temporary: OnceLock<TemporaryDirectory>,
 }
 
 /// Temporary directory of one call.
@@ -42,7 +43,7 @@ struct TemporaryDirectory {
 
 /// File that is being fetched.
 #[derive(Debug)]
-pub(super) struct Staged {
+pub(super) struct StagedFile {
     directory: Directory,
     name: String,
     pub(super) file: File,
@@ -54,9 +55,9 @@ pub(super) struct Staged {
     mode: u32,
 }
 
-/// File that is fetched and does not have its final name yet.
+/// File that was fetched and does not have its final name yet.
 #[derive(Debug)]
-pub(super) struct Fetched {
+pub(super) struct FetchedFile {
     directory: Directory,
     name: String,
     /// Lock of a kept file. Other files are closed, because the number of open files is limited.
@@ -64,40 +65,40 @@ pub(super) struct Fetched {
 }
 
 impl Staging {
-    pub(super) fn within(directory: &Directory) -> Self {
+    pub(super) fn new(directory: &Directory) -> Self {
         Self {
             directory: directory.clone(),
-            own: OnceLock::new(),
+            temporary: OnceLock::new(),
         }
     }
 
-    fn own(&self) -> Result<&TemporaryDirectory, Error> {
-        if let Some(own) = self.own.get() {
+    fn temporary_directory(&self) -> Result<&TemporaryDirectory, Error> {
+        if let Some(own) = self.temporary.get() {
             return Ok(own);
         }
         let path = self.directory.path();
         let own =
             TemporaryDirectory::create(&self.directory).context(MakeDirectorySnafu { path })?;
-        // Another task may have created one meanwhile; that one is used.
-        Ok(self.own.get_or_init(|| own))
+        // If another task has created a directory in the meantime, that directory is used.
+        Ok(self.temporary.get_or_init(|| own))
     }
 
-    /// Opens the staging file of the file with this number in the call.
-    pub(super) fn open(&self, descriptor: &Descriptor, number: usize) -> Result<Staged, Error> {
-        if descriptor.size >= KEEP_FROM
+    /// Opens the staging file for the file at position `number` of the call.
+    pub(super) fn open(&self, descriptor: &Descriptor, number: usize) -> Result<StagedFile, Error> {
+        if descriptor.size >= MIN_KEPT_SIZE
             && let Some(staged) = self.open_kept(descriptor)
         {
             return Ok(staged);
         }
         let TemporaryDirectory {
             directory, mode, ..
-        } = self.own()?;
+        } = self.temporary_directory()?;
         let name = number.to_string();
         let path = directory.path().join(&name);
         let file = directory
             .create_file(&name)
             .context(WriteFileSnafu { path })?;
-        Ok(Staged {
+        Ok(StagedFile {
             directory: directory.clone(),
             name,
             file,
@@ -107,17 +108,17 @@ impl Staging {
         })
     }
 
-    /// Opens the kept file of a blob; `None` if it is not trustworthy or another process uses it.
-    fn open_kept(&self, descriptor: &Descriptor) -> Option<Staged> {
-        let directory = self.directory.private_child(PARTIAL_DIRECTORY)?;
+    /// Opens the kept file of a blob; `None` if another user could have written the file or another process uses it.
+    fn open_kept(&self, descriptor: &Descriptor) -> Option<StagedFile> {
+        let directory = self.directory.open_private_child(PARTIAL_DIRECTORY)?;
         let mode = mode_of_new_file(&directory).ok()?;
         let name = file_name(&descriptor.digest);
-        let mut file = directory.lock_file(&name)?;
+        let mut file = directory.open_locked_file(&name)?;
         if file.metadata().ok()?.len() > descriptor.size {
             file.set_len(0).ok()?;
         }
         let size = file.seek(SeekFrom::End(0)).ok()?;
-        Some(Staged {
+        Some(StagedFile {
             directory,
             name,
             file,
@@ -140,7 +141,7 @@ impl TemporaryDirectory {
             .prefix(TEMPORARY_PREFIX)
             .tempdir_in(parent.path())?;
         let name = created.path().file_name().unwrap_or_default();
-        let directory = parent.child(&name.to_string_lossy())?;
+        let directory = parent.open_child(&name.to_string_lossy())?;
         let mode = mode_of_new_file(&directory)?;
         Ok(Self {
             directory,
@@ -165,13 +166,13 @@ fn mode_of_new_file(_: &Directory) -> std::io::Result<u32> {
     Ok(0)
 }
 
-impl Staged {
+impl StagedFile {
     /// Returns the path, for messages.
     pub(super) fn path(&self) -> PathBuf {
         self.directory.path().join(&self.name)
     }
 
-    /// Sets the mode of the file; a kept file may have another one.
+    /// Sets the mode of the file. A kept file may have the mode of an earlier call.
     #[cfg(unix)]
     pub(super) fn set_mode(&self, executable: bool) -> Result<(), Error> {
         use std::os::unix::fs::PermissionsExt as _;
@@ -195,8 +196,8 @@ impl Staged {
     }
 
     /// Finishes writing.
-    pub(super) fn finish(self) -> Fetched {
-        Fetched {
+    pub(super) fn finish(self) -> FetchedFile {
+        FetchedFile {
             directory: self.directory,
             name: self.name,
             _lock: self.is_kept.then_some(self.file),
@@ -216,21 +217,21 @@ impl Staged {
     }
 }
 
-impl Fetched {
+impl FetchedFile {
     /// Moves the file to its final name, or removes it if that fails.
-    pub(super) fn place(
+    pub(super) fn move_into(
         self,
         directory: &Directory,
         name: &str,
-        replaces: bool,
+        may_replace: bool,
     ) -> std::io::Result<()> {
-        let placed = self
+        let moved = self
             .directory
-            .move_file(&self.name, directory, name, replaces);
-        if placed.is_err() {
+            .move_file(&self.name, directory, name, may_replace);
+        if moved.is_err() {
             self.directory.remove_file(&self.name);
         }
-        placed
+        moved
     }
 }
 

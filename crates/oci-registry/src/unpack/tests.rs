@@ -4,7 +4,7 @@ use crate::manifest::MediaType;
 use crate::memory::Memory;
 use crate::storage::Target;
 
-async fn artifact(files: &[(&str, &'static str)]) -> (Memory, Vec<FileEntry>) {
+async fn create_artifact(files: &[(&str, &'static str)]) -> (Memory, Vec<FileEntry>) {
     let memory = Memory::new();
     let mut entries = Vec::new();
     for (name, content) in files {
@@ -30,10 +30,10 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn unpack_writes_files_and_skips_existing_ones() {
+async fn unpack_writes_missing_files_and_skips_existing_files() {
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join("new/out");
-    let (memory, files) = artifact(&[("demo", "run"), ("examples/x", "data")]).await;
+    let (memory, files) = create_artifact(&[("demo", "run"), ("examples/x", "data")]).await;
     let started = std::sync::Mutex::new(Vec::new());
     let note = |file: &FileEntry, meter: &Meter| {
         let mut started = started.lock().unwrap();
@@ -49,7 +49,7 @@ async fn unpack_writes_files_and_skips_existing_ones() {
     let started = started.into_inner().unwrap();
     let started: Vec<_> = started
         .iter()
-        .map(|(name, meter)| (name.as_str(), meter.passed()))
+        .map(|(name, meter)| (name.as_str(), meter.transferred_bytes()))
         .collect();
     assert_eq!(
         started,
@@ -81,7 +81,7 @@ async fn unpack_closes_fetched_files() {
     let home = tempfile::tempdir().unwrap();
     let names: Vec<_> = (0..40).map(|number| format!("{number}")).collect();
     let all: Vec<_> = names.iter().map(|name| (name.as_str(), "data")).collect();
-    let (memory, files) = artifact(&all).await;
+    let (memory, files) = create_artifact(&all).await;
     let most = std::sync::atomic::AtomicUsize::new(0);
     let count = || {
         let open = std::fs::read_dir("/proc/self/fd").unwrap();
@@ -106,7 +106,7 @@ async fn unpack_closes_fetched_files() {
 async fn unpack_replaces_files_only_if_requested() {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join("b"), "mine").unwrap();
-    let (memory, files) = artifact(&[("a", "1"), ("b", "2")]).await;
+    let (memory, files) = create_artifact(&[("a", "1"), ("b", "2")]).await;
     let error = unpack(&memory, &files, home.path(), UnpackOptions::default())
         .await
         .unwrap_err();
@@ -123,7 +123,7 @@ async fn unpack_replaces_files_only_if_requested() {
 #[tokio::test]
 async fn unpack_with_a_missing_blob_leaves_no_file() {
     let home = tempfile::tempdir().unwrap();
-    let (memory, mut files) = artifact(&[("a", "1")]).await;
+    let (memory, mut files) = create_artifact(&[("a", "1")]).await;
     let absent = Blob::from_bytes(MediaType::OCTET_STREAM, "absent")
         .descriptor()
         .clone();
@@ -140,7 +140,7 @@ async fn unpack_with_a_missing_blob_leaves_no_file() {
 }
 
 #[tokio::test]
-async fn names_of_the_same_file_are_refused() {
+async fn names_of_the_same_file_are_rejected() {
     let home = tempfile::tempdir().unwrap();
     for clash in [
         ["a", "a"],
@@ -156,7 +156,7 @@ async fn names_of_the_same_file_are_refused() {
         ["\u{212a}", "k"],
         ["a\u{fe0f}", "a"],
     ] {
-        let (memory, files) = artifact(&[(clash[0], "1"), (clash[1], "2")]).await;
+        let (memory, files) = create_artifact(&[(clash[0], "1"), (clash[1], "2")]).await;
         let error = unpack(&memory, &files, home.path(), UnpackOptions::default())
             .await
             .unwrap_err();
@@ -175,7 +175,7 @@ async fn unpack_does_not_follow_links() {
         replace: true,
         ..UnpackOptions::default()
     };
-    let (memory, files) = artifact(&[("link/x", "1")]).await;
+    let (memory, files) = create_artifact(&[("link/x", "1")]).await;
     assert_eq!(
         unpack(&memory, &files, home.path(), options())
             .await
@@ -183,7 +183,7 @@ async fn unpack_does_not_follow_links() {
             .kind(),
         ErrorKind::Io
     );
-    let (memory, files) = artifact(&[("file", "1")]).await;
+    let (memory, files) = create_artifact(&[("file", "1")]).await;
     unpack(&memory, &files, home.path(), options())
         .await
         .unwrap();
@@ -192,13 +192,13 @@ async fn unpack_does_not_follow_links() {
 }
 
 #[tokio::test]
-async fn many_files_are_unpacked_with_one_flush() {
+async fn files_above_the_flush_limit_are_all_written() {
     let home = tempfile::tempdir().unwrap();
     let names: Vec<_> = (0..=MAX_SINGLE_FLUSHES)
         .map(|number| format!("{}/{number}", number % 3))
         .collect();
     let all: Vec<_> = names.iter().map(|name| (name.as_str(), "data")).collect();
-    let (memory, files) = artifact(&all).await;
+    let (memory, files) = create_artifact(&all).await;
     unpack(&memory, &files, home.path(), UnpackOptions::default())
         .await
         .unwrap();
@@ -210,13 +210,13 @@ async fn many_files_are_unpacked_with_one_flush() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn fifo_is_not_replaced() {
+async fn unpack_over_a_fifo_fails_and_keeps_the_fifo() {
     use std::os::unix::fs::FileTypeExt as _;
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a");
-    let made = std::process::Command::new("mkfifo").arg(&path).status();
-    assert!(made.unwrap().success());
-    let (memory, files) = artifact(&[("a", "1")]).await;
+    let created = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(created.unwrap().success());
+    let (memory, files) = create_artifact(&[("a", "1")]).await;
     let options = UnpackOptions {
         replace: true,
         ..UnpackOptions::default()
@@ -230,16 +230,18 @@ async fn fifo_is_not_replaced() {
 #[cfg(unix)]
 #[test]
 fn move_into_directory_swapped_for_link_stays_inside() {
-    for replaces in [true, false] {
+    for may_replace in [true, false] {
         let (home, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let at = |name: &str| home.path().join(name);
         std::fs::write(at("fetched"), "content").unwrap();
         let root = Directory::open(home.path()).unwrap();
         let name: FileName = "a/b/x".parse().unwrap();
-        let parent = Parents::new(&root, Missing::Create).open(&name).unwrap();
+        let parent = Parents::new(&root, MissingDirectories::Create)
+            .open(&name)
+            .unwrap();
         std::fs::rename(at("a/b"), at("moved")).unwrap();
         std::os::unix::fs::symlink(elsewhere.path(), at("a/b")).unwrap();
-        root.move_file("fetched", &parent.unwrap(), "x", replaces)
+        root.move_file("fetched", &parent.unwrap(), "x", may_replace)
             .unwrap();
         assert!(names(elsewhere.path()).is_empty());
         assert_eq!(std::fs::read(at("moved/x")).unwrap(), b"content");
@@ -259,7 +261,7 @@ fn unpack_against_swapped_parent_stays_inside() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    let (memory, files) = runtime.block_on(artifact(&[("d/x", "run")]));
+    let (memory, files) = runtime.block_on(create_artifact(&[("d/x", "run")]));
     let is_over = AtomicBool::new(false);
     let swap = || {
         while !is_over.load(Ordering::Relaxed) {
@@ -274,11 +276,11 @@ fn unpack_against_swapped_parent_stays_inside() {
                 replace: true,
                 ..UnpackOptions::default()
             };
-            // Fails if the directory is the link at this moment.
+            // The call fails if the link is at the path of the directory at that time.
             let _ = runtime.block_on(unpack(&memory, &files, home.path(), options));
             escaped |= elsewhere.path().join("x").exists();
-            for place in [&directory, &link] {
-                let _ = std::fs::remove_file(place.join("x"));
+            for path in [&directory, &link] {
+                let _ = std::fs::remove_file(path.join("x"));
             }
         }
         is_over.store(true, Ordering::Relaxed);

@@ -8,11 +8,11 @@ use testkit::registry::FakeRegistry;
 use testkit::server::Response;
 
 use crate::fixtures::{NO_REFERRERS, registry};
-use crate::support::{by_tag, manifest, put, writer};
+use crate::support::{by_tag, manifest, store, writer};
 
-/// Returns the repository of a registry behind the cache in a directory.
+/// Returns the repository of a registry, read through a cache in a directory.
 fn source(registry: &FakeRegistry, cache: &Path) -> Arc<dyn Source> {
-    Cache::at(cache).over(Arc::new(writer(&registry.server)))
+    Cache::in_directory(cache).wrap(Arc::new(writer(&registry.server)))
 }
 
 /// Starts a registry with one manifest under each of these tags.
@@ -20,13 +20,13 @@ fn registry_of(contents: &[&'static str]) -> (FakeRegistry, Vec<Manifest>) {
     let registry = registry();
     let manifests: Vec<_> = contents.iter().map(|content| manifest(content)).collect();
     for (name, manifest) in contents.iter().zip(&manifests) {
-        put(&mut registry.contents(), name, manifest);
+        store(&mut registry.contents(), name, manifest);
     }
     (registry, manifests)
 }
 
 #[tokio::test]
-async fn cached_manifests_cost_one_head_request_per_tag() {
+async fn cached_manifest_is_read_with_one_head_request() {
     let home = tempfile::tempdir().unwrap();
     let names = ["a", "b", "c", "d"];
     let (registry, manifests) = registry_of(&names);
@@ -35,7 +35,8 @@ async fn cached_manifests_cost_one_head_request_per_tag() {
         for (name, manifest) in names.iter().zip(&manifests) {
             assert_eq!(source.manifest(&by_tag(name)).await.unwrap(), *manifest);
         }
-        // The first HEAD request is answered without a cache entry, so the second tag sends none.
+        // In the first round, the cache has no manifest for the response to the HEAD request of the first tag, so the
+        // client sends no HEAD request for the other tags.
         let request = |method| registry.count(method, "");
         let expected = if round == 0 { (1, 4) } else { (1 + 4, 4) };
         assert_eq!((request("HEAD"), request("GET")), expected);
@@ -48,7 +49,7 @@ async fn moved_tag_is_not_read_from_the_cache() {
     let (registry, manifests) = registry_of(&["a", "b"]);
     let earlier = source(&registry, home.path());
     assert_eq!(earlier.manifest(&by_tag("a")).await.unwrap(), manifests[0]);
-    put(&mut registry.contents(), "a", &manifests[1]);
+    store(&mut registry.contents(), "a", &manifests[1]);
     let after = source(&registry, home.path());
     assert_eq!(after.manifest(&by_tag("a")).await.unwrap(), manifests[1]);
     registry.contents().tags.remove("a");
@@ -66,7 +67,7 @@ async fn damaged_cache_entry_is_fetched_again() {
     for name in ["a", "b"] {
         first.manifest(&by_tag(name)).await.unwrap();
     }
-    // The first entry has the bytes of another manifest, the second one is empty.
+    // The first entry has the bytes of another manifest, the second entry is empty.
     let entry = |manifest: &Manifest| home.path().join("sha256").join(manifest.digest().encoded());
     std::fs::copy(entry(&manifests[1]), entry(&manifests[0])).unwrap();
     std::fs::write(entry(&manifests[1]), "").unwrap();
@@ -79,10 +80,10 @@ async fn damaged_cache_entry_is_fetched_again() {
 }
 
 #[tokio::test]
-async fn wrong_digest_of_a_head_response_costs_one_request() {
+async fn wrong_digest_in_head_response_is_followed_by_get() {
     let home = tempfile::tempdir().unwrap();
     let (registry, manifests) = registry_of(&["a"]);
-    // Its HEAD response has the digest of another manifest.
+    // The HEAD response of this registry has the digest of another manifest.
     let inconsistent = FakeRegistry::start_with(NO_REFERRERS, |request, _, _| {
         (request.method == "HEAD").then(|| {
             Response::new(200)
@@ -91,7 +92,7 @@ async fn wrong_digest_of_a_head_response_costs_one_request() {
                 .header("Docker-Content-Digest", manifest("other").digest())
         })
     });
-    put(&mut inconsistent.contents(), "a", &manifests[0]);
+    store(&mut inconsistent.contents(), "a", &manifests[0]);
     for registry in [&registry, &inconsistent] {
         for _ in 0..2 {
             let found = source(registry, home.path()).manifest(&by_tag("a")).await;
@@ -136,7 +137,7 @@ async fn image_config_is_fetched_once() {
 }
 
 #[tokio::test]
-async fn manifest_without_a_media_type_member_is_not_cached() {
+async fn manifest_without_media_type_field_is_not_cached() {
     let home = tempfile::tempdir().unwrap();
     let anonymous = Packed::new("a/b".into(), Blob::empty(), Vec::new(), [].into()).unwrap();
     let text = String::from_utf8(anonymous.manifest().bytes().to_vec()).unwrap();
@@ -149,7 +150,7 @@ async fn manifest_without_a_media_type_member_is_not_cached() {
     let manifest = Manifest::parse(text.into(), Some(docker.as_str())).unwrap();
     assert_eq!(*manifest.media_type(), docker);
     let registry = registry();
-    put(&mut registry.contents(), "a", &manifest);
+    store(&mut registry.contents(), "a", &manifest);
     let digest = Identifier::Digest(manifest.digest().clone());
     for _ in 0..2 {
         let source = source(&registry, home.path());

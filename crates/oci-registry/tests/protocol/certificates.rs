@@ -12,7 +12,7 @@ use testkit::server::{ClientCertificates, Response, Server, Tls};
 use testkit::tcp::TcpServer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{NoCredential, descriptor, shown};
+use crate::support::{NoCredential, descriptor, error_text};
 
 /// Starts a TLS server with one tag.
 fn tls_registry(authority: &Authority, clients: ClientCertificates) -> Server {
@@ -41,12 +41,12 @@ impl Certificates {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// Writes the certificate of an authority for a host.
+    /// Writes the certificate of an authority into the directory of a host.
     fn trust(&self, host: &str, authority: &Authority) -> PathBuf {
         self.write(host, "ca.crt", &authority.pem())
     }
 
-    /// Writes a client certificate and its key for a host.
+    /// Writes a client certificate and its key into the directory of a host.
     fn identify(&self, host: &str, client: &CertifiedKey) -> (PathBuf, PathBuf) {
         (
             self.write(host, "client.cert", &client.certificate.pem()),
@@ -66,7 +66,7 @@ impl Certificates {
     }
 }
 
-/// Returns the options of a client that reads certificates from a directory, after one that is absent.
+/// Returns the options of a client that searches a missing directory and then this directory for certificates.
 fn options(certificates: &Path) -> ClientOptions {
     let mut options = crate::support::options(NoCredential);
     options.certificate_directories = vec![certificates.join("absent"), certificates.to_owned()];
@@ -95,7 +95,7 @@ async fn network_error(options: ClientOptions, host: &str) -> Error {
 }
 
 #[tokio::test]
-async fn unknown_authority_is_refused_without_a_retry() {
+async fn certificate_of_unknown_authority_is_rejected_at_once() {
     let authority = Authority::new();
     let server = tls_registry(&authority, ClientCertificates::Ignored);
     let mut options = without_certificates();
@@ -106,17 +106,17 @@ async fn unknown_authority_is_refused_without_a_retry() {
 }
 
 #[tokio::test]
-async fn authority_in_the_directory_of_a_registry_is_trusted() {
+async fn authority_in_certificate_directory_is_trusted() {
     let authority = Authority::new();
     let server = tls_registry(&authority, ClientCertificates::Ignored);
     let certificates = Certificates::new();
-    // A directory for the registry means TLS, for a loopback address too.
+    // The client uses TLS for a registry that has a certificate directory, even at a loopback address.
     certificates.trust(&server.host(), &authority);
-    certificates.write(&server.host(), "NOTES", "no certificate");
+    certificates.write(&server.host(), "NOTES", "not a certificate");
     let found = tags(certificates.options(), &server.host()).await;
     assert_eq!(found.unwrap(), ["1"]);
     assert_eq!(server.connections(), 1);
-    // Another port is another registry.
+    // The directory does not apply to a registry on another port.
     let other = tls_registry(&authority, ClientCertificates::Ignored);
     let mut options = certificates.options();
     options.plain_http = Some(false);
@@ -124,7 +124,7 @@ async fn authority_in_the_directory_of_a_registry_is_trusted() {
 }
 
 #[tokio::test]
-async fn required_client_certificate_is_read_from_the_directory() {
+async fn required_client_certificate_is_read_from_directory() {
     let authority = Authority::new();
     let server = tls_registry(&authority, ClientCertificates::Required);
     let certificates = Certificates::new();
@@ -179,7 +179,7 @@ async fn client_certificate_is_sent_to_its_registry_only() {
 }
 
 #[tokio::test]
-async fn client_certificate_without_a_key_fails_before_a_request() {
+async fn client_certificate_without_key_fails_before_request() {
     let authority = Authority::new();
     let server = tls_registry(&authority, ClientCertificates::Optional);
     let certificates = Certificates::new();
@@ -189,7 +189,7 @@ async fn client_certificate_without_a_key_fails_before_a_request() {
     let tags: Result<Vec<_>, _> = repository.tags().try_collect().await;
     let error = tags.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    let text = shown(&error);
+    let text = error_text(&error);
     for part in ["client.cert`", "`client.key`", "`.crt`"] {
         assert!(text.contains(part), "{text}");
     }
@@ -224,12 +224,12 @@ async fn options_of_one_registry_apply_to_that_registry_only() {
         let tags: Result<Vec<_>, _> = repository(&client, &host).tags().try_collect().await;
         assert_eq!(tags.is_ok(), is_accepted, "{host}");
     }
-    // One client counts the requests to all registries.
+    // The client counts the requests to all its registries.
     assert_eq!(client.transfer_stats().requests, 3);
 }
 
 #[tokio::test]
-async fn tls_to_a_plain_http_server_is_not_retried_without_tls() {
+async fn tls_to_plain_http_server_is_not_retried_without_tls() {
     let received = Arc::new(Mutex::new(Vec::new()));
     let server = TcpServer::start({
         let received = Arc::clone(&received);
@@ -267,17 +267,18 @@ async fn hints_without_retries(host: &str) -> Vec<Hint> {
 }
 
 #[tokio::test]
-async fn plain_http_to_a_server_that_closes_hints_at_tls() {
+async fn plain_http_connection_closed_by_server_hints_at_tls() {
     let alert: &[u8] = &[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x0a];
-    for (reads_request, answer) in [(false, &[][..]), (false, alert), (true, &[]), (true, alert)] {
+    for (reads_request, response) in [(false, &[][..]), (false, alert), (true, &[]), (true, alert)]
+    {
         let server = TcpServer::start(move |mut stream, _| async move {
             if reads_request {
                 let _ = stream.read(&mut [0; 4096]).await;
             }
-            let _ = stream.write_all(answer).await;
+            let _ = stream.write_all(response).await;
         });
         let hints = hints_without_retries(&server.host()).await;
-        assert_eq!(hints, [Hint::TryTls], "{reads_request} {answer:?}");
+        assert_eq!(hints, [Hint::TryTls], "{reads_request} {response:?}");
     }
     // The server reads a part of the request, so that the kernel resets the connection.
     let server = TcpServer::start(|mut stream, _| async move {
@@ -316,7 +317,7 @@ async fn closed_tls_connection_does_not_hint_at_tls() {
 }
 
 #[tokio::test]
-async fn certificate_of_another_host_or_time_is_refused_at_once() {
+async fn certificate_of_other_host_or_expired_is_rejected_at_once() {
     let authority = Authority::new();
     let of_other_host = authority.sign("registry.example");
     let expired = authority.sign_until("127.0.0.1", 2020);
@@ -329,7 +330,7 @@ async fn certificate_of_another_host_or_time_is_refused_at_once() {
         let certificates = Certificates::new();
         certificates.trust(&server.host(), &authority);
         let error = network_error(certificates.options(), &server.host()).await;
-        let text = shown(&error);
+        let text = error_text(&error);
         assert!(text.contains(reason), "{text}");
         assert_eq!(error.hints(), [Hint::TrustCertificate]);
         assert_eq!(server.connections(), 1, "{text}");
@@ -338,7 +339,7 @@ async fn certificate_of_another_host_or_time_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn interrupted_handshake_is_retried() {
+async fn interrupted_tls_handshake_is_retried() {
     let authority = Authority::new();
     let server = tls_registry(&authority, ClientCertificates::Ignored);
     let destination = server.host();

@@ -16,7 +16,7 @@ use crate::support::{descriptor, writer};
 
 const CONTENT: [&[u8]; 2] = [b"one and ", b"two"];
 
-/// The event that precedes the second half of the content.
+/// Event between the first and the second half of the content.
 #[derive(Debug, Clone, Copy)]
 enum Between {
     Wait(Duration),
@@ -90,7 +90,7 @@ async fn slow_source_does_not_time_out_the_target() {
 }
 
 #[tokio::test]
-async fn failure_of_the_source_during_an_upload_names_the_source() {
+async fn source_failure_during_upload_names_the_source() {
     let (copied, _) = copy_slow(Between::Failure).await;
     let error = copied.unwrap_err();
     assert_eq!(error.side(), Some(Side::Source), "{error:?}");
@@ -179,7 +179,7 @@ async fn nondistributable_layer_is_copied_only_if_stored() {
 }
 
 #[tokio::test]
-async fn distributable_layer_with_urls_must_be_stored() {
+async fn distributable_layer_with_urls_fails_if_not_stored() {
     let media_type = "application/vnd.oci.image.layer.v1.tar+gzip";
     let (memory, manifest) = with_layer(media_type, true).await;
     let layer = &manifest.as_image().unwrap().layers[0].digest;

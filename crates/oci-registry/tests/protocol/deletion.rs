@@ -1,4 +1,4 @@
-//! Deletion of tags, manifests and blobs, at registries that support it and at others.
+//! Deletion of tags, manifests and blobs, at registries with and without support for deletion.
 
 use oci_registry::{Blob, Delete, Digest, ErrorKind, Target};
 use testkit::registry::{Deletion, FakeRegistry};
@@ -7,13 +7,13 @@ use testkit::server::{Response, Server};
 use crate::fixtures::{
     NO_REFERRERS, local_targets, push, referrer, registry, tag, without_referrers,
 };
-use crate::support::{by_tag, manifest, packed, put, tagged, writer};
+use crate::support::{by_tag, manifest, packed, store, tagged_manifest, writer};
 
 /// Starts a registry with one manifest under two tags.
 fn registry_with_two_tags(deletion: Deletion) -> FakeRegistry {
     let registry = FakeRegistry::start(without_referrers(deletion));
     for name in ["1", "latest"] {
-        put(&mut registry.contents(), name, &manifest("x"));
+        store(&mut registry.contents(), name, &manifest("x"));
     }
     registry
 }
@@ -23,8 +23,8 @@ async fn tag_deletion_keeps_the_manifest() {
     let registry = registry_with_two_tags(Deletion::Everything);
     let repository = writer(&registry.server);
     repository.delete_tag(&tag("1")).await.unwrap();
-    assert_eq!(tagged(&registry, "1"), None);
-    assert!(tagged(&registry, "latest").is_some());
+    assert_eq!(tagged_manifest(&registry, "1"), None);
+    assert!(tagged_manifest(&registry, "latest").is_some());
     assert_eq!(
         registry.server.request_lines(),
         [
@@ -40,9 +40,9 @@ async fn tag_deletion_without_tag_support_keeps_the_manifest() {
         let registry = registry_with_two_tags(Deletion::NoTags(status));
         let repository = writer(&registry.server);
         repository.delete_tag(&tag("1")).await.unwrap();
-        assert_eq!(tagged(&registry, "1"), None, "{status}");
+        assert_eq!(tagged_manifest(&registry, "1"), None, "{status}");
         assert_eq!(
-            tagged(&registry, "latest").as_ref(),
+            tagged_manifest(&registry, "latest").as_ref(),
             Some(packed("x").manifest())
         );
         // The manifest that the client pushed for the deletion is deleted too.
@@ -53,7 +53,7 @@ async fn tag_deletion_without_tag_support_keeps_the_manifest() {
 }
 
 #[tokio::test]
-async fn registry_without_deletion_is_unsupported_and_unchanged() {
+async fn deletion_at_registry_without_support_changes_nothing() {
     for status in [400, 405, 501] {
         let registry = registry_with_two_tags(Deletion::Nothing(status));
         let repository = writer(&registry.server);
@@ -85,7 +85,7 @@ async fn registry_without_deletion_is_unsupported_and_unchanged() {
 
 #[tokio::test]
 async fn tag_that_cannot_be_deleted_is_restored() {
-    // The registry responds to the first deletion of a manifest with 404, and to later ones as unsupported.
+    // The registry responds to the first deletion of a manifest with 404, and to later deletions with 405.
     let registry = FakeRegistry::start_with(
         without_referrers(Deletion::NoTags(405)),
         |request, earlier, _| {
@@ -94,20 +94,20 @@ async fn tag_that_cannot_be_deleted_is_restored() {
             (is_manifest && earlier > 0).then(|| Response::new(405))
         },
     );
-    put(&mut registry.contents(), "1", packed("x").manifest());
+    store(&mut registry.contents(), "1", packed("x").manifest());
     let error = writer(&registry.server)
         .delete_tag(&tag("1"))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert_eq!(
-        tagged(&registry, "1").as_ref(),
+        tagged_manifest(&registry, "1").as_ref(),
         Some(packed("x").manifest())
     );
 }
 
 #[tokio::test]
-async fn interrupted_tag_deletion_is_completed_by_the_next_one() {
+async fn interrupted_tag_deletion_is_completed_by_next_deletion() {
     let registry = FakeRegistry::start_with(
         without_referrers(Deletion::NoTags(405)),
         |request, earlier, _| {
@@ -116,11 +116,11 @@ async fn interrupted_tag_deletion_is_completed_by_the_next_one() {
             (is_manifest && earlier == 1).then(|| Response::new(403))
         },
     );
-    put(&mut registry.contents(), "1", packed("x").manifest());
+    store(&mut registry.contents(), "1", packed("x").manifest());
     let repository = writer(&registry.server);
     let error = repository.delete_tag(&tag("1")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
-    // As if the tag had not been restored.
+    // Sets the tag to the temporary manifest, as if the client had not restored the tag.
     let stand_in = {
         let mut registry = registry.contents();
         let held = packed("x").manifest().digest().to_string();
@@ -131,13 +131,13 @@ async fn interrupted_tag_deletion_is_completed_by_the_next_one() {
     };
     let puts = registry.count("PUT", "manifests/1");
     repository.delete_tag(&tag("1")).await.unwrap();
-    assert_eq!(tagged(&registry, "1"), None);
+    assert_eq!(tagged_manifest(&registry, "1"), None);
     assert!(!registry.contents().manifests.contains_key(&stand_in));
     assert_eq!(registry.count("PUT", "manifests/1"), puts);
 }
 
 #[tokio::test]
-async fn deletion_whose_response_is_lost_succeeds() {
+async fn deletion_with_lost_response_succeeds() {
     let blob = Digest::sha256(b"blob");
     let registry = FakeRegistry::start_with(NO_REFERRERS, |request, earlier, contents| {
         let is_first = request.method == "DELETE" && earlier == 0;
@@ -147,7 +147,7 @@ async fn deletion_whose_response_is_lost_succeeds() {
         })
     });
     let packed = packed("x");
-    put(&mut registry.contents(), "1", packed.manifest());
+    store(&mut registry.contents(), "1", packed.manifest());
     registry
         .contents()
         .blobs
@@ -164,7 +164,7 @@ async fn deletion_whose_response_is_lost_succeeds() {
 }
 
 #[tokio::test]
-async fn deletion_retried_after_a_503_accepts_a_404() {
+async fn deletion_retried_after_503_succeeds_with_404() {
     let registry = FakeRegistry::start_with(NO_REFERRERS, |request, earlier, contents| {
         (request.method == "DELETE" && earlier == 0).then(|| {
             contents.respond(request);
@@ -172,7 +172,7 @@ async fn deletion_retried_after_a_503_accepts_a_404() {
         })
     });
     let packed = packed("x");
-    put(&mut registry.contents(), "1", packed.manifest());
+    store(&mut registry.contents(), "1", packed.manifest());
     let repository = writer(&registry.server);
     repository.delete_tag(&tag("1")).await.unwrap();
     repository
@@ -203,7 +203,7 @@ async fn deletion_of_absent_content_is_not_found() {
 }
 
 #[tokio::test]
-async fn denied_deletion_is_not_unsupported() {
+async fn denied_deletion_reports_error_kind_of_its_status() {
     for (status, kind) in [
         (401, ErrorKind::Unauthenticated),
         (403, ErrorKind::Denied),
@@ -211,7 +211,7 @@ async fn denied_deletion_is_not_unsupported() {
         (429, ErrorKind::RateLimited),
     ] {
         let registry = FakeRegistry::start(without_referrers(Deletion::Nothing(status)));
-        put(&mut registry.contents(), "1", packed("x").manifest());
+        store(&mut registry.contents(), "1", packed("x").manifest());
         let error = writer(&registry.server)
             .delete_tag(&tag("1"))
             .await
@@ -257,7 +257,7 @@ async fn deleted_referrer_is_removed_from_the_list_of_its_subject() {
     repository.push_manifest(&one).await.unwrap();
     repository.push_manifest(&two).await.unwrap();
     repository.delete_manifest(one.digest()).await.unwrap();
-    let list = tagged(&registry, &subject.digest().to_string().replace(':', "-"));
+    let list = tagged_manifest(&registry, &subject.digest().to_string().replace(':', "-"));
     let entries = list.unwrap().as_index().unwrap().manifests.clone();
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].digest, *two.digest());
@@ -275,7 +275,7 @@ async fn unreadable_manifest_is_deleted() {
 }
 
 #[tokio::test]
-async fn local_targets_delete_the_named_content_only() {
+async fn local_target_deletes_named_content_only() {
     for (target, _home) in local_targets().await {
         let (one, two) = (packed("one"), packed("two"));
         push(&*target, &one, &["1", "latest"]).await;

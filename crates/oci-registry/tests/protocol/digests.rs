@@ -1,4 +1,4 @@
-//! Registries that name content by another algorithm than SHA-256.
+//! Registries that use a digest algorithm other than SHA-256.
 
 use oci_registry::{Algorithm, Digest, ErrorKind, Identifier, Manifest, Source, Target};
 use testkit::server::{Response, Server};
@@ -9,7 +9,7 @@ fn sha512(manifest: &Manifest) -> Digest {
     Algorithm::Sha512.digest(manifest.bytes())
 }
 
-/// Starts a registry with one manifest. It returns `digest` for that one and for all that are pushed.
+/// Starts a registry with one manifest. It returns `digest` for this manifest and for every pushed manifest.
 fn registry_with(manifest: &Manifest, digest: &str) -> Server {
     let (manifest, digest) = (manifest.clone(), digest.to_string());
     Server::start(move |request, _| {
@@ -22,7 +22,7 @@ fn registry_with(manifest: &Manifest, digest: &str) -> Server {
 }
 
 #[tokio::test]
-async fn tag_resolves_to_sha256_for_any_returned_digest() {
+async fn tag_with_non_sha256_header_resolves_to_sha256() {
     let manifest = manifest("x");
     for digest in [sha512(&manifest).to_string(), "blake3:abc".to_owned()] {
         let server = registry_with(&manifest, &digest);
@@ -62,7 +62,7 @@ async fn push_response_with_a_sha512_digest_is_verified() {
             format!("PUT /v2/acme/widgets/manifests/{}", manifest.digest())
         ]
     );
-    // A manifest that the client knows by sha512 and the registry by sha256.
+    // The client uses the sha512 digest of this manifest, and the registry its sha256 digest.
     let server = registry_with(&manifest, manifest.digest().as_str());
     let known = Identifier::Digest(sha512(&manifest));
     let known = writer(&server).manifest(&known).await.unwrap();
@@ -71,7 +71,7 @@ async fn push_response_with_a_sha512_digest_is_verified() {
 }
 
 #[tokio::test]
-async fn push_response_of_an_unknown_algorithm_is_ignored() {
+async fn push_response_digest_of_unknown_algorithm_is_ignored() {
     let (ours, other) = (manifest("x"), manifest("y"));
     let tag = "latest".parse().unwrap();
     let server = registry_with(&ours, "blake3:abc");

@@ -7,10 +7,10 @@ use oci_registry::{
 };
 use testkit::registry::{Deletion, FakeRegistry, Switches};
 
-/// A registry without a referrers API.
+/// Switches of a registry without a referrers API.
 pub(crate) const NO_REFERRERS: Switches = without_referrers(Deletion::Everything);
 
-/// A registry without a referrers API that refuses some deletions.
+/// Returns the switches of a registry without a referrers API that refuses some deletions.
 pub(crate) const fn without_referrers(deletion: Deletion) -> Switches {
     Switches {
         deletion,
@@ -25,7 +25,7 @@ pub(crate) fn registry() -> FakeRegistry {
     FakeRegistry::start(NO_REFERRERS)
 }
 
-/// A manifest of this artifact type whose subject is another one. Its only blob is the empty one.
+/// Returns a manifest of this artifact type that has a subject. Its only blob is the empty blob.
 pub(crate) fn referrer(subject: &Manifest, artifact_type: &str) -> Manifest {
     let config = Blob::empty().descriptor().clone();
     let mut image = ImageManifest::new(artifact_type.into(), config);
@@ -35,7 +35,7 @@ pub(crate) fn referrer(subject: &Manifest, artifact_type: &str) -> Manifest {
 }
 
 /// Returns the descriptor of a manifest in a list of referrers.
-pub(crate) fn listed(manifest: &Manifest) -> Descriptor {
+pub(crate) fn referrer_descriptor(manifest: &Manifest) -> Descriptor {
     let mut listed = manifest.descriptor();
     listed.artifact_type = manifest.artifact_type().cloned();
     listed.annotations = manifest.annotations().clone();
@@ -46,7 +46,7 @@ pub(crate) fn tag(name: &str) -> Tag {
     name.parse().unwrap()
 }
 
-/// Returns the targets that need no server, each with the directory that it needs.
+/// Returns a memory target and a layout, each with its directory, if any.
 pub(crate) async fn local_targets() -> Vec<(Arc<dyn Delete>, Option<tempfile::TempDir>)> {
     let directory = tempfile::tempdir().unwrap();
     let layout = Layout::create(directory.path()).await.unwrap();

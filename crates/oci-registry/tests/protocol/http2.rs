@@ -7,7 +7,7 @@ use testkit::server::{Reason, Request, Response, Server, Tls};
 
 use crate::support::{NoCredential, blob, bytes, descriptor, open, options};
 
-/// More bytes than the flow-control windows of a connection hold.
+/// Size of content that exceeds the flow-control windows of a connection, in bytes.
 const SIZE: usize = 1 << 20;
 
 /// A registry that speaks HTTP/2 only, and the certificate of its authority.
@@ -98,7 +98,7 @@ async fn http2_upload_after_a_stream_reset_uses_a_new_session() {
         let server = &registry.server;
         assert_eq!(server.count("PUT /upload/0"), 1);
         assert_eq!(server.count("DELETE /upload/0"), 1);
-        let uploads = server.requests_with("PUT");
+        let uploads = server.requests_starting_with("PUT");
         assert_eq!(uploads.len(), 2, "{:?}", server.request_lines());
         assert_eq!(uploads[1].path(), "/upload/1");
         assert!(uploads[1].body == bytes(SIZE), "the body is incomplete");

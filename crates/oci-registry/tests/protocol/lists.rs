@@ -40,7 +40,7 @@ async fn next_page_is_requested_when_needed() {
 }
 
 #[tokio::test]
-async fn next_page_on_other_origin_or_repeated_is_refused() {
+async fn next_link_to_other_origin_or_same_page_is_rejected() {
     let attacker = Server::start(|_, _| Response::new(200).body(r#"{"tags":["evil"]}"#));
     let other_origin = format!("<http://{}/v2/>; rel=next", attacker.host());
     let repeated = "</v2/acme/widgets/tags/list?n=1000>; rel=next";
@@ -74,7 +74,7 @@ async fn link_to_next_page_is_requested_unchanged() {
 }
 
 #[tokio::test]
-async fn names_are_returned_once_while_their_page_arrives() {
+async fn names_of_interrupted_page_are_returned_once() {
     let server = Server::start(|_, earlier| {
         let page = r#"{"name":"acme/widgets","tags":["a","b","c","d"]}"#;
         let response = Response::new(200).body(page);
@@ -119,7 +119,7 @@ fn endless_list(names: impl Fn(usize) -> &'static str + Send + Sync + 'static) -
 }
 
 #[tokio::test]
-async fn list_after_100_pages_without_new_name_is_refused() {
+async fn list_after_100_pages_without_new_name_is_rejected() {
     type Names = fn(usize) -> &'static str;
     let empty: Names = |_| "";
     let repeated: Names = |_| r#""a","b""#;
@@ -162,7 +162,7 @@ async fn list_with_99_empty_pages_between_names_is_complete() {
 }
 
 #[tokio::test]
-async fn refused_page_size_is_omitted() {
+async fn list_with_refused_page_size_is_requested_without_it() {
     for status in [400, 413] {
         let server = Server::start(move |request, _| match request.target.as_str() {
             "/v2/_catalog" => Response::new(200).body(r#"{"repositories":["a/b"]}"#),
@@ -173,7 +173,7 @@ async fn refused_page_size_is_omitted() {
 }
 
 #[tokio::test]
-async fn absent_catalog_is_unsupported() {
+async fn missing_catalog_is_unsupported() {
     let server = Server::start(|_, _| Response::new(404));
     let error = catalog(&server).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
@@ -277,7 +277,7 @@ async fn list_redirected_back_to_registry_sends_no_credential() {
         }
     });
     assert_eq!(tags_with_password(&server).await.unwrap().len(), 2);
-    let open = server.requests_with(&format!("GET {LIST}?open"));
+    let open = server.requests_starting_with(&format!("GET {LIST}?open"));
     assert_eq!(open.len(), 2);
     assert!(all_anonymous(&open));
 }

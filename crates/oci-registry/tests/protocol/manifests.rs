@@ -4,11 +4,13 @@ use oci_registry::{Digest, ErrorKind, Identifier, MediaType, Source, Tag, Target
 use testkit::server::{Response, Server};
 
 use crate::fixtures::{local_targets, push};
-use crate::support::{by_tag, descriptor, manifest, packed, read_error, reader, served, writer};
+use crate::support::{
+    by_tag, descriptor, manifest, manifest_response, packed, read_error, reader, writer,
+};
 
 #[tokio::test]
 async fn manifest_with_another_digest_is_a_mismatch() {
-    let wrong = served(&manifest("wrong"));
+    let wrong = manifest_response(&manifest("wrong"));
     let server = Server::start(move |_, _| wrong.clone());
     let right = Identifier::Digest(manifest("right").digest().clone());
     let error = reader(&server).manifest(&right).await.unwrap_err();
@@ -17,7 +19,7 @@ async fn manifest_with_another_digest_is_a_mismatch() {
 }
 
 #[tokio::test]
-async fn incomplete_head_is_followed_by_a_get() {
+async fn incomplete_head_response_is_followed_by_get() {
     let manifest = manifest("x");
     for head in [
         Response::new(405),
@@ -31,7 +33,7 @@ async fn incomplete_head_is_followed_by_a_get() {
             .header("Docker-Content-Digest", "")
             .header("Content-Type", MediaType::MANIFEST),
     ] {
-        let get = served(&manifest);
+        let get = manifest_response(&manifest);
         let server = Server::start(move |request, _| match request.method.as_str() {
             "HEAD" => head.clone(),
             _ => get.clone(),
@@ -52,7 +54,7 @@ async fn html_instead_of_a_manifest_is_a_protocol_error() {
 }
 
 #[tokio::test]
-async fn lookup_with_unclear_response_is_an_error() {
+async fn lookup_with_error_status_other_than_404_fails() {
     for (status, kind) in [
         (401, ErrorKind::Unauthenticated),
         (403, ErrorKind::Denied),
@@ -102,7 +104,7 @@ async fn blob_lookup_by_digest_returns_its_size() {
 // ---- writes
 
 #[tokio::test]
-async fn put_without_effect_is_a_protocol_error() {
+async fn put_that_stores_nothing_is_a_protocol_error() {
     let server = Server::start(|request, _| match request.method.as_str() {
         "PUT" => Response::new(200),
         _ => Response::new(404),
@@ -112,8 +114,8 @@ async fn put_without_effect_is_a_protocol_error() {
 }
 
 #[tokio::test]
-async fn immutable_tag_accepts_the_manifest_that_it_names() {
-    let stored = served(&manifest("stored"));
+async fn immutable_tag_accepts_its_current_manifest_only() {
+    let stored = manifest_response(&manifest("stored"));
     let server = Server::start(move |request, _| match request.method.as_str() {
         "PUT" => Response::error(400, "TAG_INVALID"),
         _ => stored.clone(),
@@ -125,7 +127,7 @@ async fn immutable_tag_accepts_the_manifest_that_it_names() {
 }
 
 #[tokio::test]
-async fn tag_once_sends_one_request() {
+async fn tag_once_sends_no_retry() {
     let server = Server::start(|_, _| Response::new(503).header("Retry-After", "0"));
     let (manifest, tag): (_, Tag) = (manifest("x"), "1".parse().unwrap());
     let repository = writer(&server);

@@ -10,13 +10,15 @@ use oci_registry::{
 use testkit::server::{Response, Server};
 
 use crate::fixtures::{push, tag};
-use crate::support::{Selected, by_tag, manifest, observed_client, packed, select, served};
+use crate::support::{
+    Observed, by_tag, manifest, manifest_response, observe, observed_client, packed,
+};
 
-type Reports = Selected<OmittedNames>;
+type Reports = Observed<OmittedNames>;
 
 /// An observer of omitted names, and the reports that it received.
 fn observer() -> (Observer, Reports) {
-    select(|event| match event {
+    observe(|event| match event {
         ClientEvent::OmittedNames(omitted) => Some(omitted.clone()),
         _ => None,
     })
@@ -26,7 +28,7 @@ fn counts(reports: &Reports) -> Vec<(String, usize)> {
     let reports = reports.lock().unwrap();
     let counts = reports.iter();
     counts
-        .map(|omitted| (omitted.place().to_owned(), omitted.count()))
+        .map(|omitted| (omitted.location().to_owned(), omitted.count()))
         .collect()
 }
 
@@ -66,7 +68,7 @@ async fn invalid_repositories_are_omitted_and_reported_once() {
 }
 
 #[tokio::test]
-async fn list_with_own_observer_reports_invalid_names_to_it() {
+async fn invalid_names_are_reported_to_new_observer_only() {
     let server = Server::start(|_, _| Response::new(200).body(r#"{"tags":["<none>"]}"#));
     let ((first, none), (second, one)) = (observer(), observer());
     let client = observed_client(first).with_observer(second);
@@ -90,7 +92,7 @@ async fn copy_of_all_tags_omits_invalid_names() {
         match blob.next() {
             Some(blob) if *blob.digest() == Digest::sha256(b"x") => Response::new(200).body("x"),
             Some(_) => Response::new(200).body("{}"),
-            None => served(&manifest),
+            None => manifest_response(&manifest),
         }
     });
     let (observer, reports) = observer();
@@ -107,7 +109,7 @@ async fn copy_of_all_tags_omits_invalid_names() {
 
 // ---- full names
 
-/// A layout with a manifest under each of these names, the content of each being its name; and an archive of it.
+/// A layout with one manifest per name, and an archive of the layout. The content of a manifest is its name.
 struct Fixture {
     home: tempfile::TempDir,
     client: Client,
@@ -139,7 +141,7 @@ impl Fixture {
         fixture
     }
 
-    /// Packs the layout as skopeo does.
+    /// Packs the layout into an archive, as skopeo does.
     fn archive(&self) {
         let file = std::fs::File::create(self.home.path().join("archive.tar")).unwrap();
         let mut tar = tar::Builder::new(file);
@@ -209,7 +211,7 @@ async fn names_with_the_same_tag_require_the_full_name() {
             let text = format!("{place}:{name}");
             assert_eq!(fixture.manifest(&text).await.unwrap(), manifest(name));
         }
-        // A full name has a tag, which a copy keeps, and a digest, which identifies it.
+        // A location with a full name resolves to the tag of the name, which a copy keeps, and the digest of the entry.
         let located = fixture.locate(&format!("{place}:localhost/acme/g:1")).await;
         let digest = manifest("localhost/acme/g:1").digest().clone();
         assert_eq!(located.unwrap().to_string(), format!("{place}:1@{digest}"));
@@ -234,7 +236,7 @@ async fn copy_of_all_tags_keeps_the_tags_of_full_names() {
 }
 
 #[tokio::test]
-async fn tag_written_beside_a_full_name_replaces_no_entry() {
+async fn tag_equal_to_tag_of_full_name_replaces_no_entry() {
     let fixture = Fixture::new(&["localhost/acme/f:1"]).await;
     let layout = Layout::open(fixture.home.path().join("layout"))
         .await
@@ -251,7 +253,7 @@ async fn tag_written_beside_a_full_name_replaces_no_entry() {
 }
 
 #[tokio::test]
-async fn tag_of_a_full_name_is_deleted_with_the_name() {
+async fn deletion_of_tag_of_full_name_deletes_the_entry() {
     let fixture = Fixture::new(&["localhost/acme/f:1"]).await;
     let layout = Layout::open(fixture.home.path().join("layout"))
         .await

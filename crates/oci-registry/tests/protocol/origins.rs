@@ -4,7 +4,7 @@ use oci_registry::{Access, ErrorKind, Source, Target};
 use testkit::server::{Response, Server};
 
 use crate::support::{
-    CANARY, Password, blob, descriptor, read_error, reader, repository, shown, writer,
+    CANARY, Password, blob, descriptor, error_text, read_error, reader, repository, writer,
 };
 
 #[tokio::test]
@@ -33,14 +33,14 @@ async fn challenge_of_other_origin_receives_no_credential() {
     let repository = repository(&server, Password, Access::Pull);
     let error = repository.blob(&descriptor(b"x")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthenticated);
-    shown(&error);
+    error_text(&error);
     let requests = attacker.requests();
     assert_eq!(requests.len(), 1);
     assert_eq!(requests[0].header("authorization"), None);
 }
 
 #[tokio::test]
-async fn redirect_to_other_scheme_or_in_a_loop_is_refused() {
+async fn redirect_to_other_scheme_or_in_a_loop_is_rejected() {
     for location in [
         "ftp://127.0.0.1/x",
         "file:///etc/passwd",
@@ -56,28 +56,28 @@ async fn redirect_to_other_scheme_or_in_a_loop_is_refused() {
 }
 
 #[tokio::test]
-async fn realm_without_http_scheme_is_refused() {
+async fn realm_without_http_scheme_is_rejected() {
     for realm in [
         "ftp://127.0.0.1/",
         "file:///etc",
         "http://user@127.0.0.1/",
         "http://[::1",
     ] {
-        assert_realm_is_refused(realm).await;
+        assert_realm_is_rejected(realm).await;
     }
 }
 
 /// Checks that a registry with this realm receives one request and no credential.
-async fn assert_realm_is_refused(realm: &str) {
+async fn assert_realm_is_rejected(realm: &str) {
     let challenge = Response::challenge(format!("Bearer realm=\"{realm}\""));
     let server = Server::start(move |_, _| challenge.clone());
     let error = read_error(&repository(&server, Password, Access::Pull)).await;
     assert_eq!(error.kind(), ErrorKind::Protocol, "{realm}");
     assert_eq!(server.requests().len(), 1);
-    shown(&error);
+    error_text(&error);
 }
 
-/// Hosts that a server may name only if they are its own.
+/// Hosts that a response may refer to only if it comes from the same host.
 const SPECIAL_HOSTS: [&str; 8] = [
     "169.254.169.254",
     "[::ffff:169.254.169.254]",
@@ -100,13 +100,13 @@ async fn realm_on_special_or_private_host_receives_no_credential() {
     let port = port(&elsewhere);
     let private = ["10.0.0.1", "[::ffff:10.0.0.1]"];
     for host in SPECIAL_HOSTS.into_iter().chain(private) {
-        assert_realm_is_refused(&format!("http://{host}:{port}/token")).await;
+        assert_realm_is_rejected(&format!("http://{host}:{port}/token")).await;
     }
     assert_eq!(elsewhere.request_lines(), [""; 0]);
 }
 
 #[tokio::test]
-async fn redirect_to_special_host_is_refused() {
+async fn redirect_to_special_host_is_rejected() {
     let elsewhere = Server::start(|_, _| Response::new(200).body("{}"));
     let port = port(&elsewhere);
     for host in SPECIAL_HOSTS {
@@ -119,7 +119,7 @@ async fn redirect_to_special_host_is_refused() {
 }
 
 #[tokio::test]
-async fn upload_location_on_special_host_is_refused() {
+async fn upload_location_on_special_host_is_rejected() {
     let elsewhere = Server::start(|_, _| Response::new(201));
     let port = port(&elsewhere);
     for host in SPECIAL_HOSTS {

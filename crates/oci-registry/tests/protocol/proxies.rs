@@ -1,4 +1,4 @@
-//! Requests through a proxy, and the address class of a server that is reached through one.
+//! Requests through a proxy, and the address class of a server that is reached through a proxy.
 
 use oci_registry::{Access, Client, Environment, ErrorKind, Repository, Source};
 use testkit::server::{Response, Server};
@@ -46,13 +46,13 @@ fn url(proxy: &Server) -> String {
 }
 
 #[tokio::test]
-async fn redirect_to_loopback_through_a_proxy_is_refused() {
+async fn redirect_to_loopback_through_a_proxy_is_rejected() {
     let storage = storage();
     let proxy = redirecting_to(&storage);
     let repository = repository(&proxy, &[("HTTP_PROXY", url(&proxy))]);
     let error = read_blob(&repository).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol);
-    // The proxy received the request with its whole URL.
+    // The proxy received the request with an absolute URL.
     assert!(proxy.request_lines()[0].starts_with("GET http://registry.example:"));
     assert!(storage.requests().is_empty());
 }
@@ -71,7 +71,7 @@ async fn host_without_a_proxy_is_classified_by_its_address() {
     assert_eq!(content.unwrap(), CONTENT);
     assert!(registry.request_lines()[0].starts_with("GET /v2/acme/widgets/blobs/"));
     assert!(proxy.requests().is_empty());
-    // A proxy for another scheme changes nothing.
+    // A proxy for another scheme is not used.
     let https_only = [("HTTPS_PROXY", url(&proxy))];
     let content = read_blob(&repository(&registry, &https_only)).await;
     assert_eq!(content.unwrap(), CONTENT);

@@ -11,8 +11,8 @@ use oci_registry::{
 use testkit::server::{Response, Server};
 
 use crate::support::{
-    CANARY, NoCredential, Selected, blob, found, manifest, observed_client, open, options,
-    read_error, reader, repository, select, writer,
+    CANARY, NoCredential, Observed, blob, found_lookup, manifest, observe, observed_client, open,
+    options, read_error, reader, repository, writer,
 };
 
 #[test]
@@ -95,7 +95,7 @@ struct IdentityToken;
 #[async_trait::async_trait]
 impl CredentialProvider for IdentityToken {
     async fn credential(&self, _: &CredentialRequest<'_>) -> oci_registry::Result<Lookup> {
-        Ok(found(Credential::Identity(Secret::new(CANARY))))
+        Ok(found_lookup(Credential::Identity(Secret::new(CANARY))))
     }
 }
 
@@ -138,7 +138,7 @@ async fn identity_token_is_posted_or_else_sent_as_a_password() {
 // ---- statuses and bodies
 
 #[tokio::test]
-async fn absent_repository_of_an_upload_must_be_created_first() {
+async fn upload_to_missing_repository_hints_at_its_creation() {
     let server = Server::start(|request, _| match request.method.as_str() {
         "POST" => Response::error(404, "NAME_UNKNOWN"),
         _ => Response::new(404),
@@ -173,7 +173,7 @@ async fn every_2xx_status_of_a_write_is_a_success() {
         repository.push_blob(&empty).await.unwrap();
         repository.push_manifest(&manifest("x")).await.unwrap();
         repository.delete_blob(empty.digest()).await.unwrap();
-        let put = &server.requests_with("PUT /upload")[0];
+        let put = &server.requests_starting_with("PUT /upload")[0];
         assert_eq!(put.header("content-length"), Some("2"));
         assert_eq!(put.header("content-type"), Some("application/octet-stream"));
     }
@@ -213,8 +213,8 @@ async fn response_with_bare_line_feeds_is_read() {
 }
 
 /// Opens the repository of a server. Returns the warnings of the registry as they arrive, each with its host.
-fn repository_with_warnings(server: &Server) -> (oci_registry::Repository, Selected<String>) {
-    let (observer, warnings) = select(|event| match event {
+fn repository_with_warnings(server: &Server) -> (oci_registry::Repository, Observed<String>) {
+    let (observer, warnings) = observe(|event| match event {
         ClientEvent::Warning { from, text } => Some(format!("{from}: {text}")),
         _ => None,
     });
@@ -256,7 +256,7 @@ async fn response_with_many_and_invalid_header_lines_is_read() {
 }
 
 #[tokio::test]
-async fn response_with_too_many_header_lines_is_refused() {
+async fn response_with_too_many_header_lines_is_rejected() {
     let server = Server::start(|_, _| {
         let fields = 0..500;
         fields.fold(Response::new(200), |response, number| {

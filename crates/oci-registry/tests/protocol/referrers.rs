@@ -1,4 +1,4 @@
-//! Referrers of a manifest, at registries with the referrers API and at others.
+//! Referrers of a manifest, at registries with and without the referrers API.
 
 use std::sync::Arc;
 
@@ -10,10 +10,12 @@ use oci_registry::{
 use testkit::registry::{FakeRegistry, StoredManifest};
 use testkit::server::{Request, Response, Server};
 
-use crate::fixtures::{NO_REFERRERS, listed, local_targets, push, referrer, registry, tag};
+use crate::fixtures::{
+    NO_REFERRERS, local_targets, push, referrer, referrer_descriptor, registry, tag,
+};
 use crate::support::{
-    Selected, by_tag, manifest, observed_client, open, packed, put, select, select_retries, served,
-    tagged, writer,
+    Observed, by_tag, manifest, manifest_response, observe, observe_retries, observed_client, open,
+    packed, store, tagged_manifest, writer,
 };
 
 fn fallback(subject: &Manifest) -> String {
@@ -26,7 +28,10 @@ fn index(entries: Vec<Descriptor>) -> Manifest {
 
 /// A page of a list of referrers.
 fn page(entries: &[&Manifest]) -> Response {
-    let entries = entries.iter().map(|manifest| listed(manifest)).collect();
+    let entries = entries
+        .iter()
+        .map(|manifest| referrer_descriptor(manifest))
+        .collect();
     Response::new(200)
         .header("Content-Type", MediaType::INDEX)
         .body(index(entries).bytes())
@@ -65,9 +70,15 @@ async fn referrers_of_the_next_page_are_requested_when_needed() {
     });
     let repository = writer(&server);
     let mut found = repository.referrers(subject.digest(), None);
-    assert_eq!(found.try_next().await.unwrap(), Some(listed(&one)));
+    assert_eq!(
+        found.try_next().await.unwrap(),
+        Some(referrer_descriptor(&one))
+    );
     assert_eq!(server.requests().len(), 1);
-    assert_eq!(found.try_next().await.unwrap(), Some(listed(&two)));
+    assert_eq!(
+        found.try_next().await.unwrap(),
+        Some(referrer_descriptor(&two))
+    );
     assert_eq!(found.try_next().await.unwrap(), None);
     assert_eq!(server.request_lines()[1], format!("GET {next}"));
 }
@@ -76,17 +87,17 @@ async fn referrers_of_the_next_page_are_requested_when_needed() {
 async fn referrers_filter_is_applied_unless_the_registry_did() {
     let subject = manifest("subject");
     let (one, two) = (referrer(&subject, "a/one"), referrer(&subject, "a/two"));
-    let answer = page(&[&one, &two]);
-    let server = Server::start(move |_, _| answer.clone());
+    let response = page(&[&one, &two]);
+    let server = Server::start(move |_, _| response.clone());
     let found = of_type(&writer(&server), subject.digest(), "a/two").await;
-    assert_eq!(found.unwrap(), [listed(&two)]);
+    assert_eq!(found.unwrap(), [referrer_descriptor(&two)]);
     assert!(
         server.request_lines()[0].ends_with("?artifactType=a%2Ftwo"),
         "{:?}",
         server.request_lines()
     );
     // `OCI-Filters-Applied` means that the registry applied the filter. Its entries may omit the artifact type.
-    let mut bare = listed(&two);
+    let mut bare = referrer_descriptor(&two);
     bare.artifact_type = None;
     let filtered = Response::new(200)
         .header("Content-Type", MediaType::INDEX)
@@ -98,7 +109,7 @@ async fn referrers_filter_is_applied_unless_the_registry_did() {
 }
 
 #[tokio::test]
-async fn referrers_with_unclear_response_are_an_error() {
+async fn referrers_with_error_status_or_invalid_body_fail() {
     let subject = Digest::sha256(b"subject");
     for (status, kind) in [
         (401, ErrorKind::Unauthenticated),
@@ -133,15 +144,15 @@ async fn referrers_of_an_absent_repository_are_not_found() {
 }
 
 #[tokio::test]
-async fn endless_list_of_referrers_is_refused() {
+async fn endless_list_of_referrers_is_rejected() {
     let subject = manifest("subject");
     let attacker = Server::start(|_, _| Response::new(200));
     let path = format!("/v2/acme/widgets/referrers/{}", subject.digest());
     let elsewhere = format!("http://{}/more", attacker.host());
     for link in [path.as_str(), &elsewhere] {
-        let answer =
+        let response =
             page(&[&referrer(&subject, "a/one")]).header("Link", format!("<{link}>; rel=next"));
-        let server = Server::start(move |_, _| answer.clone());
+        let server = Server::start(move |_, _| response.clone());
         let found = all(&writer(&server), subject.digest()).await;
         assert_eq!(found.unwrap_err().kind(), ErrorKind::Protocol, "{link}");
         assert_eq!(server.requests().len(), 1);
@@ -151,20 +162,20 @@ async fn endless_list_of_referrers_is_refused() {
     let entry =
         |at: u32| Descriptor::new(MediaType::MANIFEST, Digest::sha256(&at.to_le_bytes()), 1);
     let many = index((0..10_001).map(entry).collect());
-    let server = Server::start(move |_, _| served(&many));
+    let server = Server::start(move |_, _| manifest_response(&many));
     let found = all(&writer(&server), subject.digest()).await;
     assert_eq!(found.unwrap_err().kind(), ErrorKind::Protocol);
 }
 
 #[tokio::test]
-async fn referrers_after_100_pages_without_entry_are_refused() {
+async fn referrers_after_100_pages_without_entry_are_rejected() {
     let subject = manifest("subject");
     let one = referrer(&subject, "a/one");
     for (entries, new) in [(vec![], 0), (vec![&one], 1)] {
-        let answer = page(&entries);
+        let response = page(&entries);
         let server = Server::start(move |request, earlier| {
             let link = format!("<{}?page={}>; rel=next", request.path(), earlier + 1);
-            answer.clone().header("Link", link)
+            response.clone().header("Link", link)
         });
         let error = of_type(&writer(&server), subject.digest(), "a/two").await;
         let text = error.unwrap_err().in_one_line();
@@ -188,7 +199,7 @@ async fn referrers_of_other_types_on_many_pages_are_skipped() {
         page(&[&other]).header("Link", link)
     });
     let found = of_type(&writer(&server), &digest, "a/wanted").await;
-    assert_eq!(found.unwrap(), [listed(&wanted)]);
+    assert_eq!(found.unwrap(), [referrer_descriptor(&wanted)]);
 }
 
 // ---- fallback tags
@@ -213,21 +224,29 @@ async fn missing_referrers_api_is_replaced_by_the_fallback_tag() {
     ] {
         let (tag, list) = (
             format!("/v2/acme/widgets/manifests/{}", fallback(&subject)),
-            index(vec![listed(&one), listed(&two)]),
+            index(vec![referrer_descriptor(&one), referrer_descriptor(&two)]),
         );
-        let answer = unsupported.clone();
+        let response = unsupported.clone();
         let server = Server::start(move |request, _| {
             if request.target == tag {
-                served(&list)
+                manifest_response(&list)
             } else {
-                answer.clone()
+                response.clone()
             }
         });
         let repository = writer(&server);
         let found = all(&repository, subject.digest()).await.unwrap();
-        assert_eq!(found, [listed(&one), listed(&two)], "{unsupported:?}");
+        assert_eq!(
+            found,
+            [referrer_descriptor(&one), referrer_descriptor(&two)],
+            "{unsupported:?}"
+        );
         let found = of_type(&repository, subject.digest(), "a/two").await;
-        assert_eq!(found.unwrap(), [listed(&two)], "{unsupported:?}");
+        assert_eq!(
+            found.unwrap(),
+            [referrer_descriptor(&two)],
+            "{unsupported:?}"
+        );
     }
     assert!(web.requests().is_empty(), "{:?}", web.request_lines());
 }
@@ -238,7 +257,7 @@ async fn fallback_tag_absent_or_not_an_index_lists_nothing() {
     let registry = registry();
     let repository = writer(&registry.server);
     assert_eq!(all(&repository, subject.digest()).await.unwrap(), []);
-    put(
+    store(
         &mut registry.contents(),
         &fallback(&subject),
         packed("other").manifest(),
@@ -262,7 +281,7 @@ fn registry_with_lists(
 }
 
 #[tokio::test]
-async fn registry_with_referrers_api_gets_no_fallback_tag() {
+async fn push_to_registry_with_referrers_api_writes_no_fallback_tag() {
     let subject = manifest("subject");
     let (one, two) = (referrer(&subject, "a/one"), referrer(&subject, "a/two"));
     let list = page(&[&one]);
@@ -283,21 +302,25 @@ async fn registry_with_referrers_api_gets_no_fallback_tag() {
 }
 
 #[tokio::test]
-async fn registry_that_sends_oci_subject_only_gets_fallback_tag() {
+async fn fallback_tag_is_written_if_only_oci_subject_is_returned() {
     let subject = manifest("subject");
     let one = referrer(&subject, "a/one");
     let registry = registry_with_lists(&subject, |_, _| Response::new(404).body("404 page"));
     let repository = writer(&registry.server);
     repository.push_manifest(&one).await.unwrap();
-    let list = tagged(&registry, &fallback(&subject)).unwrap();
-    assert_eq!(list.as_index().unwrap().manifests, [listed(&one)]);
+    let list = tagged_manifest(&registry, &fallback(&subject)).unwrap();
+    assert_eq!(
+        list.as_index().unwrap().manifests,
+        [referrer_descriptor(&one)]
+    );
     let found = all(&repository, subject.digest()).await.unwrap();
-    assert_eq!(found, [listed(&one)]);
+    assert_eq!(found, [referrer_descriptor(&one)]);
 }
 
-/// Opens the repository of a registry for writing. Returns it and the referrers that it reports as missing in a list.
-fn observed_writer(registry: &FakeRegistry) -> (Repository, Selected<(Reference, Digest)>) {
-    let (observer, unlisted) = select(|step| match step {
+/// Opens the repository of a registry for writing. Returns the repository, and the referrers that the
+/// client reports as missing in a list.
+fn observed_writer(registry: &FakeRegistry) -> (Repository, Observed<(Reference, Digest)>) {
+    let (observer, unlisted) = observe(|step| match step {
         ClientEvent::UnlistedReferrer { referrer, subject } => {
             Some((referrer.clone(), subject.clone()))
         }
@@ -363,7 +386,7 @@ async fn pushed_referrer_on_a_later_page_is_found() {
 }
 
 #[tokio::test]
-async fn unreadable_list_after_a_push_is_reported_at_once() {
+async fn unreadable_list_after_a_push_is_reported_without_retry() {
     let subject = manifest("subject");
     let one = referrer(&subject, "a/one");
     let list = Response::new(200)
@@ -377,13 +400,14 @@ async fn unreadable_list_after_a_push_is_reported_at_once() {
     assert_eq!(registry.server.count("PUT"), 1);
 }
 
-/// An index of two platforms, and a registry that returns it under its own fallback tag: until the tag is set, or always.
+/// Returns an index of two platforms, and a registry that returns this index for the fallback tag of the index. With
+/// `always`, the registry does so even after the tag was set.
 fn registry_with_self_fallback(always: bool) -> (Manifest, FakeRegistry) {
     let mut entry = packed("amd64").manifest().descriptor();
     entry.platform = serde_json::from_str(r#"{"os":"linux","architecture":"amd64"}"#).unwrap();
     let plain = packed("plain").manifest().descriptor();
     let subject = index(vec![entry, plain]);
-    let (alias, response) = (fallback(&subject), served(&subject));
+    let (alias, response) = (fallback(&subject), manifest_response(&subject));
     let registry = FakeRegistry::start_with(NO_REFERRERS, move |request, _, contents| {
         let is_alias = request.method == "GET" && request.target.ends_with(&alias);
         (is_alias && (always || !contents.tags.contains_key(&alias))).then(|| response.clone())
@@ -392,24 +416,24 @@ fn registry_with_self_fallback(always: bool) -> (Manifest, FakeRegistry) {
 }
 
 #[tokio::test]
-async fn fallback_tag_that_is_the_subject_lists_nothing() {
+async fn fallback_tag_naming_its_subject_lists_nothing() {
     let (subject, registry) = registry_with_self_fallback(true);
     let found = all(&writer(&registry.server), subject.digest()).await;
     assert_eq!(found.unwrap(), []);
 }
 
 #[tokio::test]
-async fn fallback_tag_that_is_the_subject_is_replaced_by_a_list() {
+async fn fallback_tag_naming_its_subject_is_replaced_by_a_list() {
     let (subject, registry) = registry_with_self_fallback(false);
     let one = referrer(&subject, "a/one");
     let repository = writer(&registry.server);
     repository.push_manifest(&one).await.unwrap();
     let found = all(&repository, subject.digest()).await.unwrap();
-    assert_eq!(found, [listed(&one)]);
+    assert_eq!(found, [referrer_descriptor(&one)]);
 }
 
 #[tokio::test]
-async fn fallback_tag_that_stays_the_subject_is_unsupported() {
+async fn fallback_tag_always_naming_its_subject_is_unsupported() {
     let (subject, registry) = registry_with_self_fallback(true);
     let one = referrer(&subject, "a/one");
     let error = writer(&registry.server)
@@ -426,13 +450,13 @@ async fn platform_index_under_fallback_tag_is_not_changed() {
     let (other, _) = registry_with_self_fallback(true);
     let subject = manifest("subject");
     let registry = registry();
-    put(&mut registry.contents(), &fallback(&subject), &other);
+    store(&mut registry.contents(), &fallback(&subject), &other);
     let repository = writer(&registry.server);
     assert_eq!(all(&repository, subject.digest()).await.unwrap(), []);
     let one = referrer(&subject, "a/one");
     let error = repository.push_manifest(&one).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
-    assert_eq!(tagged(&registry, &fallback(&subject)), Some(other));
+    assert_eq!(tagged_manifest(&registry, &fallback(&subject)), Some(other));
 }
 
 #[tokio::test]
@@ -440,15 +464,18 @@ async fn push_of_a_referrer_extends_the_fallback_list() {
     let subject = manifest("subject");
     let (one, two) = (referrer(&subject, "a/one"), referrer(&subject, "a/two"));
     let registry = registry();
-    let mut theirs = Index::new(Some("a/list".into()), vec![listed(&one)]);
+    let mut theirs = Index::new(Some("a/list".into()), vec![referrer_descriptor(&one)]);
     theirs.annotations.insert("kept".into(), "yes".into());
     let theirs = Manifest::from_index(theirs).unwrap();
-    put(&mut registry.contents(), &fallback(&subject), &theirs);
+    store(&mut registry.contents(), &fallback(&subject), &theirs);
     let repository = writer(&registry.server);
     repository.push_manifest(&two).await.unwrap();
-    let list = tagged(&registry, &fallback(&subject)).unwrap();
+    let list = tagged_manifest(&registry, &fallback(&subject)).unwrap();
     let list = list.as_index().unwrap();
-    assert_eq!(list.manifests, [listed(&one), listed(&two)]);
+    assert_eq!(
+        list.manifests,
+        [referrer_descriptor(&one), referrer_descriptor(&two)]
+    );
     assert_eq!(list.annotations["kept"], "yes");
     assert_eq!(list.artifact_type, Some("a/list".into()));
     let found = all(&repository, subject.digest()).await.unwrap();
@@ -471,8 +498,11 @@ async fn fallback_tag_of_a_sha512_subject_is_truncated() {
     let repository = writer(&registry.server);
     repository.push_manifest(&one).await.unwrap();
     let tag = format!("sha512-{}", &subject.encoded()[..64]);
-    assert!(tagged(&registry, &tag).is_some());
-    assert_eq!(all(&repository, &subject).await.unwrap(), [listed(&one)]);
+    assert!(tagged_manifest(&registry, &tag).is_some());
+    assert_eq!(
+        all(&repository, &subject).await.unwrap(),
+        [referrer_descriptor(&one)]
+    );
 }
 
 #[tokio::test]
@@ -480,7 +510,7 @@ async fn manifest_under_the_fallback_tag_is_a_conflict() {
     let subject = manifest("subject");
     let registry = registry();
     let other = manifest("other");
-    put(&mut registry.contents(), &fallback(&subject), &other);
+    store(&mut registry.contents(), &fallback(&subject), &other);
     let one = referrer(&subject, "a/one");
     let error = writer(&registry.server)
         .push_manifest(&one)
@@ -489,7 +519,7 @@ async fn manifest_under_the_fallback_tag_is_a_conflict() {
     assert_eq!(error.kind(), ErrorKind::Conflict);
     let hints = format!("{:?}", error.hints());
     assert!(hints.contains("was stored"), "{hints}");
-    assert_eq!(tagged(&registry, &fallback(&subject)), Some(other));
+    assert_eq!(tagged_manifest(&registry, &fallback(&subject)), Some(other));
     assert_eq!(registry.count("PUT", &fallback(&subject)), 0);
 }
 
@@ -499,24 +529,27 @@ fn writes(request: &Request, list: &str) -> bool {
 }
 
 #[tokio::test]
-async fn entry_that_another_writer_removed_is_written_again() {
+async fn fallback_entry_removed_by_another_writer_is_restored() {
     let subject = manifest("subject");
     let (ours, theirs) = (referrer(&subject, "a/ours"), referrer(&subject, "a/theirs"));
-    let (list, other) = (fallback(&subject), index(vec![listed(&theirs)]));
+    let (list, other) = (
+        fallback(&subject),
+        index(vec![referrer_descriptor(&theirs)]),
+    );
     let registry = FakeRegistry::start_with(NO_REFERRERS, move |request, earlier, contents| {
         let reply = writes(request, &list).then(|| contents.respond(request));
         if reply.is_some() && earlier == 0 {
-            put(contents, &list, &other);
+            store(contents, &list, &other);
         }
         reply
     });
-    let (observer, retries) = select_retries();
+    let (observer, retries) = observe_retries();
     let repository = open(&observed_client(observer), &registry.server, Access::Push);
     repository.push_manifest(&ours).await.unwrap();
-    let list = tagged(&registry, &fallback(&subject)).unwrap();
+    let list = tagged_manifest(&registry, &fallback(&subject)).unwrap();
     assert_eq!(
         list.as_index().unwrap().manifests,
-        [listed(&theirs), listed(&ours)]
+        [referrer_descriptor(&theirs), referrer_descriptor(&ours)]
     );
     assert_eq!(registry.count("PUT", &fallback(&subject)), 2);
     let (digest, list) = (subject.digest(), fallback(&subject));
@@ -531,7 +564,10 @@ async fn entry_that_another_writer_removed_is_written_again() {
 async fn fallback_list_is_written_with_if_match() {
     let subject = manifest("subject");
     let (ours, theirs) = (referrer(&subject, "a/ours"), referrer(&subject, "a/theirs"));
-    let (list, other) = (fallback(&subject), index(vec![listed(&theirs)]));
+    let (list, other) = (
+        fallback(&subject),
+        index(vec![referrer_descriptor(&theirs)]),
+    );
     let empty = index(vec![]);
     let entity_tag = |stored: &StoredManifest| format!("\"{}\"", stored.digest());
     let registry = FakeRegistry::start_with(NO_REFERRERS, move |request, earlier, contents| {
@@ -539,27 +575,27 @@ async fn fallback_list_is_written_with_if_match() {
             return None;
         }
         if request.method == "GET" {
-            let stored = contents.find(&list)?;
+            let stored = contents.find_manifest(&list)?;
             return Some(stored.response().header("ETag", entity_tag(stored)));
         }
         if earlier == 0 {
-            put(contents, &list, &other);
+            store(contents, &list, &other);
         }
-        let stored = contents.find(&list)?;
+        let stored = contents.find_manifest(&list)?;
         (request.header("if-match") != Some(&entity_tag(stored))).then(|| Response::new(412))
     });
-    put(&mut registry.contents(), &fallback(&subject), &empty);
+    store(&mut registry.contents(), &fallback(&subject), &empty);
     writer(&registry.server).push_manifest(&ours).await.unwrap();
-    let list = tagged(&registry, &fallback(&subject)).unwrap();
+    let list = tagged_manifest(&registry, &fallback(&subject)).unwrap();
     assert_eq!(
         list.as_index().unwrap().manifests,
-        [listed(&theirs), listed(&ours)]
+        [referrer_descriptor(&theirs), referrer_descriptor(&ours)]
     );
     assert_eq!(registry.count("PUT", &fallback(&subject)), 2);
 }
 
 #[tokio::test]
-async fn failed_write_of_the_fallback_list_is_checked_first() {
+async fn failed_write_of_fallback_list_is_checked_before_retry() {
     let subject = manifest("subject");
     let ours = referrer(&subject, "a/ours");
     for arrives in [false, true] {
@@ -571,11 +607,14 @@ async fn failed_write_of_the_fallback_list_is_checked_first() {
             }
             fails.then(|| Response::new(500))
         });
-        let (observer, retries) = select_retries();
+        let (observer, retries) = observe_retries();
         let repository = open(&observed_client(observer), &registry.server, Access::Push);
         repository.push_manifest(&ours).await.unwrap();
-        let list = tagged(&registry, &fallback(&subject)).unwrap();
-        assert_eq!(list.as_index().unwrap().manifests, [listed(&ours)]);
+        let list = tagged_manifest(&registry, &fallback(&subject)).unwrap();
+        assert_eq!(
+            list.as_index().unwrap().manifests,
+            [referrer_descriptor(&ours)]
+        );
         let puts = registry.count("PUT", &fallback(&subject));
         assert_eq!(puts, if arrives { 1 } else { 2 });
         assert_eq!(retries.lock().unwrap().len(), puts - 1);
@@ -617,8 +656,8 @@ async fn copy_of_a_stored_referrer_adds_it_to_the_list() {
     memory.push_blob(&Blob::empty()).await.unwrap();
     memory.push_manifest(&one).await.unwrap();
     let registry = registry();
-    // The manifest is stored, but in no list.
-    put(&mut registry.contents(), one.digest().as_str(), &one);
+    // The manifest is stored, but no list contains it.
+    store(&mut registry.contents(), one.digest().as_str(), &one);
     let (source, root): (Arc<dyn Source>, Identifier) =
         (Arc::new(memory), one.digest().clone().into());
     let target = writer(&registry.server);
@@ -626,7 +665,7 @@ async fn copy_of_a_stored_referrer_adds_it_to_the_list() {
         .await
         .unwrap();
     let found = all(&target, subject.manifest().digest()).await.unwrap();
-    assert_eq!(found, [listed(&one)]);
+    assert_eq!(found, [referrer_descriptor(&one)]);
 }
 
 // ---- local targets
@@ -651,14 +690,21 @@ async fn local_targets_list_the_referrers_of_a_manifest() {
         let digest = subject.manifest().digest();
         let mut found = all(&*target, digest).await.unwrap();
         found.sort_by_key(|entry| entry.artifact_type.clone());
-        assert_eq!(found, [listed(&one), listed(&two)], "{target:?}");
+        assert_eq!(
+            found,
+            [referrer_descriptor(&one), referrer_descriptor(&two)],
+            "{target:?}"
+        );
         let found = of_type(&*target, digest, "a/two").await.unwrap();
-        assert_eq!(found, [listed(&two)]);
+        assert_eq!(found, [referrer_descriptor(&two)]);
         // The list does not depend on tags.
         target.delete_tag(&tag("two")).await.unwrap();
         assert_eq!(all(&*target, digest).await.unwrap().len(), 2);
         target.delete_manifest(one.digest()).await.unwrap();
-        assert_eq!(all(&*target, digest).await.unwrap(), [listed(&two)]);
+        assert_eq!(
+            all(&*target, digest).await.unwrap(),
+            [referrer_descriptor(&two)]
+        );
         assert!(target.manifest(&by_tag("1")).await.is_ok());
     }
     let subject = packed("subject");

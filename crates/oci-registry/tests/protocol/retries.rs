@@ -4,18 +4,18 @@ use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use oci_registry::{Access, Client, ClientEvent, ErrorKind, Identifier, Observer, Source, Target};
-use testkit::loopback::DeadHost;
+use testkit::loopback::ClosedPort;
 use testkit::server::{Request, Response, Server};
 
 use crate::support::{
-    NoCredential, blob, by_tag, bytes, descriptor, manifest, observed_client, open, options,
-    read_error, reader, select, select_retries, served, shown,
+    NoCredential, blob, by_tag, bytes, descriptor, error_text, manifest, manifest_response,
+    observe, observe_retries, observed_client, open, options, read_error, reader,
 };
 
 #[tokio::test]
 async fn read_after_four_503_responses_succeeds() {
     let manifest = manifest("x");
-    let found = served(&manifest);
+    let found = manifest_response(&manifest);
     let server = Server::start(move |_, earlier| match earlier {
         0..4 => Response::new(503).header("Retry-After", "0"),
         _ => found.clone(),
@@ -39,7 +39,7 @@ async fn read_after_five_503_responses_reports_their_message() {
 }
 
 #[tokio::test]
-async fn retry_after_one_day_fails_at_once() {
+async fn retry_after_of_one_day_fails_at_once() {
     let server = Server::start(|_, _| Response::new(429).header("Retry-After", "86400"));
     let error = read_error(&reader(&server)).await;
     assert_eq!(error.kind(), ErrorKind::RateLimited);
@@ -49,9 +49,9 @@ async fn retry_after_one_day_fails_at_once() {
 }
 
 #[tokio::test]
-async fn retry_after_delays_other_requests_too() {
+async fn retry_after_header_delays_other_requests() {
     let manifest = manifest("x");
-    let found = served(&manifest);
+    let found = manifest_response(&manifest);
     let server = Server::start(move |request, earlier| {
         if earlier == 0 && request.target.contains("sha256:") {
             Response::new(429).header("Retry-After", 1)
@@ -64,8 +64,8 @@ async fn retry_after_delays_other_requests_too() {
     let began = Instant::now();
     let first = async { repository.manifest(&digest).await.unwrap() };
     let second = async {
-        server.received("GET").await;
-        // The first request reads its response meanwhile, and is not sent again yet.
+        server.wait_for_request("GET").await;
+        // In this time, the client reads the first response. It has not sent the first request again yet.
         tokio::time::sleep(Duration::from_millis(200)).await;
         repository.manifest(&by_tag("1")).await.unwrap();
         began.elapsed()
@@ -81,7 +81,7 @@ async fn each_request_is_reported_without_secrets() {
         "/there?sig=canary-5f3a" => Response::new(404),
         _ => Response::new(307).header("Location", "/there?sig=canary-5f3a"),
     });
-    let (observer, requests) = select(|event| match event {
+    let (observer, requests) = observe(|event| match event {
         ClientEvent::Request {
             method,
             url,
@@ -102,21 +102,21 @@ async fn each_request_is_reported_without_secrets() {
 }
 
 #[tokio::test]
-async fn error_body_of_any_form_leaves_the_status() {
+async fn error_with_unparsable_body_is_classified_by_status() {
     let endless = "x".repeat(1 << 20);
     for body in ["", "<html>", "\u{1b}[31mred", "{\"errors\":null}", &endless] {
         let response = Response::new(404).body(body);
         let server = Server::start(move |_, _| response.clone());
         let error = read_error(&reader(&server)).await;
         assert_eq!(error.kind(), ErrorKind::NotFound);
-        let text = shown(&error);
+        let text = error_text(&error);
         assert!(!text.contains('\u{1b}') && text.len() < 20_000);
     }
 }
 
 #[tokio::test]
 async fn refused_connection_is_a_network_error_with_the_host() {
-    let host = DeadHost::new();
+    let host = ClosedPort::new();
     let mut options = options(NoCredential);
     options.attempts = 1;
     let reference = format!("{}/x", host.host()).parse().unwrap();
@@ -124,12 +124,12 @@ async fn refused_connection_is_a_network_error_with_the_host() {
     let repository = client.repository(&reference, Access::Pull).unwrap();
     let error = read_error(&repository).await;
     assert_eq!(error.kind(), ErrorKind::Network);
-    assert!(shown(&error).contains(host.host()));
+    assert!(error_text(&error).contains(host.host()));
 }
 
 // ---- reports
 
-/// Returns what a report of a retry contains, apart from the delay.
+/// Returns the expected report of a retry, without the delay.
 fn report(operation: &str, cause: &str, attempt: u32, attempts: u32) -> String {
     format!("{operation}: {cause} ({attempt}/{attempts})")
 }
@@ -150,12 +150,12 @@ fn breaking_registry() -> Server {
 
 #[tokio::test]
 async fn request_after_503_reports_one_retry() {
-    let found = served(&manifest("x"));
+    let found = manifest_response(&manifest("x"));
     let server = Server::start(move |_, earlier| match earlier {
         0 => Response::new(503),
         _ => found.clone(),
     });
-    let (observer, retries) = select_retries();
+    let (observer, retries) = observe_retries();
     let repository = open(&observed_client(observer), &server, Access::Pull);
     repository.manifest(&by_tag("1")).await.unwrap();
     let request = format!("GET `http://{}/v2/acme/widgets/manifests/1`", server.host());
@@ -165,12 +165,12 @@ async fn request_after_503_reports_one_retry() {
 }
 
 #[tokio::test]
-async fn client_with_own_observer_reports_to_it_only() {
+async fn client_with_new_observer_reports_to_it_only() {
     let server = Server::start(|_, earlier| match earlier {
         0 => Response::new(503),
         _ => Response::new(404),
     });
-    let ((first, none), (second, retries)) = (select_retries(), select_retries());
+    let ((first, none), (second, retries)) = (observe_retries(), observe_retries());
     let client = observed_client(first);
     read_error(&open(
         &client.clone().with_observer(second),
@@ -182,16 +182,16 @@ async fn client_with_own_observer_reports_to_it_only() {
         (none.lock().unwrap().len(), retries.lock().unwrap().len()),
         (0, 1)
     );
-    // The other client still reports to its observer, and both count the same requests.
+    // The original client still reports to its observer, and both clients share one count of requests.
     read_error(&open(&client, &server, Access::Pull)).await;
     assert_eq!(client.transfer_stats().requests, 3);
     assert_eq!(server.connections(), 1);
 }
 
 #[tokio::test]
-async fn closed_connection_is_reported_by_its_cause() {
+async fn retry_after_closed_connection_reports_the_cause() {
     let server = Server::start(|_, _| Response::connection_closed());
-    let (observer, retries) = select_retries();
+    let (observer, retries) = observe_retries();
     read_error(&open(&observed_client(observer), &server, Access::Pull)).await;
     let request = format!("GET `http://{}/v2/acme/widgets/manifests/1`", server.host());
     let cause = "connection closed before message completed";
@@ -203,7 +203,7 @@ async fn closed_connection_is_reported_by_its_cause() {
 #[tokio::test]
 async fn interrupted_download_reports_each_retry() {
     let server = breaking_registry();
-    let (observer, retries) = select_retries();
+    let (observer, retries) = observe_retries();
     let repository = open(&observed_client(observer), &server, Access::Pull);
     let descriptor = descriptor(&bytes(5 << 20));
     let stream = repository.blob(&descriptor).await.unwrap();
@@ -219,7 +219,7 @@ async fn interrupted_download_reports_each_retry() {
 #[tokio::test]
 async fn interrupted_page_reports_each_retry() {
     let server = breaking_registry();
-    let (observer, retries) = select_retries();
+    let (observer, retries) = observe_retries();
     let repository = open(&observed_client(observer), &server, Access::Pull);
     let error = repository.tags().try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Network);
@@ -250,7 +250,7 @@ async fn requests_of_second_segment(server: &Server, observer: Observer) -> usiz
 #[tokio::test]
 async fn interrupted_segment_is_requested_five_times() {
     let server = breaking_registry();
-    let (observer, retries) = select_retries();
+    let (observer, retries) = observe_retries();
     assert_eq!(requests_of_second_segment(&server, observer).await, 5);
     let digest = descriptor(&bytes(5 << 20)).digest;
     let segment = format!("download of the bytes from 2097152 to 4194303 of the blob {digest}");
@@ -265,13 +265,13 @@ async fn interrupted_segment_is_requested_five_times() {
 }
 
 #[tokio::test]
-async fn segment_answered_503_is_requested_five_times() {
+async fn segment_after_503_is_requested_five_times() {
     let server = Server::start(|request, _| match request.range() {
         Some((0, _)) => Response::range_of(bytes(5 << 20), request),
         Some((first, _)) if first == 2 << 20 => Response::new(503),
-        _ => Response::none(),
+        _ => Response::never(),
     });
-    let (observer, retries) = select_retries();
+    let (observer, retries) = observe_retries();
     assert_eq!(requests_of_second_segment(&server, observer).await, 5);
     let digest = descriptor(&bytes(5 << 20)).digest;
     let request = format!(
@@ -284,12 +284,12 @@ async fn segment_answered_503_is_requested_five_times() {
 }
 
 #[tokio::test]
-async fn upload_session_answered_503_is_retried_by_one_layer() {
+async fn upload_session_after_503_is_retried_by_one_layer() {
     let server = Server::start(|request, earlier| match request.method.as_str() {
         "PUT" => Response::error(503, "UNAVAILABLE"),
         _ => Response::accepted_upload(request, earlier),
     });
-    let (observer, retries) = select_retries();
+    let (observer, retries) = observe_retries();
     let repository = open(&observed_client(observer), &server, Access::Push);
     let blob = blob("content");
     let error = repository.push_blob(&blob).await.unwrap_err();

@@ -15,7 +15,7 @@ const STALL: Duration = Duration::from_secs(65);
 /// Longer than the timeout for the response to an upload.
 const LONG_STALL: Duration = Duration::from_secs(605);
 
-/// More bytes than the sockets of this machine buffer.
+/// Size of content that exceeds the socket buffers of the machine, in bytes.
 const LARGE: usize = 48 << 20;
 
 /// Returns the seconds since an instant, by the paused clock.
@@ -56,7 +56,7 @@ async fn download_that_stalls_for_a_minute_is_resumed() {
         move |request, earlier| {
             let response = Response::range_of(&whole, request);
             match earlier {
-                0 => response.stalled_after(60_000, Duration::from_secs(61)),
+                0 => response.stall_after(60_000, Duration::from_secs(61)),
                 _ => response,
             }
         }
@@ -74,7 +74,9 @@ async fn slow_download_with_progress_has_no_time_limit() {
     let whole = bytes(20_000);
     let server = Server::start({
         let whole = whole.clone();
-        move |request, _| Response::range_of(&whole, request).paced(1000, Duration::from_secs(50))
+        move |request, _| {
+            Response::range_of(&whole, request).with_pace(1000, Duration::from_secs(50))
+        }
     });
     let since = Instant::now();
     assert_eq!(read(&server, &whole).await.unwrap(), whole);
@@ -88,7 +90,7 @@ async fn download_below_ten_bytes_per_second_counts_as_stalled() {
     let server = Server::start({
         let whole = whole.clone();
         move |request, earlier| match earlier {
-            0 => Response::range_of(&whole, request).paced(50, Duration::from_secs(10)),
+            0 => Response::range_of(&whole, request).with_pace(50, Duration::from_secs(10)),
             _ => Response::new(404),
         }
     });
@@ -107,7 +109,7 @@ async fn download_that_stalls_twice_fails() {
         let whole = whole.clone();
         move |request, earlier| {
             let sent = if earlier == 0 { 60_000 } else { 0 };
-            Response::range_of(&whole, request).stalled_after(sent, STALL)
+            Response::range_of(&whole, request).stall_after(sent, STALL)
         }
     });
     let since = Instant::now();
@@ -127,7 +129,7 @@ async fn download_with_progress_between_stalls_is_resumed() {
         move |request, earlier| {
             let response = Response::range_of(&whole, request);
             match earlier {
-                0..=2 => response.stalled_after(1_200_000, STALL),
+                0..=2 => response.stall_after(1_200_000, STALL),
                 _ => response,
             }
         }
@@ -154,7 +156,7 @@ async fn download_without_progress_fails_after_six_requests() {
 #[tokio::test]
 async fn list_that_stalls_twice_fails() {
     let page = Response::new(200).body(r#"{"tags":["a","b"]}"#);
-    let page = page.stalled_after(10, STALL);
+    let page = page.stall_after(10, STALL);
     let server = Server::start(move |_, _| page.clone());
     let since = Instant::now();
     let listed = reader(&server).tags().try_collect::<Vec<_>>().await;
@@ -166,7 +168,7 @@ async fn list_that_stalls_twice_fails() {
 
 #[tokio::test]
 async fn request_without_response_fails_after_two_timeouts() {
-    let server = Server::start(|_, _| Response::none().delayed(STALL));
+    let server = Server::start(|_, _| Response::never().with_delay(STALL));
     let since = Instant::now();
     let error = read(&server, b"content").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Network);
@@ -180,7 +182,7 @@ async fn request_without_response_fails_after_two_timeouts() {
 #[tokio::test]
 async fn connection_reset_between_timeouts_restarts_their_count() {
     let server = Server::start(|_, earlier| match earlier {
-        0 | 2 => Response::none().delayed(STALL),
+        0 | 2 => Response::never().with_delay(STALL),
         1 => Response::connection_closed(),
         _ => Response::new(200).body("content"),
     });
@@ -206,7 +208,7 @@ async fn upload_waits_minutes_for_its_response() {
         let response = Response::accepted_upload(request, earlier);
         match request.method.as_str() {
             "HEAD" | "POST" => response,
-            _ => response.delayed(Duration::from_secs(90)),
+            _ => response.with_delay(Duration::from_secs(90)),
         }
     });
     let since = Instant::now();
@@ -217,7 +219,7 @@ async fn upload_waits_minutes_for_its_response() {
 }
 
 #[tokio::test]
-async fn upload_that_is_not_read_fails_after_two_timeouts() {
+async fn upload_not_read_by_server_fails_after_two_timeouts() {
     let server = slow_reader(STALL);
     let since = Instant::now();
     let pushed = push(&server, bytes(LARGE)).await;
@@ -226,9 +228,9 @@ async fn upload_that_is_not_read_fails_after_two_timeouts() {
 }
 
 #[tokio::test]
-async fn upload_without_response_counts_long_timeout_once() {
+async fn upload_without_response_fails_after_20_minutes() {
     let server = Server::start(|request, earlier| match request.method.as_str() {
-        "PUT" => Response::none().delayed(LONG_STALL),
+        "PUT" => Response::never().with_delay(LONG_STALL),
         _ => Response::accepted_upload(request, earlier),
     });
     let since = Instant::now();
@@ -238,12 +240,12 @@ async fn upload_without_response_counts_long_timeout_once() {
 }
 
 #[tokio::test]
-async fn stall_after_an_upload_fails_the_push() {
+async fn stalled_check_after_upload_timeout_fails_the_push() {
     let server = Server::start(|request, earlier| match request.method.as_str() {
         "HEAD" if earlier == 0 => Response::new(404),
         "POST" => Response::new(202).header("Location", "/upload"),
-        "PUT" => Response::none().delayed(LONG_STALL),
-        _ => Response::none().delayed(STALL),
+        "PUT" => Response::never().with_delay(LONG_STALL),
+        _ => Response::never().with_delay(STALL),
     });
     let since = Instant::now();
     let error = push(&server, "content").await.unwrap_err();

@@ -7,8 +7,8 @@ use oci_registry::{Access, Delete, Delivery, Digest, ErrorKind, Hint, Source, Ta
 use testkit::server::{Request, Response, Server};
 
 use crate::support::{
-    CANARY, NoCredential, Password, blob, by_tag, descriptor, manifest, packed, read_error,
-    repository, served, shown,
+    CANARY, NoCredential, Password, blob, by_tag, descriptor, error_text, manifest,
+    manifest_response, packed, read_error, repository,
 };
 
 /// Starts a registry whose token server returns `t1`, `t2`, … Each token is accepted for `limit` requests.
@@ -69,11 +69,11 @@ async fn push_requests_one_token() {
         let delivery = repository.push_blob(blob).await.unwrap();
         assert_eq!(delivery, Delivery::Uploaded);
     }
-    let tokens = server.requests_with("GET /token");
+    let tokens = server.requests_starting_with("GET /token");
     assert_eq!(tokens.len(), 1);
     let scope = &tokens[0].target;
     assert!(scope.contains("pull%2Cpush") && scope.contains("service=s"));
-    let put = &server.requests_with("PUT")[0].target;
+    let put = &server.requests_starting_with("PUT")[0].target;
     assert!(
         put.starts_with("/upload?state=a%2Bb&digest=sha256:"),
         "{put}"
@@ -96,7 +96,7 @@ async fn insufficient_token_is_requested_once() {
     assert_eq!(server.requests().len(), 3, "{:#?}", server.request_lines());
     let hints = format!("{:?}", error.hints());
     assert!(hints.contains("a test"), "{hints}");
-    shown(&error);
+    error_text(&error);
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn upload_after_401_restarts_with_same_token() {
     let repository = repository(&server, Password, Access::Push);
     let pushed = repository.push_blob(&blob("content")).await;
     assert_eq!(pushed.unwrap(), Delivery::Uploaded);
-    let puts = server.requests_with("PUT");
+    let puts = server.requests_starting_with("PUT");
     assert_eq!(puts.len(), 2);
     assert_eq!(puts[1].path(), "/upload/1");
     assert_eq!(puts[1].body, b"content");
@@ -173,7 +173,7 @@ async fn token_expiry_during_an_upload_restarts_it() {
     let repository = repository(&server, Password, Access::Push);
     let pushed = repository.push_blob(&blob("content")).await;
     assert_eq!(pushed.unwrap(), Delivery::Uploaded);
-    let puts = server.requests_with("PUT");
+    let puts = server.requests_starting_with("PUT");
     assert_eq!(puts.len(), 2);
     assert_eq!(puts[0].path(), "/upload/0");
     assert_eq!(puts[1].path(), "/upload/1");
@@ -181,9 +181,9 @@ async fn token_expiry_during_an_upload_restarts_it() {
 }
 
 #[tokio::test]
-async fn missing_challenge_is_requested_from_the_root_once() {
+async fn challenge_missing_in_401_is_requested_from_root_once() {
     let manifest = manifest("x");
-    let found = served(&manifest);
+    let found = manifest_response(&manifest);
     let server =
         Server::start(
             move |request, _| match (request.path(), request.header("authorization")) {
@@ -214,9 +214,9 @@ async fn registry_without_any_challenge_is_unauthenticated() {
 }
 
 #[tokio::test]
-async fn simultaneous_requests_share_a_missing_challenge() {
+async fn simultaneous_requests_without_challenge_succeed() {
     let manifest = manifest("x");
-    let found = served(&manifest);
+    let found = manifest_response(&manifest);
     let server =
         Server::start(
             move |request, _| match (request.path(), request.header("authorization")) {
@@ -264,7 +264,7 @@ async fn credential_repeated_by_a_token_server_is_not_shown() {
         });
         let error = read_error(&repository(&server, Password, Access::Pull)).await;
         assert_eq!(error.kind(), ErrorKind::Unauthenticated);
-        shown(&error);
+        error_text(&error);
     }
 }
 

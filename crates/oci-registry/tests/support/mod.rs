@@ -27,7 +27,7 @@ impl CredentialProvider for Password {
             username: "me".into(),
             password: Secret::new(CANARY),
         };
-        Ok(found(credential))
+        Ok(found_lookup(credential))
     }
 }
 
@@ -47,7 +47,7 @@ impl CredentialProvider for NoCredential {
 }
 
 /// Returns the result of a lookup that found this credential.
-pub(crate) fn found(credential: Credential) -> Lookup {
+pub(crate) fn found_lookup(credential: Credential) -> Lookup {
     Lookup {
         found: Some((credential, "a test".into())),
         searched: vec!["a test".into()],
@@ -104,22 +104,23 @@ pub(crate) fn observed_client(observer: Observer) -> Client {
     Client::new(options)
 }
 
-/// Values that an observer selected.
-pub(crate) type Selected<T> = Arc<Mutex<Vec<T>>>;
+/// Values that an observer has recorded.
+pub(crate) type Observed<T> = Arc<Mutex<Vec<T>>>;
 
-/// An observer that keeps what the function returns for an event.
-pub(crate) fn select<T: Send + 'static>(
-    select: impl Fn(&ClientEvent) -> Option<T> + Send + Sync + 'static,
-) -> (Observer, Selected<T>) {
-    let selected = Selected::default();
+/// Returns an observer that records the values of the function for each event, and the list of these values.
+pub(crate) fn observe<T: Send + 'static>(
+    value: impl Fn(&ClientEvent) -> Option<T> + Send + Sync + 'static,
+) -> (Observer, Observed<T>) {
+    let selected = Observed::default();
     let values = Arc::clone(&selected);
-    let observer = Observer::new(move |event| values.lock().unwrap().extend(select(event)));
+    let observer = Observer::new(move |event| values.lock().unwrap().extend(value(event)));
     (observer, selected)
 }
 
-/// An observer that keeps the operation, the cause and the attempts of each retry. The clock advances by the delay.
-pub(crate) fn select_retries() -> (Observer, Selected<String>) {
-    select(|event| match event {
+/// Returns an observer that records the operation, the cause and the attempts of each retry, and the list of these
+/// records. The observer advances the paused clock by the delay.
+pub(crate) fn observe_retries() -> (Observer, Observed<String>) {
+    observe(|event| match event {
         ClientEvent::Retry(retry) => {
             tokio::spawn(advance_clock(retry.delay));
             let (operation, cause) = (&retry.operation, &retry.cause);
@@ -130,8 +131,8 @@ pub(crate) fn select_retries() -> (Observer, Selected<String>) {
     })
 }
 
-/// Returns all text that an error can show, which must not contain [`CANARY`].
-pub(crate) fn shown(error: &Error) -> String {
+/// Returns all texts that an error can show. Panics if one of the texts contains [`CANARY`].
+pub(crate) fn error_text(error: &Error) -> String {
     let mut text = format!(
         "{error:?}\n{error}\n{:?}\n{:?}",
         error.hints(),
@@ -165,13 +166,13 @@ pub(crate) fn descriptor(content: &[u8]) -> Descriptor {
     Descriptor::new(MediaType::OCTET_STREAM, digest, size)
 }
 
-/// An artifact with one layer.
+/// Returns an artifact with one layer.
 pub(crate) fn packed(content: &'static str) -> Packed {
     let layer = blob(content);
     Packed::new("a/b".into(), Blob::empty(), vec![layer], Annotations::new()).unwrap()
 }
 
-/// The manifest of an artifact with one layer.
+/// Returns the manifest of an artifact with one layer.
 pub(crate) fn manifest(content: &'static str) -> Manifest {
     packed(content).manifest().clone()
 }
@@ -181,7 +182,7 @@ pub(crate) fn by_tag(name: &str) -> Identifier {
 }
 
 /// Returns the response to a GET of a manifest.
-pub(crate) fn served(manifest: &Manifest) -> Response {
+pub(crate) fn manifest_response(manifest: &Manifest) -> Response {
     Response::new(200)
         .header("Content-Type", manifest.media_type())
         .header("Docker-Content-Digest", manifest.digest())
@@ -191,14 +192,14 @@ pub(crate) fn served(manifest: &Manifest) -> Response {
 // ---- a registry in memory
 
 /// Stores a manifest under a tag, or under its digest only.
-pub(crate) fn put(contents: &mut Contents, name: &str, manifest: &Manifest) {
+pub(crate) fn store(contents: &mut Contents, name: &str, manifest: &Manifest) {
     let media_type = manifest.media_type().as_str();
-    contents.put(name, media_type, manifest.bytes());
+    contents.store_manifest(name, media_type, manifest.bytes());
 }
 
 /// Returns the manifest that a tag names.
-pub(crate) fn tagged(registry: &FakeRegistry, tag: &str) -> Option<Manifest> {
-    let stored = registry.tagged(tag)?;
+pub(crate) fn tagged_manifest(registry: &FakeRegistry, tag: &str) -> Option<Manifest> {
+    let stored = registry.tagged_manifest(tag)?;
     let manifest = Manifest::parse(stored.bytes.into(), Some(&stored.media_type));
     Some(manifest.unwrap())
 }

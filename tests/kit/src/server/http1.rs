@@ -15,7 +15,7 @@ pub(super) async fn serve(
     shared: &Shared,
 ) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
-    while let Some(mut request) = read(&mut stream, shared.read_pace).await? {
+    while let Some(mut request) = read_request(&mut stream, shared.read_pace).await? {
         request.client_certificate.clone_from(&client_certificate);
         let (_, response) = shared.respond(&request);
         advance_clock(response.delay).await;
@@ -24,7 +24,9 @@ pub(super) async fn serve(
             Some(Fault::Silence) => return std::future::pending().await,
             _ => {}
         }
-        stream.write_all(head(&response).as_bytes()).await?;
+        stream
+            .write_all(response_head(&response).as_bytes())
+            .await?;
         if request.method != "HEAD" {
             write_body(&mut stream, &response).await?;
         }
@@ -41,7 +43,7 @@ pub(super) async fn serve(
     Ok(())
 }
 
-fn head(response: &Response) -> String {
+fn response_head(response: &Response) -> String {
     let mut head = format!("HTTP/1.1 {} Scripted\r\n", response.status);
     for (name, value) in &response.headers {
         let _ = write!(head, "{name}: {value}\r\n");
@@ -66,8 +68,8 @@ async fn write_body(stream: &mut (impl AsyncWrite + Unpin), response: &Response)
     Ok(())
 }
 
-/// Reads a request; `None` at the end of the connection.
-async fn read(
+/// Reads a request. Returns `None` at the end of the connection.
+async fn read_request(
     stream: &mut (impl AsyncBufReadExt + Unpin),
     pace: Option<(usize, Duration)>,
 ) -> io::Result<Option<Request>> {

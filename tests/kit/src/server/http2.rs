@@ -27,7 +27,7 @@ pub(super) async fn serve(
                 let (request, respond) = next?;
                 let (shared, going_away) = (Arc::clone(shared), Arc::clone(&going_away));
                 streams.spawn(async move {
-                    let _ = answer(request, respond, &shared, &going_away).await;
+                    let _ = serve_stream(request, respond, &shared, &going_away).await;
                 });
             }
             () = going_away.notified() => connection.abrupt_shutdown(Reason::NO_ERROR),
@@ -35,7 +35,7 @@ pub(super) async fn serve(
     }
 }
 
-async fn answer(
+async fn serve_stream(
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     shared: &Shared,
@@ -73,20 +73,20 @@ async fn answer(
         Some(Fault::Silence) => std::future::pending().await,
         Some(Fault::Close) => going_away.notify_one(),
         Some(Fault::Cut(sent) | Fault::Stall(sent, _)) => {
-            let mut sending = respond.send_response(head_of(&response), false)?;
+            let mut sending = respond.send_response(response_head(&response), false)?;
             let body = Bytes::from(response.body).slice(..sent);
             send(&mut sending, body, false).await?;
             going_away.notify_one();
         }
         None => {
-            let mut sending = respond.send_response(head_of(&response), false)?;
+            let mut sending = respond.send_response(response_head(&response), false)?;
             send(&mut sending, response.body.into(), true).await?;
         }
     }
     Ok(())
 }
 
-fn head_of(response: &Response) -> http::Response<()> {
+fn response_head(response: &Response) -> http::Response<()> {
     let mut head = http::Response::builder().status(response.status);
     for (name, value) in &response.headers {
         head = head.header(name, value);

@@ -17,13 +17,13 @@ const WORKFLOWS: [&str; 3] = [
     ".gitlab-ci.yml",
 ];
 
-/// Largest workflow file that is read, in bytes.
+/// Maximum size of a workflow file, in bytes.
 const MAX_WORKFLOW: u64 = 1 << 20;
 
-/// Keys of a workflow or job whose values reach commands through variables and expressions.
+/// Keys of a workflow or job whose values a command can use through variables and expressions.
 const VARIABLES: [&str; 4] = ["strategy", "parallel", "env", "variables"];
 
-/// Keys of a step or job that hold commands.
+/// Keys of a step or job that contain commands.
 const COMMANDS: [&str; 3] = ["run", "before_script", "script"];
 
 /// Returns the triples of all workflows, each with the first file that contains it.
@@ -36,7 +36,7 @@ pub(super) fn targets(root: &Path) -> Vec<Suggestion> {
             let text = oci_registry::read_regular_text(&file, MAX_WORKFLOW);
             let text = text.unwrap_or_default();
             let shown = file.strip_prefix(root).unwrap_or(&file).display();
-            for value in of_workflow(&text) {
+            for value in workflow_targets(&text) {
                 if !found.iter().any(|known| known.value == value) {
                     let origin = format!("`{shown}`");
                     found.push(Suggestion { value, origin });
@@ -48,31 +48,31 @@ pub(super) fn targets(root: &Path) -> Vec<Suggestion> {
 }
 
 /// Returns the triples of the release jobs of one workflow.
-fn of_workflow(text: &str) -> Vec<String> {
+fn workflow_targets(text: &str) -> Vec<String> {
     let workflow: Value = serde_saphyr::from_str(text).unwrap_or_default();
     // In GitLab workflows, jobs are top-level keys.
     let jobs = workflow.get("jobs").unwrap_or(&workflow).as_object();
     let jobs = jobs.into_iter().flat_map(|jobs| jobs.values());
-    jobs.flat_map(|job| of_job(&workflow, job)).collect()
+    jobs.flat_map(|job| job_targets(&workflow, job)).collect()
 }
 
-fn of_job(workflow: &Value, job: &Value) -> Vec<String> {
+fn job_targets(workflow: &Value, job: &Value) -> Vec<String> {
     let steps = job.get("steps").and_then(Value::as_array);
     // In GitHub workflows, the steps contain the commands; in GitLab workflows, the job itself.
     let parts = steps.into_iter().flatten().chain([job]);
     let mut found = Vec::new();
     for part in parts {
         let commands = COMMANDS.into_iter().filter_map(|key| part.get(key));
-        let commands = commands.flat_map(texts).flat_map(commands_of);
+        let commands = commands.flat_map(collect_strings).flat_map(split_commands);
         for command in commands.filter(|command| builds_release(command)) {
-            found.extend(triples(&command));
+            found.extend(find_triples(&command));
             let levels = [workflow, job, part].into_iter();
             let set = levels.flat_map(|level| VARIABLES.map(|key| level.get(key)));
             let set: Vec<_> = set.flatten().collect();
             let is_set = |value: &&Value| value.get("CARGO_BUILD_TARGET").is_some();
             if command.contains('$') || set.iter().any(is_set) {
-                let texts = set.into_iter().flat_map(texts);
-                found.extend(texts.flat_map(triples));
+                let texts = set.into_iter().flat_map(collect_strings);
+                found.extend(texts.flat_map(find_triples));
             }
         }
     }
@@ -80,20 +80,23 @@ fn of_job(workflow: &Value, job: &Value) -> Vec<String> {
 }
 
 /// Returns all strings of a value, except excluded combinations of a matrix.
-fn texts(value: &Value) -> Vec<&str> {
+fn collect_strings(value: &Value) -> Vec<&str> {
     match value {
         Value::String(text) => vec![text],
-        Value::Array(values) => values.iter().flat_map(texts).collect(),
+        Value::Array(values) => values.iter().flat_map(collect_strings).collect(),
         Value::Object(entries) => {
             let entries = entries.iter().filter(|(key, _)| *key != "exclude");
-            entries.flat_map(|(_, value)| texts(value)).collect()
+            entries
+                .flat_map(|(_, value)| collect_strings(value))
+                .collect()
         }
         _ => Vec::new(),
     }
 }
 
-/// Splits a script into commands without comments. A line may continue after `\` (or a backtick in PowerShell).
-fn commands_of(script: &str) -> Vec<String> {
+/// Splits a script into commands, and removes comments. A line that ends with `\` (in PowerShell a backtick) continues
+/// on the next line.
+fn split_commands(script: &str) -> Vec<String> {
     let script = script.replace("\\\n", " ").replace("`\n", " ");
     let lines = script.lines().map(|line| {
         let words = line.split_whitespace();
@@ -123,7 +126,7 @@ fn builds_release(command: &str) -> bool {
 }
 
 /// Returns the target triples among the words of a text, without the glibc version suffix of `cargo zigbuild`.
-fn triples(text: &str) -> BTreeSet<String> {
+fn find_triples(text: &str) -> BTreeSet<String> {
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
     let words = text.split(|letter| !is_part(letter));
     let words = words.filter(|word| word.contains('-'));
@@ -159,13 +162,13 @@ mod tests {
              \x20   strategy: {{ matrix: {{ target: [s390x-unknown-linux-gnu] }} }}\n\
              \x20   steps: [{{ run: 'cross test --target ${{{{ matrix.target }}}}' }}]\n"
         );
-        let found: BTreeSet<_> = of_workflow(&workflow).into_iter().collect();
+        let found: BTreeSet<_> = workflow_targets(&workflow).into_iter().collect();
         let expected = [MAC, MUSL, "aarch64-unknown-linux-gnu"];
         assert_eq!(found, expected.map(str::to_owned).into());
     }
 
     #[test]
-    fn targets_of_a_test_job_are_not_found() {
+    fn targets_of_test_jobs_are_ignored() {
         for run in [
             "cargo test --release --target x86_64-unknown-linux-musl",
             "cargo build --target x86_64-unknown-linux-musl",
@@ -173,10 +176,10 @@ mod tests {
             "echo x86_64-unknown-linux-musl; cargo build -r",
         ] {
             let job = format!("jobs: {{ a: {{ steps: [ {{ run: '{run}' }} ] }} }}");
-            assert_eq!(of_workflow(&job), [""; 0], "{run}");
+            assert_eq!(workflow_targets(&job), [""; 0], "{run}");
         }
         let config = format!("[build]\ntarget = \"{MUSL}\"\n");
-        assert_eq!(of_workflow(&config), [""; 0]);
+        assert_eq!(workflow_targets(&config), [""; 0]);
     }
 
     #[test]
@@ -189,12 +192,12 @@ mod tests {
             "RUSTFLAGS=-g cargo-oci push --target=x86_64-unknown-linux-musl",
         ] {
             let job = format!("jobs: {{ a: {{ steps: [ {{ run: '{run}' }} ] }} }}");
-            assert_eq!(of_workflow(&job), [MUSL], "{run}");
+            assert_eq!(workflow_targets(&job), [MUSL], "{run}");
         }
     }
 
     #[test]
-    fn targets_of_variables_and_of_gitlab_are_found() {
+    fn targets_in_variables_and_gitlab_jobs_are_found() {
         for workflow in [
             format!(
                 "env: {{ CARGO_BUILD_TARGET: {MAC} }}\njobs: {{ a: {{ steps: [run: cargo build -r] }} }}"
@@ -209,7 +212,7 @@ mod tests {
                 "variables: {{ T: {MAC} }}\nbuild:\n  script:\n    - cargo oci push --target $T\n"
             ),
         ] {
-            let found: BTreeSet<_> = of_workflow(&workflow).into_iter().collect();
+            let found: BTreeSet<_> = workflow_targets(&workflow).into_iter().collect();
             assert_eq!(found, [MAC.to_owned()].into(), "{workflow}");
         }
     }

@@ -1,8 +1,8 @@
 //! Destination of a package: repository and tags.
 //!
-//! The precedence is: the reference on the command line, `--registry`, `CARGO_OCI_REGISTRY`, the metadata of the package,
-//! the metadata of the workspace, `oci.toml` of the user. The repository has no built-in default. The default tag is the
-//! version.
+//! The registry is read from the first of these sources that sets it: the reference on the command line, `--registry`,
+//! `CARGO_OCI_REGISTRY`, the metadata of the package, the metadata of the workspace, `oci.toml` of the user. There is
+//! no built-in registry. The default tag is the version.
 
 use std::fmt;
 use std::path::Path;
@@ -15,10 +15,10 @@ use crate::cargo::PackageSettings;
 use crate::report::Error;
 use crate::session::Session;
 
-/// Environment variable for the registry.
+/// Environment variable that sets the registry.
 const VARIABLE: &str = "CARGO_OCI_REGISTRY";
 
-/// Repository of a package and its tags: the version, or other tags instead of it.
+/// Repository and tags under which a package is published. The tag is the version unless other tags are set.
 #[derive(Debug, Clone)]
 pub(super) struct PushDestination {
     pub(super) repository: Location,
@@ -27,12 +27,12 @@ pub(super) struct PushDestination {
 }
 
 impl PushDestination {
-    /// Returns the tags of the indexes.
+    /// Returns the tags of the indexes: one for each tag of the destination.
     pub(super) fn index_tags(&self) -> Vec<Tag> {
         self.tags.iter().map(|tag| tag.index().clone()).collect()
     }
 
-    /// Returns the tags of these targets for all tags of the destination.
+    /// Returns the tags of the target manifests: one for each combination of a target and a tag of the destination.
     pub(super) fn target_tags<'t>(
         &self,
         targets: impl IntoIterator<Item = &'t str>,
@@ -47,7 +47,7 @@ impl PushDestination {
     }
 }
 
-/// `REPOSITORY:TAG`, followed by the other tags.
+/// Formats the destination as `REPOSITORY:TAG, :TAG, …`.
 impl fmt::Display for PushDestination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.repository.whole_repository().fmt(f)?;
@@ -66,8 +66,8 @@ pub(super) struct DestinationArguments<'a> {
     pub(super) tags: &'a [String],
 }
 
-/// Returns the destination of a package.
-pub(super) fn of(
+/// Resolves the destination of a package from the arguments, the environment, the manifests and `oci.toml`.
+pub(super) fn resolve(
     session: &Session,
     root: &Path,
     package: &Package,
@@ -77,7 +77,7 @@ pub(super) fn of(
     let (repository, tag_in_reference) = match arguments.reference {
         Some(reference) => (reference.whole_repository(), reference.identifier()),
         None => (
-            repository_of_registry(session, root, package, settings, arguments.registry)?,
+            resolve_repository(session, root, package, settings, arguments.registry)?,
             None,
         ),
     };
@@ -106,7 +106,7 @@ pub(super) fn of(
             .help("pass all tags with `--tag`"));
         }
         (Some(Identifier::Tag(tag)), []) => vec![ReleaseTag::new(tag)?],
-        (None, []) => tags_of_settings(package, settings)?,
+        (None, []) => default_tags(package, settings)?,
         (None, tags) => parse_tags(tags)?,
     };
     Ok(PushDestination { repository, tags })
@@ -123,22 +123,19 @@ fn parse_tags(texts: &[String]) -> Result<Vec<ReleaseTag>, Error> {
     Ok(tags)
 }
 
-/// Returns the tags of the manifest, or the version if it sets none.
-fn tags_of_settings(
-    package: &Package,
-    settings: &PackageSettings,
-) -> Result<Vec<ReleaseTag>, Error> {
+/// Returns the tags that the manifest sets, or else the version.
+fn default_tags(package: &Package, settings: &PackageSettings) -> Result<Vec<ReleaseTag>, Error> {
     match &settings.tags {
         // An empty list overrides the tags of the workspace, and selects the version.
         Some(tags) if !tags.is_empty() => parse_tags(tags).map_err(|error| {
-            let place = settings.place("tags").unwrap_or_default();
-            error.help(format!("it is set by {place}"))
+            let location = settings.location("tags").unwrap_or_default();
+            error.help(format!("correct {location}"))
         }),
         _ => Ok(vec![ReleaseTag::from_version(&package.version)?]),
     }
 }
 
-fn repository_of_registry(
+fn resolve_repository(
     session: &Session,
     root: &Path,
     package: &Package,
@@ -147,15 +144,15 @@ fn repository_of_registry(
 ) -> Result<Location, Error> {
     let variable = session.environment.var(VARIABLE);
     // A directory on the command line stays relative to the working directory.
-    let here = Path::new("");
+    let working_directory = Path::new("");
     let defaults = &session.defaults;
-    let (registry, base, place) = match (flag, variable, &settings.registry, &defaults.registry) {
-        (Some(registry), ..) => (registry, here, "`--registry`".to_owned()),
-        (None, Some(registry), ..) => (registry, here, format!("`{VARIABLE}`")),
+    let (registry, base, origin) = match (flag, variable, &settings.registry, &defaults.registry) {
+        (Some(registry), ..) => (registry, working_directory, "`--registry`".to_owned()),
+        (None, Some(registry), ..) => (registry, working_directory, format!("`{VARIABLE}`")),
         (None, None, Some(registry), _) => (
             registry.as_str(),
             root,
-            settings.place("registry").unwrap_or_default(),
+            settings.location("registry").unwrap_or_default(),
         ),
         (None, None, None, Some(registry)) => (
             registry.as_str(),
@@ -175,18 +172,22 @@ fn repository_of_registry(
             .parse::<RepositoryName>()
             .map_err(|error| {
                 Error::from(error).help(format!(
-                    "it is set by {}",
-                    settings.place("repository").unwrap_or_default()
+                    "correct {}",
+                    settings.location("repository").unwrap_or_default()
                 ))
             })?,
         None => repository_name(&package.name)?,
     };
-    repository_at(registry, base, &name)
-        .map_err(|error| error.help(format!("the registry is set by {place}")))
+    repository_location(registry, base, &name)
+        .map_err(|error| error.help(format!("correct the registry in {origin}")))
 }
 
-/// Returns the repository of this name at a registry with an optional prefix, or in a directory.
-fn repository_at(registry: &str, base: &Path, name: &RepositoryName) -> Result<Location, Error> {
+/// Returns the repository of this name: at a registry with an optional prefix, or in a directory.
+fn repository_location(
+    registry: &str,
+    base: &Path,
+    name: &RepositoryName,
+) -> Result<Location, Error> {
     if let Some(directory) = registry.strip_prefix("oci:") {
         if directory.is_empty() {
             return Err(Error::usage(
@@ -206,7 +207,7 @@ fn repository_at(registry: &str, base: &Path, name: &RepositoryName) -> Result<L
     }
     if registry.contains("-archive:") {
         return Err(Error::usage(format!(
-            "failed to use the registry `{registry}`: an archive holds one repository"
+            "failed to use the registry `{registry}`: an archive can only contain one repository"
         ))
         .help(format!("pass `{registry}` as the reference of one package, or a directory as `--registry oci:DIR`")));
     }
@@ -226,14 +227,14 @@ mod tests {
 
     fn location(registry: &str) -> Result<String, String> {
         let name = "widgets".parse().expect("a repository name");
-        let found = repository_at(registry, Path::new("/base"), &name);
+        let found = repository_location(registry, Path::new("/base"), &name);
         found
             .map(|location| location.to_string())
             .map_err(|error| format!("{error:?}"))
     }
 
     #[test]
-    fn registry_may_have_a_prefix_or_be_a_directory() {
+    fn registry_is_host_with_prefix_or_directory() {
         assert_eq!(location("ghcr.io/Acme/"), Ok("ghcr.io/acme/widgets".into()));
         assert_eq!(
             location("127.0.0.1:5000"),
@@ -254,6 +255,7 @@ mod tests {
             assert!(location(bad).is_err(), "{bad}: {:?}", location(bad));
         }
         let name = "widgets".parse().expect("a repository name");
-        repository_at("oci:out", Path::new("/a\nb"), &name).expect_err("a line break in the path");
+        repository_location("oci:out", Path::new("/a\nb"), &name)
+            .expect_err("a line break in the path");
     }
 }

@@ -1,5 +1,5 @@
-//! Additional files that are not built, such as a README, a license or the `.crate` file. They are published with every
-//! target.
+//! Additional files that cargo does not build, such as a README, a license or the `.crate` file. They are published
+//! with every target.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,8 +17,8 @@ use crate::session::Session;
 /// Additional files by package.
 pub(super) type ExtraFiles = BTreeMap<PackageId, Vec<BuiltFile>>;
 
-/// Returns the files that match the patterns of each package. A note lists files outside of the package directory.
-pub(super) async fn included(
+/// Finds the files that match the patterns of each package. Prints a note about files outside of the package directory.
+pub(super) async fn find_included(
     session: &Session,
     workspace: &Workspace,
     publications: &[Publication<'_>],
@@ -46,7 +46,7 @@ pub(super) async fn included(
         }
         let outside = found
             .iter()
-            .filter(|(_, path)| !resolver.is_of_package(path));
+            .filter(|(_, path)| !resolver.is_in_package(path));
         let outside: Vec<_> = outside
             .map(|(_, path)| format!("`{}`", path.display()))
             .collect();
@@ -87,7 +87,7 @@ pub(super) async fn check_crates(
 }
 
 /// Returns the `.crate` files of packages, if `--crate` was given.
-pub(super) async fn crates(
+pub(super) async fn crate_files(
     session: &Session,
     workspace: &Workspace,
     publications: &[&Publication<'_>],
@@ -105,15 +105,15 @@ pub(super) async fn crates(
         output: (!flags.no_build).then(|| files::output_options(session)),
     };
     let (environment, selection) = (&session.cargo, &flags.selection);
-    let made = cargo::crate_files(environment, workspace, selection, &packages, options).await?;
-    Ok(made
+    let files = cargo::crate_files(environment, workspace, selection, &packages, options).await?;
+    Ok(files
         .into_iter()
         .map(|(id, file)| (id, vec![file]))
         .collect())
 }
 
-/// Adds the files to each package, for every target.
-pub(super) fn add(outputs: &mut [BuildOutput], extras: &[ExtraFiles]) {
+/// Adds the additional files to the build output of each package and target.
+pub(super) fn add_to_outputs(outputs: &mut [BuildOutput], extras: &[ExtraFiles]) {
     for package in outputs.iter_mut().flat_map(|output| &mut output.packages) {
         for files in extras.iter().filter_map(|extra| extra.get(&package.id)) {
             package.files.extend(files.iter().cloned());

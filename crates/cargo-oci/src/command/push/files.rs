@@ -36,12 +36,13 @@ pub(super) async fn build(
         host,
     };
     let outputs = if flags.no_build {
-        cargo::existing(&session.cargo, &request).await?
+        cargo::find_existing(&session.cargo, &request).await?
     } else if let Some(path) = &flags.messages {
         from_messages(session, &request, path).await?
     } else {
-        // Messages of cargo are written to stdout only in JSON format; otherwise stdout has only the published references.
-        let line = |line: &str| session.reporter.forward(line);
+        // Messages of cargo are written to stdout only in JSON format. In human format, stdout contains only the
+        // published references.
+        let line = |line: &str| session.reporter.forward_line(line);
         cargo::build(
             &session.cargo,
             &request,
@@ -57,7 +58,7 @@ pub(super) async fn build(
         return Err(Error::new(
             oci_registry::ErrorKind::Io,
             format!(
-                "failed to push `{}`: the reported file `{}` is not on this machine",
+                "failed to push `{}`: the file `{}`, which cargo reported, does not exist on this machine",
                 file.name,
                 file.path.display()
             ),
@@ -105,21 +106,21 @@ pub(super) async fn build(
     Ok(outputs)
 }
 
-/// Returns the kinds of files that the packages have and that were not selected, in the syntax of `--kind`.
+/// Returns the kinds of files that the packages can build and that `--kind` does not select, in the syntax of `--kind`.
 fn other_kinds(publications: &[Publication<'_>]) -> Option<String> {
     let mut kinds = BTreeSet::new();
     for publication in publications {
         for target in &publication.package.targets {
-            kinds.extend(kinds_of(target).filter(|kind| !publication.kinds.contains(kind)));
+            kinds.extend(file_kinds(target).filter(|kind| !publication.kinds.contains(kind)));
         }
     }
     let kinds: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
     (!kinds.is_empty()).then(|| kinds.join(","))
 }
 
-/// Returns the kinds of the files that cargo writes for a target. Empty for an example, because cargo builds examples only
-/// on request.
-pub(super) fn kinds_of(target: &cargo_metadata::Target) -> impl Iterator<Item = FileKind> {
+/// Returns the kinds of the files that cargo writes for a target. Examples have no kinds here, because cargo builds
+/// them only on request.
+pub(super) fn file_kinds(target: &cargo_metadata::Target) -> impl Iterator<Item = FileKind> {
     let crate_types = target.crate_types.iter().map(|kind| match kind {
         CrateType::Lib => "rlib".to_owned(),
         other => other.to_string(),
@@ -129,7 +130,7 @@ pub(super) fn kinds_of(target: &cargo_metadata::Target) -> impl Iterator<Item = 
     kinds.filter(move |kind| !is_example && kind.is_built())
 }
 
-/// Returns the output settings for cargo, which are the same as those of this process.
+/// Returns output settings for cargo that are the same as those of this process.
 pub(super) fn output_options(session: &Session) -> OutputOptions<'static> {
     OutputOptions {
         quiet: session.reporter.is_quiet(),
@@ -150,7 +151,7 @@ async fn from_messages(
     }
     let path = session.resolve(path);
     let file = oci_registry::open_input(&path).map_err(|error| {
-        Error::of_file(format!("failed to open `{}`", path.display()), error).help(
+        Error::from_io(format!("failed to open `{}`", path.display()), error).help(
             "create it with `cargo build --release --message-format json-render-diagnostics > FILE`",
         )
     })?;
@@ -158,19 +159,19 @@ async fn from_messages(
     Ok(cargo::replay(tokio::io::BufReader::new(file), request).await?)
 }
 
-/// Returns the files of `--file`, in the form of a build result.
-pub(super) async fn given(
+/// Returns the files of `--file` in the form of a build output.
+pub(super) async fn from_arguments(
     session: &Session,
     publications: &[Publication<'_>],
     flags: &Flags,
 ) -> Result<BuildOutput, Error> {
     let publication = &publications[0];
-    let host = if targets::need_host(&flags.selection) {
+    let host = if targets::needs_host(&flags.selection) {
         Toolchain::detect(&session.cargo).await?.host
     } else {
         String::new()
     };
-    let names = targets::names(&flags.selection, &host)?;
+    let names = targets::target_names(&flags.selection, &host)?;
     let [target] = &names[..] else {
         return Err(
             Error::usage("failed to select a target: `--file` requires exactly one")
@@ -189,8 +190,8 @@ pub(super) async fn given(
             )));
         }
     }
-    let is_absent = |file: &&FileArgument| !session.resolve(&file.path.split(session).0).is_file();
-    if let Some(file) = flags.file.iter().find(is_absent) {
+    let is_missing = |file: &&FileArgument| !session.resolve(&file.path.split(session).0).is_file();
+    if let Some(file) = flags.file.iter().find(is_missing) {
         return Err(Error::new(
             oci_registry::ErrorKind::Io,
             format!(
@@ -261,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn file_argument_is_name_and_path() {
+    fn file_argument_is_split_at_first_equals_sign() {
         let parse = |text: &str| {
             let file: FileArgument = text.parse().ok()?;
             Some((file.name.to_string(), file.path.to_string()))

@@ -1,7 +1,7 @@
-//! Report of a push for GitHub Actions: outputs of the step, a table for its summary, and the list of artifacts.
+//! Report of a push for GitHub Actions: outputs of the step, a table for its summary, and a list of artifacts.
 //!
-//! Each of the three is appended to the file that an environment variable names, if the variable is set. Later steps read
-//! the outputs `reference`, `digest` and `index-digest`. One push may publish several packages for several targets. Each
+//! Each part is appended to the file that an environment variable names, if the variable is set. Later steps read the
+//! outputs `reference`, `digest` and `index-digest`. One push may publish several packages for several targets. Each
 //! output then has one line per package and target, in the order of the references on stdout.
 
 use std::fmt::Write as _;
@@ -13,8 +13,8 @@ use oci_registry::{Digest, Environment, Location, Tag, open_output};
 use crate::figures::Size;
 use crate::report::Error;
 
-/// Hint for an error after the push.
-const HELP: &str = "the push succeeded, but the outputs of the step are incomplete";
+/// Hint for an error that occurs after the push succeeded.
+const HELP: &str = "run the step again to complete its outputs; the push succeeded";
 
 /// Published artifact of one package for one target.
 #[derive(Debug)]
@@ -37,24 +37,32 @@ impl PublishedTarget {
 }
 
 /// Writes the outputs, the summary and the list of artifacts.
-pub(super) fn report(
+pub(super) fn write_report(
     environment: &Environment,
     published: &[PublishedTarget],
 ) -> Result<(), Error> {
     if published.is_empty() {
         return Ok(());
     }
-    append(
+    append_to_file(
         environment,
         "GITHUB_OUTPUT",
-        &outputs(published, &delimiter()?),
+        &format_outputs(published, &random_delimiter()?),
     )?;
-    append(environment, "GITHUB_STEP_SUMMARY", &summary(published))?;
-    append(environment, "GITHUB_ARTIFACTS", &artifacts(published))
+    append_to_file(
+        environment,
+        "GITHUB_STEP_SUMMARY",
+        &format_summary(published),
+    )?;
+    append_to_file(
+        environment,
+        "GITHUB_ARTIFACTS",
+        &format_artifacts(published),
+    )
 }
 
 /// Appends text to the file that a variable names, if the variable is set.
-fn append(environment: &Environment, variable: &str, text: &str) -> Result<(), Error> {
+fn append_to_file(environment: &Environment, variable: &str, text: &str) -> Result<(), Error> {
     let Some(path) = environment.var(variable).filter(|_| !text.is_empty()) else {
         return Ok(());
     };
@@ -71,17 +79,17 @@ fn append(environment: &Environment, variable: &str, text: &str) -> Result<(), E
         })
 }
 
-/// Returns the line that ends a multi-line output. It is random, so that no value contains it.
-fn delimiter() -> Result<String, Error> {
+/// Returns a random line that ends a multi-line output. Because it is random, no value contains it.
+fn random_delimiter() -> Result<String, Error> {
     let random = || getrandom::u64().map_err(|error| std::io::Error::other(error.to_string()));
     match random().and_then(|high| Ok((high, random()?))) {
         Ok((high, low)) => Ok(format!("end-{high:016x}{low:016x}")),
-        Err(error) => Err(Error::of_file("failed to read random bytes", error).help(HELP)),
+        Err(error) => Err(Error::from_io("failed to read random bytes", error).help(HELP)),
     }
 }
 
 /// Returns the outputs of the step.
-fn outputs(published: &[PublishedTarget], delimiter: &str) -> String {
+fn format_outputs(published: &[PublishedTarget], delimiter: &str) -> String {
     let lines = |value: &dyn Fn(&PublishedTarget) -> String| {
         let values: Vec<_> = published.iter().map(value).collect();
         values.join("\n")
@@ -106,21 +114,22 @@ fn outputs(published: &[PublishedTarget], delimiter: &str) -> String {
 }
 
 /// Returns the summary as a Markdown table.
-fn summary(published: &[PublishedTarget]) -> String {
+fn format_summary(published: &[PublishedTarget]) -> String {
     let mut text =
         "| package | target | reference | size | digest |\n| --- | --- | --- | ---: | --- |\n"
             .to_owned();
-    for one in published {
+    for target in published {
         let cells = [
-            format!("{} {}", one.package, one.version),
-            one.target.clone(),
-            one.tags
+            format!("{} {}", target.package, target.version),
+            target.target.clone(),
+            target
+                .tags
                 .iter()
-                .map(|tag| code(&one.location.with(tag.clone()).to_string()))
+                .map(|tag| format_code(&target.location.with(tag.clone()).to_string()))
                 .collect::<Vec<_>>()
                 .join(", "),
-            Size(one.size).to_string(),
-            code(one.digest.as_str()),
+            Size(target.size).to_string(),
+            format_code(target.digest.as_str()),
         ];
         let _ = writeln!(text, "| {} |", cells.join(" | "));
     }
@@ -129,7 +138,7 @@ fn summary(published: &[PublishedTarget]) -> String {
 }
 
 /// Returns text as Markdown code that is safe in a table cell.
-fn code(text: &str) -> String {
+fn format_code(text: &str) -> String {
     format!(
         "`{}`",
         text.replace('`', "'")
@@ -140,11 +149,12 @@ fn code(text: &str) -> String {
 
 /// Returns one line per artifact in a registry.
 ///
-/// Artifacts in a directory are omitted, because they cannot be referenced elsewhere. The runner rejects `=`.
-fn artifacts(published: &[PublishedTarget]) -> String {
+/// Artifacts in a directory are omitted, because later jobs cannot access them. References with `=` are omitted,
+/// because the runner rejects them.
+fn format_artifacts(published: &[PublishedTarget]) -> String {
     let in_registries = published
         .iter()
-        .filter(|one| matches!(one.location, Location::Registry(_)))
+        .filter(|target| matches!(target.location, Location::Registry(_)))
         .map(PublishedTarget::reference)
         .filter(|reference| !reference.contains('='));
     in_registries.fold(String::new(), |mut text, reference| {
@@ -157,7 +167,7 @@ fn artifacts(published: &[PublishedTarget]) -> String {
 mod tests {
     use super::*;
 
-    fn published(location: Location, target: &str, index: bool) -> PublishedTarget {
+    fn published_target(location: Location, target: &str, index: bool) -> PublishedTarget {
         PublishedTarget {
             package: "widgets".into(),
             version: "1.2.3".into(),
@@ -176,16 +186,16 @@ mod tests {
 
     #[test]
     fn outputs_have_one_line_per_artifact() {
-        let one = published(widgets(), "x-y-z", true);
+        let one = published_target(widgets(), "x-y-z", true);
         let (digest, index) = (Digest::sha256(b"x-y-z"), Digest::sha256(b"index"));
         assert_eq!(
-            outputs(std::slice::from_ref(&one), "end"),
+            format_outputs(std::slice::from_ref(&one), "end"),
             format!("reference=a.b/widgets@{digest}\ndigest={digest}\nindex-digest={index}\n")
         );
-        let two = [one, published(widgets(), "o-p-q", false)];
+        let two = [one, published_target(widgets(), "o-p-q", false)];
         let other = Digest::sha256(b"o-p-q");
         assert_eq!(
-            outputs(&two, "end"),
+            format_outputs(&two, "end"),
             format!(
                 "reference<<end\na.b/widgets@{digest}\na.b/widgets@{other}\nend\n\
                  digest<<end\n{digest}\n{other}\nend\n\
@@ -196,26 +206,32 @@ mod tests {
 
     #[test]
     fn delimiter_is_random() {
-        let (first, second) = (delimiter().expect("random"), delimiter().expect("random"));
+        let (first, second) = (
+            random_delimiter().expect("random"),
+            random_delimiter().expect("random"),
+        );
         assert_eq!(first.len(), second.len());
         assert_ne!(first, second);
     }
 
     #[test]
-    fn summary_lists_all_and_artifacts_only_registries() {
+    fn layout_is_in_summary_but_not_in_artifact_list() {
         let both = [
-            published(widgets(), "x-y-z", true),
-            published(Location::layout("out|x"), "x-y-z", true),
+            published_target(widgets(), "x-y-z", true),
+            published_target(Location::layout("out|x"), "x-y-z", true),
         ];
         let digest = Digest::sha256(b"x-y-z");
         assert_eq!(
-            summary(&both),
+            format_summary(&both),
             format!(
                 "| package | target | reference | size | digest |\n| --- | --- | --- | ---: | --- |\n\
                  | widgets 1.2.3 | x-y-z | `a.b/widgets:1.2.3` | 1.5 KiB | `{digest}` |\n\
                  | widgets 1.2.3 | x-y-z | `oci:out\\|x:1.2.3` | 1.5 KiB | `{digest}` |\n\n"
             )
         );
-        assert_eq!(artifacts(&both), format!("oci://a.b/widgets@{digest}\n"));
+        assert_eq!(
+            format_artifacts(&both),
+            format!("oci://a.b/widgets@{digest}\n")
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Resolution of the patterns of `--include` and of the key `include`.
 //!
-//! A pattern may come from an untrusted manifest. Files are therefore confined to given directories. For a symbolic link,
-//! the target of the link must be in one of them.
+//! A pattern may come from an untrusted manifest. All files must therefore be in the directories that the caller
+//! allows. For a symbolic link, this applies to the target of the link.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf, is_separator};
@@ -34,7 +34,7 @@ pub(super) enum IncludeError {
     Name { source: oci_registry::Error },
 }
 
-/// Resolver of the patterns of one package.
+/// Resolver that finds the files for the patterns of one package.
 #[derive(Debug)]
 pub(super) struct PatternResolver {
     /// Directory of the package, to which patterns are relative.
@@ -55,7 +55,7 @@ impl PatternResolver {
         }
     }
 
-    /// Returns the files that match a pattern: name in the package, and path without symbolic links.
+    /// Returns the files that match a pattern. Each file has its published name and its path without symbolic links.
     ///
     /// A directory matches all files below it. A hidden file matches only a pattern that contains its leading dot.
     ///
@@ -67,34 +67,39 @@ impl PatternResolver {
         pattern: &str,
     ) -> Result<BTreeSet<(FileName, PathBuf)>, IncludeError> {
         Pattern::new(pattern).context(SyntaxSnafu)?;
-        let words = pattern.split(is_separator);
-        let mut words: Vec<_> = words.filter(|word| !["", "."].contains(word)).collect();
+        let components = pattern.split(is_separator);
+        let mut components: Vec<_> = components
+            .filter(|component| !["", "."].contains(component))
+            .collect();
         let mut found = Vec::new();
-        if words.last() == Some(&"**") {
-            words.push("*");
+        if components.last() == Some(&"**") {
+            components.push("*");
         }
-        find(&self.root, &words, &mut found)?;
-        if words.last().is_none_or(|word| !is_wildcard(word)) {
-            words.extend(ALL_BELOW);
-            find(&self.root, &words, &mut found)?;
+        collect_matches(&self.root, &components, &mut found)?;
+        if components
+            .last()
+            .is_none_or(|component| !is_wildcard(component))
+        {
+            components.extend(ALL_BELOW);
+            collect_matches(&self.root, &components, &mut found)?;
         }
         ensure!(!found.is_empty(), AbsentSnafu);
         let named = found.into_iter().map(|path| {
             let file = path.canonicalize().context(ReadSnafu { path: &path })?;
-            self.confine(&file)?;
-            Ok((self.name(&path)?, file))
+            self.check_bounds(&file)?;
+            Ok((self.published_name(&path)?, file))
         });
         named.collect()
     }
 
     /// Whether a path without symbolic links is in the directory of the package.
-    pub(super) fn is_of_package(&self, file: &Path) -> bool {
+    pub(super) fn is_in_package(&self, file: &Path) -> bool {
         let root = self.root.canonicalize();
         root.is_ok_and(|root| file.starts_with(root))
     }
 
-    /// Rejects a file outside of the bounds, and internal files of git.
-    fn confine(&self, file: &Path) -> Result<(), IncludeError> {
+    /// Rejects a file that is outside of the bounds or in a `.git` directory.
+    fn check_bounds(&self, file: &Path) -> Result<(), IncludeError> {
         let mut relative = self
             .bounds
             .iter()
@@ -102,62 +107,73 @@ impl PatternResolver {
         let relative = relative
             .next()
             .with_context(|| OutsideSnafu { path: file })?;
-        let is_internal = relative.iter().any(|word| word == ".git");
+        let is_internal = relative.iter().any(|component| component == ".git");
         ensure!(!is_internal, InternalSnafu { path: file });
         Ok(())
     }
 
-    /// Returns the name of a file in the package: the relative path, or the file name of a file outside of the package.
-    fn name(&self, path: &Path) -> Result<FileName, IncludeError> {
+    /// Returns the name under which a file is published: the path relative to the package, or the file name if the file
+    /// is outside of the package.
+    fn published_name(&self, path: &Path) -> Result<FileName, IncludeError> {
         let inside = path.strip_prefix(&self.root).ok();
-        let inside =
-            inside.filter(|path| !path.components().any(|word| word == Component::ParentDir));
+        let inside = inside.filter(|path| {
+            !path
+                .components()
+                .any(|component| component == Component::ParentDir)
+        });
         let relative = inside.or_else(|| path.file_name().map(Path::new));
-        let words = relative.unwrap_or(path).iter().map(|word| word.to_str());
-        let words: Option<Vec<_>> = words.collect();
-        let words = words.with_context(|| NotUnicodeSnafu { path })?;
-        words.join("/").parse().context(NameSnafu)
+        let components = relative
+            .unwrap_or(path)
+            .iter()
+            .map(|component| component.to_str());
+        let components: Option<Vec<_>> = components.collect();
+        let components = components.with_context(|| NotUnicodeSnafu { path })?;
+        components.join("/").parse().context(NameSnafu)
     }
 }
 
 /// Collects the files below a directory that match the components of a pattern.
 ///
 /// Unlike in `glob::glob`, `**` does not follow links to directories, because they may form a loop.
-fn find(directory: &Path, pattern: &[&str], found: &mut Vec<PathBuf>) -> Result<(), IncludeError> {
+fn collect_matches(
+    directory: &Path,
+    pattern: &[&str],
+    found: &mut Vec<PathBuf>,
+) -> Result<(), IncludeError> {
     match *pattern {
         [] if directory.is_file() => found.push(directory.to_owned()),
         [] => {}
         ["**", ref rest @ ..] => {
-            find(directory, rest, found)?;
-            for (name, path) in entries(directory)? {
+            collect_matches(directory, rest, found)?;
+            for (name, path) in read_entries(directory)? {
                 if path.is_dir() && !path.is_symlink() && !name.starts_with('.') {
-                    find(&path, pattern, found)?;
+                    collect_matches(&path, pattern, found)?;
                 }
             }
         }
-        [word, ref rest @ ..] if is_wildcard(word) => {
+        [component, ref rest @ ..] if is_wildcard(component) => {
             let options = MatchOptions {
                 require_literal_leading_dot: true,
                 ..MatchOptions::new()
             };
-            let word = Pattern::new(word).context(SyntaxSnafu)?;
-            for (name, path) in entries(directory)? {
-                if word.matches_with(&name, options) {
-                    find(&path, rest, found)?;
+            let component = Pattern::new(component).context(SyntaxSnafu)?;
+            for (name, path) in read_entries(directory)? {
+                if component.matches_with(&name, options) {
+                    collect_matches(&path, rest, found)?;
                 }
             }
         }
-        [word, ref rest @ ..] => find(&directory.join(word), rest, found)?,
+        [component, ref rest @ ..] => collect_matches(&directory.join(component), rest, found)?,
     }
     Ok(())
 }
 
-fn is_wildcard(word: &str) -> bool {
-    word.contains(['*', '?', '['])
+fn is_wildcard(component: &str) -> bool {
+    component.contains(['*', '?', '['])
 }
 
 /// Returns the names and paths of directory entries; empty if the path is not a directory.
-fn entries(directory: &Path) -> Result<Vec<(String, PathBuf)>, IncludeError> {
+fn read_entries(directory: &Path) -> Result<Vec<(String, PathBuf)>, IncludeError> {
     if !directory.is_dir() {
         return Ok(Vec::new());
     }
@@ -176,7 +192,7 @@ fn entries(directory: &Path) -> Result<Vec<(String, PathBuf)>, IncludeError> {
 mod tests {
     use super::*;
 
-    /// Creates a workspace with a package in `[odd]`.
+    /// Creates a workspace with a package in the directory `[odd]`, whose name contains pattern characters.
     fn workspace() -> tempfile::TempDir {
         let home = tempfile::tempdir().expect("a directory");
         for file in [
@@ -251,7 +267,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn link_is_resolved_and_must_stay_inside_the_bounds() {
+    fn link_target_outside_of_bounds_is_rejected() {
         use std::os::unix::fs::symlink;
         let (home, foreign) = (workspace(), tempfile::tempdir().expect("a directory"));
         let (root, secret) = (home.path().join("[odd]"), foreign.path().join("secret"));
@@ -270,8 +286,8 @@ mod tests {
         symlink(foreign.path(), root.join("share")).expect("a link");
         let outside = "is outside of the workspace and of the git repository";
         for pattern in ["NOTICE", "N*", "share", "share/*", "docs/../NOTICE"] {
-            let refused = names(home.path(), pattern).expect_err(pattern);
-            assert!(refused.ends_with(outside), "{pattern}: {refused}");
+            let rejection = names(home.path(), pattern).expect_err(pattern);
+            assert!(rejection.ends_with(outside), "{pattern}: {rejection}");
         }
     }
 }

@@ -40,17 +40,17 @@ struct TagObject {
     index: Option<Box<RawValue>>,
 }
 
-/// Creates the plan without writing anything.
+/// Creates the plan of a push, without writing anything.
 ///
 /// If the push would fail with a conflict, returns the plan as if `--overwrite` were given, together with the error.
-pub(super) async fn of(
-    place: &dyn Target,
+pub(super) async fn create_plan(
+    target: &dyn Target,
     publication: &Publication<'_>,
     artifact: &Artifact,
     options: &PublishOptions,
 ) -> Result<(PlanObject, Option<Error>), Error> {
     let tags = &publication.destination.tags;
-    let planned = oci_package::plan(artifact, place, tags, options, &|_| ()).await;
+    let planned = oci_package::plan(artifact, target, tags, options, &|_| ()).await;
     let conflict = match planned {
         Ok(planned) => return Ok((PlanObject::new(publication, artifact, planned, false), None)),
         Err(error) if error.kind() == ErrorKind::Conflict && !options.overwrite => error,
@@ -61,12 +61,12 @@ pub(super) async fn of(
         stored: StoredTags::default(),
         ..options.clone()
     };
-    match oci_package::plan(artifact, place, tags, &options, &|_| ()).await {
+    match oci_package::plan(artifact, target, tags, &options, &|_| ()).await {
         Ok(planned) => Ok((
             PlanObject::new(publication, artifact, planned, true),
             Some(conflict.into()),
         )),
-        // `--overwrite` would not be sufficient.
+        // The push would fail even with `--overwrite`, so there is no plan.
         Err(_) => Err(conflict.into()),
     }
 }
@@ -133,7 +133,7 @@ fn action_name(action: TagAction) -> &'static str {
     }
 }
 
-/// Returns the exact bytes of a manifest, to embed in JSON.
+/// Returns the exact bytes of a manifest as a JSON value.
 fn raw_json(manifest: &Manifest) -> Box<RawValue> {
     let text = String::from_utf8_lossy(manifest.bytes()).into_owned();
     RawValue::from_string(text).expect("a parsed manifest is JSON")

@@ -1,4 +1,4 @@
-//! Selected packages, with the settings of their manifests and of the flags.
+//! Packages to publish, with their settings from flags and manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::cargo::{self, BuildOutput, PackageSettings, Workspace};
 use crate::report::Error;
 use crate::session::Session;
 
-/// Package to publish, with its settings.
+/// Package to publish, with its settings from flags and manifests.
 pub(super) struct Publication<'a> {
     pub(super) package: &'a Package,
     pub(super) destination: PushDestination,
@@ -30,41 +30,42 @@ pub(super) struct Publication<'a> {
 }
 
 impl Publication<'_> {
-    /// Whether cargo may write files of the selected kinds for the package.
+    /// Whether a build may write files of the selected kinds for the package.
     pub(super) fn may_have_files(&self) -> bool {
         let is_selected = |kind: &FileKind| self.kinds.contains(kind);
-        let of_target = |target: &Target| {
+        let has_selected_kind = |target: &Target| {
             let kinds: Vec<_> = if target.is_example() {
                 vec![FileKind::Example]
             } else {
-                files::kinds_of(target).collect()
+                files::file_kinds(target).collect()
             };
             let is_linked = |kind: &FileKind| !matches!(kind, FileKind::Rlib | FileKind::Staticlib);
             kinds.iter().any(is_selected)
                 || kinds.iter().any(is_linked)
                     && (is_selected(&FileKind::Wasm) || is_selected(&FileKind::Debuginfo))
         };
-        self.package.targets.iter().any(of_target)
+        self.package.targets.iter().any(has_selected_kind)
     }
 
-    /// Whether a build without target selection always writes files of the selected kinds for the package.
+    /// Whether a build without flags such as `--bin` and `--lib` always writes files of the selected kinds for the
+    /// package.
     pub(super) fn has_files(&self) -> bool {
         let mut targets = self.package.targets.iter();
         targets.any(|target| {
             target.required_features.is_empty()
-                && files::kinds_of(target).any(|kind| self.kinds.contains(&kind))
+                && files::file_kinds(target).any(|kind| self.kinds.contains(&kind))
         })
     }
 
     /// Whether the outputs contain files of the package.
-    pub(super) fn is_among(&self, outputs: &[BuildOutput]) -> bool {
+    pub(super) fn has_output_in(&self, outputs: &[BuildOutput]) -> bool {
         let mut packages = outputs.iter().flat_map(|output| &output.packages);
         packages.any(|package| package.id == self.package.id)
     }
 }
 
-/// Returns the packages to publish. Reports all errors in their manifests and flags.
-pub(super) fn select<'a>(
+/// Returns the packages to publish. Fails if a flag or a setting in a manifest is invalid.
+pub(super) fn select_publications<'a>(
     session: &Session,
     workspace: &'a Workspace,
     flags: &Flags,
@@ -73,7 +74,7 @@ pub(super) fn select<'a>(
     let mut publications = Vec::new();
     for package in selected {
         let settings = PackageSettings::of(workspace, package)?;
-        if settings.publishes() {
+        if settings.is_published() {
             publications.push((package, settings));
         } else {
             session.reporter.note(format_args!(
@@ -98,7 +99,9 @@ pub(super) fn select<'a>(
     }
     publications
         .into_iter()
-        .map(|(package, settings)| publication(session, workspace, package, &settings, flags))
+        .map(|(package, settings)| {
+            create_publication(session, workspace, package, &settings, flags)
+        })
         .collect()
 }
 
@@ -121,7 +124,7 @@ fn check_single(publications: &[(&Package, PackageSettings)], argument: &str) ->
     .help("select one with `--package NAME`"))
 }
 
-fn publication<'a>(
+fn create_publication<'a>(
     session: &Session,
     workspace: &Workspace,
     package: &'a Package,
@@ -137,7 +140,7 @@ fn publication<'a>(
         registry: flags.registry.as_deref(),
         tags: &flags.tag,
     };
-    let destination = destination::of(session, &workspace.root, package, settings, arguments)?;
+    let destination = destination::resolve(session, &workspace.root, package, settings, arguments)?;
     let names = match &settings.name_template {
         Some(template) => template.parse()?,
         None => NameTemplate::default(),
@@ -147,10 +150,10 @@ fn publication<'a>(
     oci_package::check_annotations(&annotations).map_err(|error| {
         let error = Error::from(error);
         match settings
-            .place("annotations")
+            .location("annotations")
             .filter(|_| flags.annotation.is_empty())
         {
-            Some(place) => error.help(format!("it is set by {place}")),
+            Some(location) => error.help(format!("correct {location}")),
             None => error,
         }
     })?;
@@ -164,16 +167,16 @@ fn publication<'a>(
         let error = Error::usage(format!(
             "failed to move floating tags to `{destination}`: `--floating` requires a version tag"
         ));
-        return Err(match settings.place("tags") {
-            Some(place) if reference.as_ref().is_none_or(has_no_identifier) => {
-                error.help(format!("the tag is set by {place}"))
+        return Err(match settings.location("tags") {
+            Some(location) if reference.as_ref().is_none_or(has_no_identifier) => {
+                error.help(format!("correct the tag in {location}"))
             }
             _ => error.help("remove the tag to publish the version"),
         });
     }
     let floating =
         (flags.floating || settings.floating == Some(true)) && is_version && !flags.no_index;
-    let declared = DeclaredTargets::of(session, flags, settings)?;
+    let declared = DeclaredTargets::from_settings(session, flags, settings)?;
     if floating && declared.is_none() {
         let name = &package.name;
         return Err(Error::usage(format!(
@@ -205,7 +208,7 @@ fn has_no_identifier(reference: &Location) -> bool {
     reference.identifier().is_none()
 }
 
-/// Checks that the targets are declared, if a package declares targets.
+/// Checks that each target is declared, if the package declares the targets of its releases.
 pub(super) fn check_targets(
     publications: &[Publication<'_>],
     targets: &[String],
@@ -220,9 +223,9 @@ pub(super) fn check_targets(
         if let Some(target) = undeclared {
             let name = &publication.package.name;
             return Err(Error::usage(format!(
-                "failed to push `{name}` for `{target}`: it is not a declared target"
+                "failed to push `{name}` for `{target}`: the target is not declared"
             ))
-            .help(format!("add it to {}", declared.place))
+            .help(format!("add the target to {}", declared.source))
             .help(format!(
                 "or choose from the declared targets: {}",
                 declared.targets.join(", ")
@@ -232,7 +235,7 @@ pub(super) fn check_targets(
     Ok(())
 }
 
-/// Checks that no two packages have the same repository and tag, because one would replace the other.
+/// Checks that no two packages have the same repository and tag, because the second package would replace the first.
 pub(super) fn check_destinations(
     session: &Session,
     publications: &[&Publication<'_>],
@@ -244,10 +247,10 @@ pub(super) fn check_destinations(
             let other = &earlier.destination;
             let shared = tags.iter().find(|tag| other.tags.contains(tag));
             if let Some(tag) = shared
-                && other.repository.is_same_place(repository, directory)
+                && other.repository.is_same_storage(repository, directory)
             {
                 return Err(Error::usage(format!(
-                    "failed to push `{}` and `{}`: both would be `{}`",
+                    "failed to push `{}` and `{}`: both would be published as `{}`",
                     earlier.package.name,
                     publication.package.name,
                     repository.with(tag.index().clone())
@@ -278,15 +281,15 @@ pub(super) fn note_shared_repositories(session: &Session, publications: &[&Publi
 
 /// Returns the metadata of a package from its manifest.
 pub(super) fn package_metadata(session: &Session, package: &Package) -> oci_package::Package {
-    let mut facts = oci_package::Package::new(package.name.as_str(), package.version.clone());
-    facts.description.clone_from(&package.description);
-    facts.license.clone_from(&package.license);
-    facts.homepage.clone_from(&package.homepage);
-    facts.repository = package
+    let mut metadata = oci_package::Package::new(package.name.as_str(), package.version.clone());
+    metadata.description.clone_from(&package.description);
+    metadata.license.clone_from(&package.license);
+    metadata.homepage.clone_from(&package.homepage);
+    metadata.repository = package
         .repository
         .clone()
         .or_else(|| cargo::source_repository(&session.cargo));
-    facts.documentation.clone_from(&package.documentation);
-    facts.authors.clone_from(&package.authors);
-    facts
+    metadata.documentation.clone_from(&package.documentation);
+    metadata.authors.clone_from(&package.authors);
+    metadata
 }

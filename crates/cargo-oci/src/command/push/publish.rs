@@ -32,20 +32,22 @@ pub(super) async fn pack_and_publish(
         .iter()
         .map(|publication| publication.package)
         .collect();
-    let provenances = cargo::provenance(&session.cargo, &packages).await?;
-    let problems = provenances.values().filter_map(|one| one.problem.as_ref());
+    let provenances = cargo::read_provenance(&session.cargo, &packages).await?;
+    let problems = provenances
+        .values()
+        .filter_map(|provenance| provenance.problem.as_ref());
     for problem in problems.collect::<BTreeSet<_>>() {
         session.reporter.note(format_args!(
-            "no dirty flag is recorded, because the state of the work tree is unknown: {problem}"
+            "the artifacts do not record whether the work tree has uncommitted changes, because this is unknown: {problem}"
         ));
     }
     let found = outputs.iter().flat_map(|output| &output.packages);
     let others = found.flat_map(|package| &package.files);
     let others = others.filter(|file| file.kind == FileKind::File);
     let others = others.map(|file| file.path.as_path());
-    let executables = cargo::executables(&session.cargo, others).await;
-    // All artifacts are packed before the first tag is written, so that an error in one does not leave the workspace
-    // partly published.
+    let executables = cargo::find_executables(&session.cargo, others).await;
+    // All artifacts are packed before the first tag is written, so that an error while packing does not leave the
+    // workspace partly published.
     let mut artifacts = Vec::new();
     for output in &outputs {
         for found in &output.packages {
@@ -60,24 +62,24 @@ pub(super) async fn pack_and_publish(
                 .destination
                 .target_tags([output.target.as_str()])?;
             let repository = repositories.get(&found.id).filter(|_| !flags.dry_run);
-            let incomplete = repository.filter(|repository| repository.stored.lacks_any(&tags));
+            let incomplete = repository.filter(|repository| repository.stored.has_absent(&tags));
             let options = PackOptions {
                 names: publication.names.clone(),
                 annotations: publication.annotations.clone(),
-                send_ahead: incomplete.map(|repository| Arc::clone(&repository.target)),
+                upload_to: incomplete.map(|repository| Arc::clone(&repository.target)),
                 archive: publication.archive,
             };
-            let mut build = build(output, found, &provenance, flags, toolchain)?;
-            build.cfg = targets::cfg(session, &flags.selection, &output.target)?;
-            let facts = super::publication::package_metadata(session, publication.package);
-            let files = files(session, found, flags, &executables)?;
-            let batch = session.reporter.batch("Uploading", None);
-            for file in files.iter().filter(|_| options.send_ahead.is_some()) {
-                // An unreadable file is reported when it is packed.
+            let mut build = build_information(output, found, &provenance, flags, toolchain)?;
+            build.cfg = targets::read_cfg(session, &flags.selection, &output.target)?;
+            let metadata = super::publication::package_metadata(session, publication.package);
+            let files = input_files(session, found, flags, &executables)?;
+            let batch = session.reporter.start_batch("Uploading", None);
+            for file in files.iter().filter(|_| options.upload_to.is_some()) {
+                // An error is ignored here, because packing the file reports it.
                 let size = std::fs::metadata(&file.path).map_or(0, |metadata| metadata.len());
                 batch.start(file.name.as_str(), file.name.as_str(), size, &file.meter);
             }
-            let artifact = oci_package::pack(&facts, &build, &files, &options).await?;
+            let artifact = oci_package::pack(&metadata, &build, &files, &options).await?;
             artifacts.push((publication, artifact));
         }
     }
@@ -93,8 +95,8 @@ pub(super) async fn pack_and_publish(
         &mut published,
     )
     .await;
-    // Artifacts that were published before an error are reported as well.
-    let reported = github::report(&session.environment, &published);
+    // The artifacts that were published before an error are reported, too.
+    let reported = github::write_report(&session.environment, &published);
     outcome.and(reported)
 }
 
@@ -109,20 +111,20 @@ async fn print_plans(
     let mut first_conflict = None;
     for (publication, artifact) in artifacts {
         let repository = &publication.destination.repository;
-        let mut options = options(session, publication, flags);
-        let place = match repositories.get_mut(&publication.package.id) {
+        let mut options = publish_options(session, publication, flags);
+        let target = match repositories.get_mut(&publication.package.id) {
             Some(repository) => {
                 options.stored = repository.take_stored(publication, artifact)?;
                 Arc::clone(&repository.target)
             }
-            None => session.target(repository, Mode::Plan).await?,
+            None => session.open_target(repository, Mode::Plan).await?,
         };
-        let (plan, conflict) = plan::of(&*place, publication, artifact, &options).await?;
+        let (plan, conflict) = plan::create_plan(&*target, publication, artifact, &options).await?;
         plans.push(plan);
         first_conflict = first_conflict.or(conflict);
     }
-    report::json(&plan::to_lines(&plans))?;
-    // A push would fail with the same error before it sends anything.
+    report::write_json(&plan::to_lines(&plans))?;
+    // The push would fail with this error before it sends anything.
     first_conflict.map_or(Ok(()), Err)
 }
 
@@ -135,21 +137,29 @@ async fn publish_each(
     published: &mut Vec<PublishedTarget>,
 ) -> Result<(), Error> {
     for (publication, artifact) in artifacts {
-        let mut options = options(session, publication, flags);
-        let place = if let Some(repository) = repositories.get_mut(&publication.package.id) {
+        let mut options = publish_options(session, publication, flags);
+        let target = if let Some(repository) = repositories.get_mut(&publication.package.id) {
             options.stored = repository.take_stored(publication, artifact)?;
             Arc::clone(&repository.target)
         } else {
             let repository = &publication.destination.repository;
-            session.target(repository, Mode::Write).await?
+            session.open_target(repository, Mode::Write).await?
         };
-        publish(session, &*place, publication, artifact, &options, published).await?;
+        publish(
+            session,
+            &*target,
+            publication,
+            artifact,
+            &options,
+            published,
+        )
+        .await?;
     }
     Ok(())
 }
 
 impl OpenRepository {
-    /// Removes and returns the stored tags of an artifact.
+    /// Removes the tags that the publication of an artifact uses from the stored tags, and returns them.
     fn take_stored(
         &mut self,
         publication: &Publication<'_>,
@@ -162,7 +172,11 @@ impl OpenRepository {
     }
 }
 
-fn options(session: &Session, publication: &Publication<'_>, flags: &Flags) -> PublishOptions {
+fn publish_options(
+    session: &Session,
+    publication: &Publication<'_>,
+    flags: &Flags,
+) -> PublishOptions {
     let mut options = PublishOptions {
         overwrite: flags.overwrite,
         index: !flags.no_index,
@@ -174,8 +188,8 @@ fn options(session: &Session, publication: &Publication<'_>, flags: &Flags) -> P
     options
 }
 
-/// Returns the build information of a package.
-fn build(
+/// Returns the information about a build that the config records.
+fn build_information(
     output: &BuildOutput,
     found: &PackageOutput,
     provenance: &Provenance,
@@ -191,12 +205,13 @@ fn build(
         commit,
         dirty: provenance.dirty,
     });
-    build.created = provenance.created.map(timestamp).transpose()?;
+    build.created = provenance.created.map(to_timestamp).transpose()?;
     Ok(build)
 }
 
-/// Returns the files of a package, with the media types of `--file` and the executable bits of files that were not built.
-fn files(
+/// Returns the files of a package to pack. Adds the media types of `--file`, and the executable bits of files that
+/// cargo did not build.
+fn input_files(
     session: &Session,
     found: &PackageOutput,
     flags: &Flags,
@@ -216,9 +231,9 @@ fn files(
 }
 
 /// Converts seconds since 1970 to an RFC 3339 timestamp.
-pub(super) fn timestamp(seconds: i64) -> Result<String, Error> {
+pub(super) fn to_timestamp(seconds: i64) -> Result<String, Error> {
     match jiff::Timestamp::from_second(seconds) {
-        Ok(moment) => Ok(moment.to_string()),
+        Ok(timestamp) => Ok(timestamp.to_string()),
         Err(_) => Err(Error::usage(format!(
             "failed to convert the time of the sources: {seconds} is out of range"
         ))
@@ -228,45 +243,49 @@ pub(super) fn timestamp(seconds: i64) -> Result<String, Error> {
 
 async fn publish(
     session: &Session,
-    place: &dyn Target,
+    target: &dyn Target,
     publication: &Publication<'_>,
     artifact: &Artifact,
     options: &PublishOptions,
     published: &mut Vec<PublishedTarget>,
 ) -> Result<(), Error> {
     let PushDestination { repository, tags } = &publication.destination;
-    let (reporter, target) = (session.reporter, artifact.target());
+    let (reporter, triple) = (session.reporter, artifact.target());
     let package = publication.package;
     reporter.status(
         "Pushing",
         format_args!(
-            "{} v{} ({target}) to {}",
+            "{} v{} ({triple}) to {}",
             package.name, package.version, publication.destination
         ),
     );
     let sizes = artifact.packed().blobs().map(oci_registry::Blob::size);
     let (count, bytes) = sizes.fold((0, 0), |(count, sum), size| (count + 1, sum + size));
-    let batch = reporter.batch("Uploading", Some((count, bytes)));
+    let batch = reporter.start_batch("Uploading", Some((count, bytes)));
     let observer = |event: PublishEvent<'_>| report_event(reporter, repository, &batch, event);
-    let done = oci_package::publish(artifact, place, tags, options, &observer).await?;
+    let published_artifact =
+        oci_package::publish(artifact, target, tags, options, &observer).await?;
     drop(batch);
-    let manifest = &done.manifest;
+    let manifest = &published_artifact.manifest;
     let name = repository.with(Identifier::Digest(manifest.digest().clone()));
-    if done.blobs.is_empty() {
+    if published_artifact.blobs.is_empty() {
         reporter.emit(&Message::Manifest {
             reference: name.to_string(),
             action: ManifestAction::Exists,
-            target: Some(target),
+            target: Some(triple),
             size: manifest.bytes().len() as u64,
             digest: manifest.digest(),
             display_name: publication.destination.to_string(),
         });
     }
-    let index = done.tags.first().and_then(|done| done.index.as_ref());
+    let index = published_artifact
+        .tags
+        .first()
+        .and_then(|done| done.index.as_ref());
     published.push(PublishedTarget {
         package: package.name.to_string(),
         version: package.version.to_string(),
-        target: target.to_owned(),
+        target: triple.to_owned(),
         location: repository.clone(),
         tags: publication.destination.index_tags(),
         digest: manifest.digest().clone(),
@@ -274,15 +293,18 @@ async fn publish(
         size: bytes,
     });
     if publication.floating {
-        // Floating tags are derived from a version tag.
-        let released = done.tags.iter().find(|done| done.tag.is_released());
+        // Floating tags can only be derived from a version tag, not from a tag such as `nightly`.
+        let released = published_artifact
+            .tags
+            .iter()
+            .find(|done| done.tag.is_released());
         let released = released.and_then(|done| done.index.as_ref());
         match released.filter(|index| is_complete(index, publication)) {
-            Some(index) => move_floating_tags(session, place, repository, index).await?,
+            Some(index) => move_floating_tags(session, target, repository, index).await?,
             None => reporter.note("the release is not complete yet, so no floating tag was moved"),
         }
     }
-    session.finished(&name, manifest.digest(), index.map(Manifest::digest))
+    session.report_finished(&name, manifest.digest(), index.map(Manifest::digest))
 }
 
 /// Reports an event of a publication.
@@ -290,11 +312,11 @@ fn report_event(reporter: Reporter, repository: &Location, batch: &Batch, event:
     let name = |identifier: Identifier| repository.with(identifier).to_string();
     match event {
         PublishEvent::BlobStarted(blob, meter) => {
-            batch.start(blob.digest.as_str(), title(blob), blob.size, &meter);
+            batch.start(blob.digest.as_str(), display_title(blob), blob.size, &meter);
         }
         PublishEvent::Blob(blob, delivery) => {
             batch.finish(blob.digest.as_str(), blob.size);
-            reporter.emit(&Message::blob(
+            reporter.emit(&Message::for_blob(
                 name(blob.digest.clone().into()),
                 blob,
                 delivery,
@@ -330,25 +352,30 @@ fn report_event(reporter: Reporter, repository: &Location, batch: &Batch, event:
 
 /// Whether an index contains all declared targets.
 fn is_complete(index: &Manifest, publication: &Publication<'_>) -> bool {
-    let held = oci_package::Summary::from_manifest(index).targets;
+    let listed_targets = oci_package::Summary::from_manifest(index).targets;
     let declared = publication.declared.as_ref();
-    declared.is_some_and(|declared| declared.targets.iter().all(|target| held.contains(target)))
+    declared.is_some_and(|declared| {
+        declared
+            .targets
+            .iter()
+            .all(|target| listed_targets.contains(target))
+    })
 }
 
 /// Moves the floating tags to a complete release.
 async fn move_floating_tags(
     session: &Session,
-    place: &dyn Target,
+    target: &dyn Target,
     repository: &Location,
     index: &Manifest,
 ) -> Result<(), Error> {
-    for floated in oci_package::update_floating_tags(place, index, &|_| ()).await? {
-        let (tag, action) = match floated {
+    for update in oci_package::update_floating_tags(target, index, &|_| ()).await? {
+        let (tag, action) = match update {
             FloatingTagUpdate::Created(tag) => (tag, TagUpdate::Tagged),
             FloatingTagUpdate::Moved(tag) => (tag, TagUpdate::Moved),
-            FloatingTagUpdate::Ahead(tag, version) => {
+            FloatingTagUpdate::Skipped(tag, version) => {
                 session.reporter.note(format_args!(
-                    "`{tag}` was not moved, because it belongs to the higher version {version}"
+                    "`{tag}` was not moved, because it refers to the higher version {version}"
                 ));
                 continue;
             }
@@ -364,7 +391,7 @@ async fn move_floating_tags(
 }
 
 /// Returns the display name of a layer.
-fn title(blob: &Descriptor) -> &str {
+fn display_title(blob: &Descriptor) -> &str {
     blob.annotation(oci_package::annotation::TITLE)
         .unwrap_or("config")
 }

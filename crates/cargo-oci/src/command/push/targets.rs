@@ -8,18 +8,18 @@ use crate::cargo::{PackageSettings, Selection, declared_target};
 use crate::report::Error;
 use crate::session::Session;
 
-/// Environment variable for the declared targets, separated by commas or spaces.
+/// Environment variable that declares the targets of a release, separated by commas or spaces.
 const VARIABLE: &str = "CARGO_OCI_TARGETS";
 
-/// Largest target specification that is read, in bytes.
+/// Maximum size of a target specification, in bytes.
 const MAX_SPECIFICATION: u64 = 1 << 20;
 
-/// Returns the names of the targets of the flags, or of the host.
+/// Returns the names of the targets that `--target` selects. The default is the host.
 ///
 /// # Errors
 ///
 /// Fails if two targets have the same name, because cargo builds both into the same directory.
-pub(super) fn names(selection: &Selection, host: &str) -> Result<Vec<String>, Error> {
+pub(super) fn target_names(selection: &Selection, host: &str) -> Result<Vec<String>, Error> {
     let mut targets: Vec<(String, &str)> = Vec::new();
     for given in selection.targets() {
         let given = if given == HOST_TUPLE { host } else { given };
@@ -41,14 +41,15 @@ pub(super) fn names(selection: &Selection, host: &str) -> Result<Vec<String>, Er
     Ok(targets.into_iter().map(|(name, _)| name).collect())
 }
 
-/// Whether the target triple of the host is required to determine the targets.
-pub(super) fn need_host(selection: &Selection) -> bool {
+/// Whether the targets depend on the host: without `--target`, or with `--target host-tuple`.
+pub(super) fn needs_host(selection: &Selection) -> bool {
     let targets = selection.targets();
     targets.is_empty() || targets.contains(&HOST_TUPLE)
 }
 
-/// Reads the specification file of the target of this name. Returns `None` if the flags contain no such file.
-pub(super) fn cfg(
+/// Reads the specification file of a custom target. Returns `None` if `--target` does not name a specification file for
+/// this target.
+pub(super) fn read_cfg(
     session: &Session,
     selection: &Selection,
     name: &str,
@@ -60,20 +61,21 @@ pub(super) fn cfg(
         return Ok(None);
     };
     let text = oci_registry::read_regular_text(&session.resolve(file.as_ref()), MAX_SPECIFICATION)
-        .map_err(|error| Error::of_file(format!("failed to read `{file}`"), error))?;
+        .map_err(|error| Error::from_io(format!("failed to read `{file}`"), error))?;
     Ok(Some(TargetCfg::parse_specification(&text)?))
 }
 
-/// Declared targets of a release, and the location of the declaration.
+/// Declared targets of a release, and the source of the declaration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DeclaredTargets {
     pub(super) targets: Vec<String>,
-    pub(super) place: String,
+    pub(super) source: String,
 }
 
 impl DeclaredTargets {
-    /// Returns the declaration for a package from the flag, the variable or the manifest, in this order.
-    pub(super) fn of(
+    /// Returns the declared release targets of a package. Sources in order of precedence: the flag, the environment
+    /// variable, the manifest.
+    pub(super) fn from_settings(
         session: &Session,
         flags: &Flags,
         settings: &PackageSettings,
@@ -88,17 +90,17 @@ impl DeclaredTargets {
         }
         Ok(settings.targets.clone().map(|targets| Self {
             targets,
-            place: settings.place("targets").unwrap_or_default(),
+            source: settings.location("targets").unwrap_or_default(),
         }))
     }
 
-    fn new(targets: &[impl AsRef<str>], place: &str) -> Result<Self, Error> {
+    fn new(targets: &[impl AsRef<str>], source: &str) -> Result<Self, Error> {
         let mut declared: Vec<String> = Vec::new();
         for target in targets {
             let target = target.as_ref().trim();
             let Some(name) = declared_target(target) else {
                 return Err(Error::usage(format!(
-                    "failed to read the targets of the release: {place} contains `{target}`, which is not a target triple"
+                    "failed to read the targets of the release: {source} contains `{target}`, which is not a target triple"
                 ))
                 .help("use the syntax of `--target`, such as `x86_64-unknown-linux-gnu`"));
             };
@@ -108,7 +110,7 @@ impl DeclaredTargets {
         }
         Ok(Self {
             targets: declared,
-            place: place.to_owned(),
+            source: source.to_owned(),
         })
     }
 }
@@ -119,15 +121,15 @@ mod tests {
 
     use super::*;
 
-    fn names_of(line: &str) -> Result<Vec<String>, Error> {
+    fn parse_names(line: &str) -> Result<Vec<String>, Error> {
         let command = Selection::augment_args(clap::Command::new("push"));
         let matches = command.get_matches_from(line.split(' '));
         let selection = Selection::from_arg_matches(&matches).expect("flags of cargo");
-        names(&selection, "h-o-st")
+        target_names(&selection, "h-o-st")
     }
 
     #[test]
-    fn targets_have_distinct_names() {
+    fn targets_are_named_without_duplicates() {
         for (line, expected) in [
             ("push", &["h-o-st"][..]),
             ("push --target host-tuple", &["h-o-st"]),
@@ -137,7 +139,7 @@ mod tests {
                 &["a-linux-gnu", "board"],
             ),
         ] {
-            assert_eq!(names_of(line).expect(line), expected, "{line}");
+            assert_eq!(parse_names(line).expect(line), expected, "{line}");
         }
     }
 
@@ -149,7 +151,7 @@ mod tests {
             "push --target x/board.json --target y/board.json",
             "push --target host-tuple --target x/h-o-st.json",
         ] {
-            assert!(names_of(line).is_err(), "{line}");
+            assert!(parse_names(line).is_err(), "{line}");
         }
     }
 

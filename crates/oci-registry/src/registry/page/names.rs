@@ -1,7 +1,7 @@
-//! The names of one page of a list, parsed while the page arrives.
+//! Parser for the names in one page of a list. It parses the page while it arrives.
 //!
 //! Some registries return the whole list in one page, so only the incomplete part of the document `{"name": …, "tags":
-//! ["a", "b", …]}` is held in memory. `serde_json` parses the parts: keys, names, and the values of other members.
+//! ["a", "b", …]}` is kept in memory. `serde_json` parses the parts: keys, names, and the values of other members.
 
 use std::collections::VecDeque;
 
@@ -11,19 +11,20 @@ use snafu::{ResultExt, Snafu, ensure};
 /// Keys of the lists in a page (distribution-spec, "Listing Tags"; the catalog of docker's registry API).
 const LISTS: [&str; 2] = ["tags", "repositories"];
 
-/// Longest key or name in a page, in bytes of JSON. A valid tag has 128 characters, a valid repository name 255.
+/// Maximum length of a key or name in a page, in bytes of JSON. A valid tag has 128 characters, a valid repository name
+/// 255.
 const MAX_NAME: usize = 4 << 10;
 
-/// Longest value of another member, in bytes of JSON. Google's registries send an object that describes every manifest of
-/// the repository.
+/// Maximum length of the value of another member, in bytes of JSON. Google's registries send an object that describes
+/// every manifest of the repository.
 const MAX_OTHER: usize = 16 << 20;
 
-/// Most names in a page.
+/// Maximum number of names in a page.
 const MAX_NAMES: usize = 1_000_000;
 
 #[derive(Debug, Snafu)]
 pub(super) enum Error {
-    #[snafu(display("expected {expected}, and found `{}`", found.escape_ascii()))]
+    #[snafu(display("expected {expected}, found `{}`", found.escape_ascii()))]
     Unexpected { expected: &'static str, found: u8 },
     #[snafu(display("the document is incomplete"))]
     Incomplete,
@@ -41,18 +42,18 @@ pub(super) enum Error {
 
 /// Incremental parser of one page.
 #[derive(Debug)]
-pub(super) struct Names {
-    /// The part of the document that is incomplete.
+pub(super) struct NamesParser {
+    /// Last, incomplete part of the document.
     buffer: Vec<u8>,
-    /// The length of `buffer` at which it is parsed again. It doubles while a value is incomplete, so that a long value is
-    /// not parsed once for every piece.
+    /// Length of `buffer` at which the buffer is parsed again. It doubles while a value is incomplete, so that a long
+    /// value is not parsed again for each chunk.
     parse_at: usize,
     expected: Expected,
     has_list: bool,
     count: usize,
 }
 
-/// The next part of the document.
+/// Next part of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
     Document,
@@ -66,7 +67,7 @@ enum Expected {
     End,
 }
 
-impl Names {
+impl NamesParser {
     pub(super) fn new() -> Self {
         Self {
             buffer: Vec::new(),
@@ -84,12 +85,12 @@ impl Names {
             return Ok(());
         }
         let buffer = std::mem::take(&mut self.buffer);
-        let mut rest = trim(&buffer);
+        let mut rest = trim_start(&buffer);
         while let Some(&first) = rest.first() {
-            let Some(after) = self.part(first, rest, names)? else {
+            let Some(after) = self.parse_part(first, rest, names)? else {
                 break;
             };
-            rest = trim(after);
+            rest = trim_start(after);
         }
         self.buffer.extend_from_slice(rest);
         self.parse_at = match self.expected {
@@ -108,8 +109,8 @@ impl Names {
         Ok(())
     }
 
-    /// Parses one part of the document. Returns the bytes after it, or `None` if it is incomplete.
-    fn part<'a>(
+    /// Parses one part of the document. Returns the bytes after the part, or `None` if the part is incomplete.
+    fn parse_part<'a>(
         &mut self,
         first: u8,
         bytes: &'a [u8],
@@ -179,26 +180,27 @@ impl Names {
 }
 
 /// Removes the white space of JSON from the beginning.
-fn trim(bytes: &[u8]) -> &[u8] {
+fn trim_start(bytes: &[u8]) -> &[u8] {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     let start = bytes.iter().position(|byte| !is_space(byte));
     &bytes[start.unwrap_or(bytes.len())..]
 }
 
-/// Parses a value at the beginning of some bytes. Returns it and the bytes after it, or `None` if it is incomplete.
+/// Parses the value at the beginning of some bytes. Returns the value and the bytes after it, or `None` if the value is
+/// incomplete.
 fn parse<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<Option<(T, &[u8])>, Error> {
     let mut values = serde_json::Deserializer::from_slice(bytes).into_iter();
     let next = values.next();
     let (value, rest) = match next {
         Some(Ok(value)) => (Some(value), &bytes[values.byte_offset()..]),
-        // serde_json calls a number that ends early invalid, not incomplete.
+        // For a truncated number, serde_json reports an invalid document and not an incomplete document.
         Some(Err(error)) if !(error.is_eof() || ends_in_number(bytes)) => {
             return Err(error).context(MalformedSnafu);
         }
         _ => (None, &[][..]),
     };
     ensure!(bytes.len() - rest.len() <= limit, TooLongSnafu { limit });
-    // A number or a word is complete only if something follows it.
+    // A number or a literal such as `null` is complete only if another byte follows.
     let is_delimited = !rest.is_empty() || matches!(bytes.last(), Some(b'"' | b']' | b'}'));
     Ok(value.filter(|_| is_delimited).map(|value| (value, rest)))
 }
@@ -214,11 +216,11 @@ fn ends_in_number(bytes: &[u8]) -> bool {
 /// Returns the names of a page that arrives in chunks of `piece` bytes.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn read(page: &[u8], piece: usize) -> Result<Vec<String>, Error> {
-    let (mut reader, mut names) = (Names::new(), VecDeque::new());
+    let (mut parser, mut names) = (NamesParser::new(), VecDeque::new());
     for piece in page.chunks(piece.max(1)) {
-        reader.feed(piece, &mut names)?;
+        parser.feed(piece, &mut names)?;
     }
-    reader.finish(&mut names)?;
+    parser.finish(&mut names)?;
     Ok(names.into())
 }
 
@@ -230,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn list_of_any_registry_is_parsed() {
+    fn page_of_each_known_format_is_parsed() {
         for (page, expected) in [
             (r#"{"name":"x","tags":["a","b"]}"#, &["a", "b"][..]),
             (r#" { "repositories" : [ "a" ] } "#, &["a"]),
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_page_is_refused() {
+    fn malformed_page_is_rejected() {
         for page in [
             "",
             "<html>",
@@ -282,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn page_above_a_limit_is_refused() {
+    fn page_above_a_limit_is_rejected() {
         let (name, other) = ("a".repeat(MAX_NAME), "a".repeat(MAX_OTHER));
         for page in [
             format!(r#"{{"tags":["{name}"#),
@@ -306,7 +308,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn generated_list_is_parsed_unchanged(
+        fn random_list_is_parsed_unchanged(
             names in proptest::collection::vec(".{0,20}", 0..20),
             other in ".{0,20}",
             piece in 1_usize..50,

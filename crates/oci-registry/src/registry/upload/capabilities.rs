@@ -13,25 +13,25 @@ use crate::transport::Transport;
 
 /// Chunk sizes in bytes, in the order in which they are tried. Amazon ECR requires at least 5 MiB; GHCR rejects chunks
 /// above 4 MiB.
-const CHUNKS: [u64; 3] = [8 << 20, 4 << 20, 1 << 20];
+const CHUNK_SIZES: [u64; 3] = [8 << 20, 4 << 20, 1 << 20];
 
 /// Upload methods that a registry supports, as far as its responses have shown.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UploadCapabilities {
-    /// Whether it accepts one PATCH of the whole content, whose digest follows with the closing PUT.
-    pub(super) streams: bool,
-    /// Limit of the size of a request in bytes, if it has rejected a larger one.
-    pub(super) chunk: Option<u64>,
-    /// Whether it accepts a mount request without a source repository.
+    /// Whether the registry accepts the whole content in one PATCH, followed by the digest in the closing PUT.
+    pub(super) accepts_stream: bool,
+    /// Maximum size of a request in bytes, if the registry has rejected a larger request.
+    pub(super) max_request_size: Option<u64>,
+    /// Whether the registry accepts a mount request without a source repository.
     pub(super) mounts_without_source: bool,
 }
 
-/// Uploads to one registry: its capabilities and the open sessions.
+/// Upload capabilities and open sessions of one registry.
 pub(in crate::registry) struct Uploads {
     capabilities: Mutex<UploadCapabilities>,
     open: Mutex<Vec<OpenSession>>,
-    /// Whether an invalid minimum for chunks was ignored and reported.
-    pub(super) has_ignored: AtomicBool,
+    /// Whether an invalid minimum chunk size was reported.
+    pub(super) has_reported_minimum: AtomicBool,
 }
 
 /// Data for the cancellation of a session.
@@ -42,11 +42,11 @@ pub(super) struct OpenSession {
 }
 
 impl fmt::Debug for Uploads {
-    /// Omits the URLs, which may be signed.
+    /// Omits the URLs, because a signed URL is a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Uploads")
             .field("capabilities", &*self.capabilities())
-            .field("open", &self.open().len())
+            .field("open", &self.open_sessions().len())
             .finish()
     }
 }
@@ -54,46 +54,46 @@ impl fmt::Debug for Uploads {
 impl Default for Uploads {
     fn default() -> Self {
         let capabilities = UploadCapabilities {
-            streams: true,
-            chunk: None,
+            accepts_stream: true,
+            max_request_size: None,
             mounts_without_source: true,
         };
         Self {
             capabilities: Mutex::new(capabilities),
             open: Mutex::default(),
-            has_ignored: AtomicBool::new(false),
+            has_reported_minimum: AtomicBool::new(false),
         }
     }
 }
 
 impl Uploads {
-    /// Whether the registry may accept content whose digest follows it.
-    pub(in crate::registry) fn streams(&self) -> bool {
+    /// Whether the registry may accept content before its digest.
+    pub(in crate::registry) fn may_stream(&self) -> bool {
         let capabilities = self.capabilities();
-        capabilities.streams && capabilities.chunk.is_none()
+        capabilities.accepts_stream && capabilities.max_request_size.is_none()
     }
 
     /// Cancels all open sessions.
-    pub(in crate::registry) async fn cancel(&self, transport: &Transport) {
-        let open = std::mem::take(&mut *self.open());
-        let cancelled = open.into_iter().map(|open| async move {
+    pub(in crate::registry) async fn cancel_sessions(&self, transport: &Transport) {
+        let open = std::mem::take(&mut *self.open_sessions());
+        let cancellations = open.into_iter().map(|open| async move {
             let request = Request::new(Method::DELETE, open.url)
-                .once()
+                .without_retries()
                 .untrusted(!open.is_trusted);
             let _ = transport.send(request, &open.scope).await;
         });
-        futures_util::future::join_all(cancelled).await;
+        futures_util::future::join_all(cancellations).await;
     }
 
-    /// Reduces the chunk size below that of a rejected request. Returns `false` if there is no smaller size.
+    /// Reduces the chunk size below the size of a rejected request. Returns `false` if there is no smaller size.
     pub(super) fn shrink_chunks(&self, rejected: u64, min_chunk: u64) -> bool {
-        let smaller = CHUNKS.into_iter().find(|size| *size < rejected);
+        let smaller = CHUNK_SIZES.into_iter().find(|size| *size < rejected);
         let Some(smaller) = smaller.filter(|size| *size.max(&min_chunk) < rejected) else {
             return false;
         };
         let mut capabilities = self.capabilities();
-        let chunk = capabilities.chunk.unwrap_or(smaller);
-        capabilities.chunk = Some(chunk.min(smaller));
+        let chunk = capabilities.max_request_size.unwrap_or(smaller);
+        capabilities.max_request_size = Some(chunk.min(smaller));
         true
     }
 
@@ -103,7 +103,7 @@ impl Uploads {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn open(&self) -> MutexGuard<'_, Vec<OpenSession>> {
+    pub(super) fn open_sessions(&self) -> MutexGuard<'_, Vec<OpenSession>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,8 +1,8 @@
 //! Content of an upload, in one request or several.
 //!
-//! Each attempt of a request opens its content again. Content that is sent in several requests is read once: each part
-//! continues at the end of the part before it, unless that failed. After a failure the content is opened again and read up
-//! to the start of the part, so that its digest covers all of it.
+//! Each attempt of a request opens the content again. If the content is sent in several requests, it is read once: each
+//! part continues at the end of the previous part, unless the previous part failed. After a failure the content is
+//! opened again and read up to the start of the part, because the digest is computed over the whole content.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,34 +12,34 @@ use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
 
 use crate::blob::Blob;
-use crate::blob::file::{CHUNK_SIZE, Unhashed};
+use crate::blob::file::{CHUNK_SIZE, UnhashedFile};
 use crate::exchange::body::RequestBody;
 
 /// Content of an upload. Its digest is verified or computed before its last byte is sent.
 #[derive(Debug)]
 pub(super) struct UploadContent {
     source: UploadSource,
-    /// Opened content at the end of the last part.
-    position: Mutex<Option<Position>>,
+    /// Position at the end of the last part, where the next part continues.
+    position: Mutex<Option<ReadPosition>>,
 }
 
 #[derive(Debug)]
 enum UploadSource {
     Known(Box<Blob>),
-    Unhashed(Arc<Unhashed>),
+    Unhashed(Arc<UnhashedFile>),
 }
 
 /// Position in opened content.
-struct Position {
+struct ReadPosition {
     at: u64,
     pieces: BoxStream<'static, crate::Result<Bytes>>,
     /// Bytes that were read beyond the position.
-    held: Bytes,
+    read_ahead: Bytes,
 }
 
-impl fmt::Debug for Position {
+impl fmt::Debug for ReadPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Position")
+        f.debug_struct("ReadPosition")
             .field("at", &self.at)
             .finish_non_exhaustive()
     }
@@ -47,12 +47,12 @@ impl fmt::Debug for Position {
 
 impl UploadContent {
     /// Returns the content of a blob, verified while it is sent.
-    pub(super) fn of_blob(blob: Blob) -> Arc<Self> {
+    pub(super) fn from_blob(blob: Blob) -> Arc<Self> {
         Self::new(UploadSource::Known(Box::new(blob)))
     }
 
     /// Returns the content of a file, whose digest is computed while it is sent.
-    pub(super) fn of_file(file: Arc<Unhashed>) -> Arc<Self> {
+    pub(super) fn from_file(file: Arc<UnhashedFile>) -> Arc<Self> {
         Self::new(UploadSource::Unhashed(file))
     }
 
@@ -80,8 +80,8 @@ impl UploadContent {
         }
     }
 
-    /// Opens the content at an offset, or takes the position that the last part left there.
-    async fn open_at(&self, from: u64) -> crate::Result<Position> {
+    /// Opens the content at an offset, or continues at the end of the last part if it has this offset.
+    async fn open_at(&self, from: u64) -> crate::Result<ReadPosition> {
         let left = self
             .position
             .lock()
@@ -90,13 +90,13 @@ impl UploadContent {
         if let Some(position) = left.filter(|position| position.at == from) {
             return Ok(position);
         }
-        let mut position = Position {
+        let mut position = ReadPosition {
             at: 0,
             pieces: match &self.source {
                 UploadSource::Known(blob) => blob.open().await?.boxed(),
                 UploadSource::Unhashed(file) => file.open().await?,
             },
-            held: Bytes::new(),
+            read_ahead: Bytes::new(),
         };
         while position.at < from {
             if position.next(from - position.at).await?.is_none() {
@@ -106,23 +106,23 @@ impl UploadContent {
         Ok(position)
     }
 
-    fn store(&self, position: Position) {
+    fn store_position(&self, position: ReadPosition) {
         *self.position.lock().unwrap_or_else(PoisonError::into_inner) = Some(position);
     }
 }
 
-impl Position {
+impl ReadPosition {
     /// Reads the next bytes, at most `limit`.
     async fn next(&mut self, limit: u64) -> crate::Result<Option<Bytes>> {
-        while self.held.is_empty() {
+        while self.read_ahead.is_empty() {
             match self.pieces.next().await {
-                Some(piece) => self.held = piece?,
+                Some(piece) => self.read_ahead = piece?,
                 None => return Ok(None),
             }
         }
-        // Content in memory arrives as one chunk, all of which would count as sent with its first byte.
+        // Content in memory arrives as one chunk. Without a limit, all of it would count as sent with its first byte.
         let limit = usize::try_from(limit).unwrap_or(CHUNK_SIZE).min(CHUNK_SIZE);
-        let piece = self.held.split_to(limit.min(self.held.len()));
+        let piece = self.read_ahead.split_to(limit.min(self.read_ahead.len()));
         self.at += piece.len() as u64;
         Ok(Some(piece))
     }
@@ -142,7 +142,8 @@ impl RequestBody for UploadPart {
         self.length
     }
 
-    /// Opens the part at its first byte. The last part ends with an error if the content is not the expected one.
+    /// Opens the part at its first byte. The stream of the last part fails if the size or digest of the content does
+    /// not match.
     async fn open(&self) -> crate::Result<BoxStream<'static, crate::Result<Bytes>>> {
         let position = self.content.open_at(self.from).await?;
         let (content, end) = (Arc::clone(&self.content), self.from + self.length);
@@ -150,10 +151,10 @@ impl RequestBody for UploadPart {
             (content, position),
             move |(content, mut position)| async move {
                 if position.at >= end && end < content.size() {
-                    content.store(position);
+                    content.store_position(position);
                     return Ok(None);
                 }
-                // At the end of the content the stream has ended, or yields an error or more bytes than expected.
+                // After the expected length, the content is read without a limit, to detect an error or excess bytes.
                 let limit = if position.at < end {
                     end - position.at
                 } else {
@@ -179,7 +180,7 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::manifest::{Descriptor, MediaType};
 
-    /// Ten bytes in pieces of three, which counts how often it is opened.
+    /// Content of ten bytes, in chunks of three. Counts how often it is opened.
     #[derive(Debug)]
     struct Ten {
         descriptor: Descriptor,
@@ -196,7 +197,7 @@ mod tests {
             let content: Arc<dyn BlobContent> = ten.clone();
             (
                 ten,
-                UploadContent::of_blob(Blob::from_content(descriptor, content)),
+                UploadContent::from_blob(Blob::from_content(descriptor, content)),
             )
         }
     }

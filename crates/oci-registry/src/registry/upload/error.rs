@@ -8,23 +8,29 @@ use crate::exchange::origin;
 #[derive(Debug, Snafu)]
 #[snafu(visibility(pub(super)))]
 pub(super) enum Error {
-    #[snafu(display("failed to start an upload for {what}"))]
-    Start { what: String, source: crate::Error },
+    #[snafu(display("failed to start an upload for {blob_name}"))]
+    Start {
+        blob_name: String,
+        source: crate::Error,
+    },
     #[snafu(display("failed to read the upload URL of the registry"))]
     Location { source: origin::Error },
     #[snafu(display("the registry sent no upload URL"))]
     NoLocation,
-    #[snafu(display("failed to send {what}"))]
-    Send { what: String, source: crate::Error },
-    #[snafu(display("the registry answered before all of {what} was sent"))]
-    Early { what: String },
+    #[snafu(display("failed to send {blob_name}"))]
+    Send {
+        blob_name: String,
+        source: crate::Error,
+    },
+    #[snafu(display("the registry answered before all of {blob_name} was sent"))]
+    EarlyResponse { blob_name: String },
 }
 
 impl Error {
     fn cause(&self) -> Option<&crate::Error> {
         match self {
             Self::Start { source, .. } | Self::Send { source, .. } => Some(source),
-            Self::NoLocation | Self::Location { .. } | Self::Early { .. } => None,
+            Self::NoLocation | Self::Location { .. } | Self::EarlyResponse { .. } => None,
         }
     }
 }
@@ -32,7 +38,7 @@ impl Error {
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Early { .. } => ErrorKind::Network,
+            Self::EarlyResponse { .. } => ErrorKind::Network,
             _ => self.cause().map_or(ErrorKind::Protocol, crate::Error::kind),
         }
     }
@@ -40,7 +46,7 @@ impl Failure for Error {
     fn hints(&self) -> Vec<Hint> {
         match self {
             Self::Start { source, .. } if source.kind() == ErrorKind::NotFound => vec![
-                "some registries, such as Amazon ECR, require that the repository is created first"
+                "create the repository first: some registries, such as Amazon ECR, require this"
                     .into(),
             ],
             _ => Vec::new(),

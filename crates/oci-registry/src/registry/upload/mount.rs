@@ -9,7 +9,7 @@ use crate::reference::RepositoryName;
 use crate::registry::requests::CONTENT_DIGEST;
 
 /// Result of a mount request.
-pub(super) enum Mount {
+pub(super) enum MountResult {
     Mounted,
     /// The registry has not mounted the blob and has started a session.
     Started(UploadSession),
@@ -17,19 +17,19 @@ pub(super) enum Mount {
 }
 
 impl Upload<'_> {
-    /// Requests a mount from another repository of the registry, or without `from` from any. Every response other than a
-    /// confirmed mount means that the blob has to be sent.
-    pub(super) async fn mount(&self, from: Option<RepositoryName>) -> crate::Result<Mount> {
+    /// Requests a mount from the repository `from`, or from any repository of the registry if `from` is `None`. After
+    /// any response other than a confirmed mount, the client must send the blob.
+    pub(super) async fn mount(&self, from: Option<RepositoryName>) -> crate::Result<MountResult> {
         let BlobDigest::Known(digest) = &self.digest else {
-            return Ok(Mount::Refused);
+            return Ok(MountResult::Refused);
         };
         if from.is_none() && !self.uploads.capabilities().mounts_without_source {
-            return Ok(Mount::Refused);
+            return Ok(MountResult::Refused);
         }
         let mut url = self.requests.url("blobs/uploads/");
         url.query_pairs_mut().append_pair("mount", digest.as_str());
-        let request = |url| Request::new(Method::POST, url).once();
-        let answer = match &from {
+        let request = |url| Request::new(Method::POST, url).without_retries();
+        let authorized = match &from {
             Some(from) => {
                 url.query_pairs_mut().append_pair("from", from.as_str());
                 let scope = Scope::Mount {
@@ -40,23 +40,24 @@ impl Upload<'_> {
             }
             None => self.requests.send(request(url)).await,
         };
-        let mounted = match answer {
-            // Some registries answer 201 to every mount request, so the blob must be named or found.
-            Ok(answer) if answer.response.status == StatusCode::CREATED => {
-                let is_named = answer.response.header(CONTENT_DIGEST) == Some(digest.as_str());
+        let mounted = match authorized {
+            // Some registries respond with 201 to every mount request. The mount is confirmed only if the response has
+            // the digest of the blob or the blob exists.
+            Ok(authorized) if authorized.response.status == StatusCode::CREATED => {
+                let is_named = authorized.response.header(CONTENT_DIGEST) == Some(digest.as_str());
                 if is_named || self.has_blob(digest).await? {
-                    Mount::Mounted
+                    MountResult::Mounted
                 } else {
-                    Mount::Refused
+                    MountResult::Refused
                 }
             }
-            Ok(answer) if answer.response.status == StatusCode::ACCEPTED => {
-                let session = self.read_session(&answer)?;
-                session.map_or(Mount::Refused, Mount::Started)
+            Ok(authorized) if authorized.response.status == StatusCode::ACCEPTED => {
+                let session = self.read_session(&authorized)?;
+                session.map_or(MountResult::Refused, MountResult::Started)
             }
-            _ => Mount::Refused,
+            _ => MountResult::Refused,
         };
-        if from.is_none() && matches!(mounted, Mount::Refused) {
+        if from.is_none() && matches!(mounted, MountResult::Refused) {
             self.uploads.capabilities().mounts_without_source = false;
         }
         Ok(mounted)

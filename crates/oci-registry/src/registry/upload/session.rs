@@ -10,8 +10,8 @@ use url::Url;
 
 use super::capabilities::{OpenSession, Uploads};
 use super::content::UploadContent;
-use super::error::{EarlySnafu, Error, LocationSnafu, NoLocationSnafu, SendSnafu};
-use crate::blob::file::Unhashed;
+use super::error::{EarlyResponseSnafu, Error, LocationSnafu, NoLocationSnafu, SendSnafu};
+use crate::blob::file::UnhashedFile;
 use crate::digest::Digest;
 use crate::error::ErrorKind;
 use crate::event::ClientEvent;
@@ -23,29 +23,29 @@ use crate::storage::Delivery;
 use crate::transport::AuthorizedResponse;
 
 /// Response header with the minimum size of a chunk.
-const CHUNK_MIN_LENGTH: &str = "OCI-Chunk-Min-Length";
+const CHUNK_MIN_LENGTH_HEADER: &str = "OCI-Chunk-Min-Length";
 
-/// Largest minimum for chunks that the client honours, in bytes. Chunks are not held in memory.
+/// Maximum value of this header that the client accepts, in bytes. Chunks are not buffered, so they need no memory.
 const MAX_CHUNK_MIN_LENGTH: u64 = 1 << 30;
 
 /// Upload session at the registry.
 pub(super) struct UploadSession {
     pub(super) url: Url,
-    /// Number of bytes that the registry has.
+    /// Number of bytes that the registry has received.
     pub(super) offset: u64,
     /// Minimum size of a chunk other than the last, in bytes.
     pub(super) min_chunk: u64,
-    /// Whether the session broke off and was continued at the offset that the registry reported.
-    pub(super) is_continued: bool,
-    /// Whether the registry's own origin chose the URL. Another origin could name any URL of the registry, so requests to
-    /// its URLs carry no credentials.
+    /// Whether the session was interrupted and resumed at the offset that the registry reported.
+    pub(super) is_resumed: bool,
+    /// Whether the registry's own origin chose the URL. Another origin could choose any URL of the registry, so
+    /// requests to such URLs carry no credentials.
     pub(super) is_trusted: bool,
 }
 
 impl UploadSession {
     fn request(&self, method: Method) -> Request {
         Request::new(method, self.url.clone())
-            .once()
+            .without_retries()
             .untrusted(!self.is_trusted)
     }
 }
@@ -54,7 +54,7 @@ impl UploadSession {
 pub(super) enum BlobDigest {
     Known(Digest),
     /// Computed while the file is sent.
-    Pending(Arc<Unhashed>),
+    Pending(Arc<UnhashedFile>),
 }
 
 /// Upload of one blob.
@@ -63,21 +63,21 @@ pub(super) struct Upload<'a> {
     pub(super) uploads: &'a Uploads,
     pub(super) digest: BlobDigest,
     pub(super) content: Arc<UploadContent>,
-    /// The blob as errors name it.
-    pub(super) what: String,
+    /// Name of the blob in errors: its digest, or the path of the file.
+    pub(super) blob_name: String,
 }
 
-/// Digest of a blob, and whether it was sent.
+/// Digest of a blob, and the way in which it was stored.
 pub(super) type SentBlob = (Digest, Delivery);
 
 /// Outcome of one request of an upload.
-pub(super) enum Outcome {
+pub(super) enum RequestOutcome {
     Done(SentBlob),
     /// The session is ready for the next chunk.
     Continue(UploadSession),
-    /// The registry rejected this upload method; another one follows.
+    /// The registry rejected this upload method. The client tries another method.
     ChangeMethod,
-    /// The registry requires the digest first, which is not known.
+    /// The registry requires the digest before the content, but the digest is not known yet.
     DigestRequired,
     /// The token expired during the request and was renewed.
     Renewed(crate::Error),
@@ -102,42 +102,43 @@ impl Upload<'_> {
     /// Starts a session.
     pub(super) async fn start_session(&self) -> crate::Result<UploadSession> {
         let request = Request::new(Method::POST, self.requests.url("blobs/uploads/"));
-        let answer = self.requests.send(request).await?;
+        let authorized = self.requests.send(request).await?;
         if !matches!(
-            answer.response.status,
+            authorized.response.status,
             StatusCode::ACCEPTED | StatusCode::CREATED
         ) {
-            return Err(response::refusal(self.requests.registry(), answer).await);
+            return Err(response::into_error(self.requests.registry(), authorized).await);
         }
-        Ok(self.read_session(&answer)?.context(NoLocationSnafu)?)
+        Ok(self.read_session(&authorized)?.context(NoLocationSnafu)?)
     }
 
-    /// Reads the session that a response has started, if it has.
+    /// Returns the session that a response has started; `None` if the response has no URL of a session.
     pub(super) fn read_session(
         &self,
-        answer: &AuthorizedResponse,
+        authorized: &AuthorizedResponse,
     ) -> Result<Option<UploadSession>, Error> {
-        let min_chunk = answer
-            .response
-            .header(CHUNK_MIN_LENGTH)
-            .map_or(0, |requested| {
-                let min_chunk = requested.parse().ok();
-                min_chunk
-                    .filter(|min_chunk| *min_chunk <= MAX_CHUNK_MIN_LENGTH)
-                    .unwrap_or_else(|| {
-                        self.ignore_minimum(&answer.response, requested);
-                        0
-                    })
-            });
-        let session = location(answer)?.map(|url| UploadSession {
+        let min_chunk =
+            authorized
+                .response
+                .header(CHUNK_MIN_LENGTH_HEADER)
+                .map_or(0, |requested| {
+                    let min_chunk = requested.parse().ok();
+                    min_chunk
+                        .filter(|min_chunk| *min_chunk <= MAX_CHUNK_MIN_LENGTH)
+                        .unwrap_or_else(|| {
+                            self.report_ignored_minimum(&authorized.response, requested);
+                            0
+                        })
+                });
+        let session = location(authorized)?.map(|url| UploadSession {
             url,
             offset: 0,
             min_chunk,
-            is_continued: false,
-            is_trusted: self.requests.is_own_response(&answer.response),
+            is_resumed: false,
+            is_trusted: self.requests.is_own_response(&authorized.response),
         });
         if let Some(session) = &session {
-            self.uploads.open().push(OpenSession {
+            self.uploads.open_sessions().push(OpenSession {
                 url: session.url.clone(),
                 scope: self.requests.scope().clone(),
                 is_trusted: session.is_trusted,
@@ -147,10 +148,11 @@ impl Upload<'_> {
     }
 
     /// Sends the whole content with the request that closes the session ("POST then PUT").
-    pub(super) async fn send_whole(&self, session: UploadSession) -> crate::Result<Outcome> {
+    pub(super) async fn send_whole(&self, session: UploadSession) -> crate::Result<RequestOutcome> {
         let digest = self.blob_digest().await?;
         let body = Body::Stream(Arc::new(self.content.part(0, u64::MAX)));
-        self.put(session, UploadRequest::Whole, digest, body).await
+        self.send_put(session, UploadRequest::Whole, digest, body)
+            .await
     }
 
     /// Sends a chunk, or with [`UploadRequest::Stream`] all the rest of the content, by PATCH.
@@ -158,7 +160,7 @@ impl Upload<'_> {
         &self,
         mut session: UploadSession,
         request: UploadRequest,
-    ) -> crate::Result<Outcome> {
+    ) -> crate::Result<RequestOutcome> {
         let length = match request {
             UploadRequest::Chunk(size) => size,
             _ => u64::MAX,
@@ -178,32 +180,36 @@ impl Upload<'_> {
             let range = HeaderValue::try_from(range).expect("digits are a header value");
             patch = patch.header(header::CONTENT_RANGE, range);
         }
-        let answer = match self.send_once(patch).await? {
-            Ok(answer) => answer,
-            Err(error) => return Ok(Outcome::Unknown(session, request, error)),
+        let authorized = match self.send_once(patch).await? {
+            Ok(authorized) => authorized,
+            Err(error) => return Ok(RequestOutcome::Unknown(session, request, error)),
         };
-        let status = answer.response.status;
+        let status = authorized.response.status;
         if status.is_success() {
-            self.follow_location(&mut session, &answer)?;
-            if !answer.response.is_sent {
-                return Ok(Outcome::Unknown(session, request, self.answered_early()));
+            self.follow_location(&mut session, &authorized)?;
+            if !authorized.response.is_sent {
+                return Ok(RequestOutcome::Unknown(
+                    session,
+                    request,
+                    self.early_response_error(),
+                ));
             }
-            // The number of sent bytes decides: some registries answer with the range of an earlier request.
+            // The range in the response is not used, because some registries send the range of an earlier request.
             session.offset = end;
             self.requests.record_progress();
-            return Ok(Outcome::Continue(session));
+            return Ok(RequestOutcome::Continue(session));
         }
-        let is_renewed = answer.renewed;
-        let refusal = response::refusal(self.requests.registry(), answer).await;
+        let is_renewed = authorized.renewed;
+        let refusal = response::into_error(self.requests.registry(), authorized).await;
         if is_renewed {
-            return Ok(Outcome::Renewed(refusal));
+            return Ok(RequestOutcome::Renewed(refusal));
         }
         match (status.as_u16(), request) {
             (404 | 405 | 413 | 416 | 501, UploadRequest::Stream) if !has_range => {
-                self.uploads.capabilities().streams = false;
+                self.uploads.capabilities().accepts_stream = false;
                 Ok(match self.digest {
-                    BlobDigest::Known(_) => Outcome::ChangeMethod,
-                    BlobDigest::Pending(_) => Outcome::DigestRequired,
+                    BlobDigest::Known(_) => RequestOutcome::ChangeMethod,
+                    BlobDigest::Pending(_) => RequestOutcome::DigestRequired,
                 })
             }
             (413, _)
@@ -211,35 +217,40 @@ impl Upload<'_> {
                     .uploads
                     .shrink_chunks(end - session.offset, session.min_chunk) =>
             {
-                Ok(Outcome::ChangeMethod)
+                Ok(RequestOutcome::ChangeMethod)
             }
-            (404 | 416, _) => Ok(Outcome::Unknown(session, request, refusal)),
-            _ if exchange::is_transient(status) => Ok(Outcome::Unknown(session, request, refusal)),
+            (404 | 416, _) => Ok(RequestOutcome::Unknown(session, request, refusal)),
+            _ if exchange::is_transient(status) => {
+                Ok(RequestOutcome::Unknown(session, request, refusal))
+            }
             _ => Err(refusal),
         }
     }
 
     /// Closes a session whose content has been sent.
-    pub(super) async fn close_session(&self, session: UploadSession) -> crate::Result<Outcome> {
+    pub(super) async fn close_session(
+        &self,
+        session: UploadSession,
+    ) -> crate::Result<RequestOutcome> {
         let digest = self.blob_digest().await?;
         if matches!(self.digest, BlobDigest::Pending(_)) && self.has_blob(&digest).await? {
             self.cancel_session(&session.url).await;
-            return Ok(Outcome::Done((digest, Delivery::Existed)));
+            return Ok(RequestOutcome::Done((digest, Delivery::Existed)));
         }
-        self.put(session, UploadRequest::Close, digest, Body::Empty)
+        self.send_put(session, UploadRequest::Close, digest, Body::Empty)
             .await
     }
 
-    /// Sends the PUT that names the digest and closes the session.
-    async fn put(
+    /// Sends the PUT that closes the session and specifies the digest.
+    async fn send_put(
         &self,
         session: UploadSession,
         request: UploadRequest,
         digest: Digest,
         body: Body,
-    ) -> crate::Result<Outcome> {
+    ) -> crate::Result<RequestOutcome> {
         let mut url = session.url.clone();
-        // The registry may have signed its query, which therefore stays byte for byte.
+        // The registry may have signed the query, so the query is kept byte for byte.
         let query = url
             .query()
             .filter(|query| !query.is_empty())
@@ -254,85 +265,97 @@ impl Upload<'_> {
                 HeaderValue::from_static("application/octet-stream"),
             )
             .body(body)
-            .once()
+            .without_retries()
             .untrusted(!session.is_trusted);
-        let answer = match self.send_once(put).await? {
-            Ok(answer) => answer,
-            Err(error) => return Ok(Outcome::Unknown(session, request, error)),
+        let authorized = match self.send_once(put).await? {
+            Ok(authorized) => authorized,
+            Err(error) => return Ok(RequestOutcome::Unknown(session, request, error)),
         };
-        let status = answer.response.status;
-        if status.is_success() && !answer.response.is_sent {
-            return Ok(Outcome::Unknown(session, request, self.answered_early()));
+        let status = authorized.response.status;
+        if status.is_success() && !authorized.response.is_sent {
+            return Ok(RequestOutcome::Unknown(
+                session,
+                request,
+                self.early_response_error(),
+            ));
         }
         if status.is_success() {
-            return Ok(Outcome::Done((digest, Delivery::Uploaded)));
+            return Ok(RequestOutcome::Done((digest, Delivery::Uploaded)));
         }
-        let is_renewed = answer.renewed;
-        let refusal = response::refusal(self.requests.registry(), answer).await;
+        let is_renewed = authorized.renewed;
+        let refusal = response::into_error(self.requests.registry(), authorized).await;
         if is_renewed {
-            return Ok(Outcome::Renewed(refusal));
+            return Ok(RequestOutcome::Renewed(refusal));
         }
         match status.as_u16() {
             413 if self
                 .uploads
                 .shrink_chunks(self.content.size(), session.min_chunk) =>
             {
-                Ok(Outcome::ChangeMethod)
+                Ok(RequestOutcome::ChangeMethod)
             }
-            // The registry has lost the session, or has other content in it.
-            404 | 416 => Ok(Outcome::Unknown(session, request, refusal)),
-            400 if session.is_continued => Ok(Outcome::Unknown(session, request, refusal)),
-            _ if exchange::is_transient(status) => Ok(Outcome::Unknown(session, request, refusal)),
+            // The registry has lost the session, or the session contains other content than the client has sent.
+            404 | 416 => Ok(RequestOutcome::Unknown(session, request, refusal)),
+            400 if session.is_resumed => Ok(RequestOutcome::Unknown(session, request, refusal)),
+            _ if exchange::is_transient(status) => {
+                Ok(RequestOutcome::Unknown(session, request, refusal))
+            }
             _ => Err(refusal),
         }
     }
 
-    /// Requests the number of bytes that a session has ("Pushing a blob in chunks"). `None` if the registry does not
-    /// report at least two: "0-0" is the range of no byte as well as of one.
+    /// Requests the number of bytes that the registry has received in a session ("Pushing a blob in chunks"). `None` if
+    /// the registry reports fewer than two bytes, because the range "0-0" may mean no byte or one byte.
     pub(super) async fn query_status(
         &self,
         session: &mut UploadSession,
     ) -> crate::Result<Option<u64>> {
         let request = session.request(Method::GET);
         match self.requests.send(request).await {
-            Ok(answer) => Ok(self.read_status(session, &answer)),
+            Ok(authorized) => Ok(self.read_status(session, &authorized)),
             Err(error) if self.requests.is_stalled() => Err(self.send_error(error)),
             Err(_) => Ok(None),
         }
     }
 
-    fn read_status(&self, session: &mut UploadSession, answer: &AuthorizedResponse) -> Option<u64> {
-        if !answer.response.status.is_success() {
+    fn read_status(
+        &self,
+        session: &mut UploadSession,
+        authorized: &AuthorizedResponse,
+    ) -> Option<u64> {
+        if !authorized.response.status.is_success() {
             return None;
         }
-        let range = answer.response.header(header::RANGE.as_str())?;
+        let range = authorized.response.header(header::RANGE.as_str())?;
         let last: u64 = range
             .trim_start_matches("bytes=")
             .strip_prefix("0-")?
             .parse()
             .ok()?;
         let received = last.checked_add(1)?;
-        self.follow_location(session, answer).ok()?;
+        self.follow_location(session, authorized).ok()?;
         (received > 1 && received <= self.content.size()).then_some(received)
     }
 
     /// Cancels a session. Many registries do not support that, so a failure is ignored.
     pub(super) async fn cancel_session(&self, session: &Url) {
         let open = {
-            let mut all = self.uploads.open();
+            let mut all = self.uploads.open_sessions();
             let at = all.iter().position(|open| open.url == *session);
             at.map(|at| all.swap_remove(at))
         };
         let is_trusted = open.is_some_and(|open| open.is_trusted);
         let request = Request::new(Method::DELETE, session.clone())
-            .once()
+            .without_retries()
             .untrusted(!is_trusted);
         let _ = self.requests.send(request).await;
     }
 
-    /// Removes a session from those to cancel.
+    /// Removes a session from the list of open sessions.
     pub(super) fn forget_session(&self, session: &Url) {
-        self.uploads.open().retain(|open| open.url != *session);
+        self.uploads
+            .open_sessions()
+            .retain(|open| open.url != *session);
     }
 
     /// Returns the digest of the content, after reading the rest of it if necessary.
@@ -349,7 +372,7 @@ impl Upload<'_> {
         file.digest().await
     }
 
-    /// Sends a request once. The inner error is an unknown outcome.
+    /// Sends a request once. The inner error is a network error, after which the outcome is unknown.
     async fn send_once(
         &self,
         request: Request,
@@ -364,14 +387,14 @@ impl Upload<'_> {
     fn follow_location(
         &self,
         session: &mut UploadSession,
-        answer: &AuthorizedResponse,
+        authorized: &AuthorizedResponse,
     ) -> Result<(), Error> {
-        let Some(location) = location(answer)? else {
+        let Some(location) = location(authorized)? else {
             return Ok(());
         };
-        session.is_trusted &= self.requests.is_own_response(&answer.response);
+        session.is_trusted &= self.requests.is_own_response(&authorized.response);
         let old = std::mem::replace(&mut session.url, location);
-        for open in self.uploads.open().iter_mut() {
+        for open in self.uploads.open_sessions().iter_mut() {
             if open.url == old {
                 open.url = session.url.clone();
                 open.is_trusted = session.is_trusted;
@@ -380,36 +403,48 @@ impl Upload<'_> {
         Ok(())
     }
 
-    /// Reports, once per registry, a minimum for chunks that is not honoured.
-    fn ignore_minimum(&self, response: &Response, requested: &str) {
-        if self.uploads.has_ignored.swap(true, Ordering::Relaxed) {
+    /// Reports a minimum chunk size that the client ignores, once per registry.
+    fn report_ignored_minimum(&self, response: &Response, requested: &str) {
+        if self
+            .uploads
+            .has_reported_minimum
+            .swap(true, Ordering::Relaxed)
+        {
             return;
         }
         let requested = response.secrets().escape(requested, 100);
-        let from = response.peer.shown_host();
+        let from = response.peer.redacted_host();
         let what = format!(
-            "`{CHUNK_MIN_LENGTH}: {requested}`, which is no number of bytes up to {MAX_CHUNK_MIN_LENGTH}"
+            "`{CHUNK_MIN_LENGTH_HEADER}: {requested}`, which is not a number of bytes up to {MAX_CHUNK_MIN_LENGTH}"
         );
         let event = || ClientEvent::Ignored { from, what };
         self.requests.observer().notify(event);
     }
 
-    /// Returns the error for a success that arrived before the whole body was sent.
-    fn answered_early(&self) -> crate::Error {
-        EarlySnafu { what: &self.what }.build().into()
+    /// Returns the error for a success response that arrived before the whole body was sent.
+    fn early_response_error(&self) -> crate::Error {
+        EarlyResponseSnafu {
+            blob_name: &self.blob_name,
+        }
+        .build()
+        .into()
     }
 
     /// Adds the name of the blob to an error.
     pub(super) fn send_error(&self, error: crate::Error) -> crate::Error {
-        SendSnafu { what: &self.what }.into_error(error).into()
+        SendSnafu {
+            blob_name: &self.blob_name,
+        }
+        .into_error(error)
+        .into()
     }
 }
 
 /// Returns the absolute `Location` of a response.
-fn location(answer: &AuthorizedResponse) -> Result<Option<Url>, Error> {
-    let location = answer.response.header(header::LOCATION.as_str());
+fn location(authorized: &AuthorizedResponse) -> Result<Option<Url>, Error> {
+    let location = authorized.response.header(header::LOCATION.as_str());
     location
-        .map(|location| answer.response.peer.resolve(location))
+        .map(|location| authorized.response.peer.resolve(location))
         .transpose()
         .context(LocationSnafu)
 }

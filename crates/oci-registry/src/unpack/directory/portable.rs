@@ -4,14 +4,14 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::entry::Entry;
+use super::entry::EntryType;
 
 /// Directory, identified by its path.
 #[derive(Debug, Clone)]
 pub(in crate::unpack) struct Directory(PathBuf);
 
 impl Directory {
-    /// Whether [`Directory::flush`] exists on this system.
+    /// Whether [`Directory::flush`] has an effect on this system.
     pub(in crate::unpack) const CAN_FLUSH: bool = false;
 
     /// Opens the directory at a path that the user names. Links in this path are followed.
@@ -23,14 +23,14 @@ impl Directory {
         &self.0
     }
 
-    /// Opens a directory in this one.
+    /// Opens a subdirectory.
     ///
     /// # Errors
     ///
     /// [`io::ErrorKind::NotADirectory`] for a link, regardless of its target.
-    pub(in crate::unpack) fn child(&self, name: &str) -> io::Result<Self> {
-        match self.entry(name)? {
-            Some(Entry::Directory) => Ok(Self(self.0.join(name))),
+    pub(in crate::unpack) fn open_child(&self, name: &str) -> io::Result<Self> {
+        match self.entry_type(name)? {
+            Some(EntryType::Directory) => Ok(Self(self.0.join(name))),
             Some(_) => Err(io::ErrorKind::NotADirectory.into()),
             None => Err(io::ErrorKind::NotFound.into()),
         }
@@ -40,32 +40,32 @@ impl Directory {
         std::fs::create_dir(self.0.join(name))
     }
 
-    /// Opens a directory in this one and creates it if it is missing.
-    pub(in crate::unpack) fn private_child(&self, name: &str) -> Option<Self> {
+    /// Opens a subdirectory, and creates it if it is missing.
+    pub(in crate::unpack) fn open_private_child(&self, name: &str) -> Option<Self> {
         let _ = self.create_child(name);
-        self.child(name).ok()
+        self.open_child(name).ok()
     }
 
-    /// Removes a directory in this one if it is empty.
+    /// Removes a subdirectory if it is empty.
     pub(in crate::unpack) fn remove_child(&self, name: &str) {
         let _ = std::fs::remove_dir(self.0.join(name));
     }
 
     /// Returns the type of an entry; `None` if it does not exist.
-    pub(in crate::unpack) fn entry(&self, name: &str) -> io::Result<Option<Entry>> {
+    pub(in crate::unpack) fn entry_type(&self, name: &str) -> io::Result<Option<EntryType>> {
         let metadata = match std::fs::symlink_metadata(self.0.join(name)) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
         Ok(Some(if metadata.is_file() {
-            Entry::File(metadata.len())
+            EntryType::File(metadata.len())
         } else if metadata.is_dir() {
-            Entry::Directory
+            EntryType::Directory
         } else if metadata.is_symlink() {
-            Entry::Link
+            EntryType::Link
         } else {
-            Entry::Other
+            EntryType::Other
         }))
     }
 
@@ -80,14 +80,14 @@ impl Directory {
     }
 
     /// Opens a file for reading and writing, locked against other processes. Creates it if it is missing.
-    pub(in crate::unpack) fn lock_file(&self, name: &str) -> Option<File> {
+    pub(in crate::unpack) fn open_locked_file(&self, name: &str) -> Option<File> {
         let path = self.0.join(name);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let file = options.open(&path).ok()?;
         file.try_lock().ok()?;
         // The previous holder of the lock may have moved the file away.
-        let is_file = matches!(self.entry(name), Ok(Some(Entry::File(_))));
+        let is_file = matches!(self.entry_type(name), Ok(Some(EntryType::File(_))));
         is_file.then_some(file)
     }
 
@@ -95,18 +95,18 @@ impl Directory {
         let _ = std::fs::remove_file(self.0.join(name));
     }
 
-    /// Moves a file into another directory. If an entry of that name exists, it is replaced, or the move fails with
-    /// [`io::ErrorKind::AlreadyExists`].
+    /// Moves a file into another directory. If an entry with the new name exists, the move replaces it if `may_replace`
+    /// is set, and otherwise fails with [`io::ErrorKind::AlreadyExists`].
     pub(in crate::unpack) fn move_file(
         &self,
         name: &str,
         to: &Self,
         new_name: &str,
-        replaces: bool,
+        may_replace: bool,
     ) -> io::Result<()> {
         let file = tempfile::TempPath::try_from_path(self.0.join(name))?;
         let path = to.0.join(new_name);
-        let moved = if replaces {
+        let moved = if may_replace {
             file.persist(path)
         } else {
             file.persist_noclobber(path)
@@ -114,7 +114,7 @@ impl Directory {
         moved.map_err(|error| error.error)
     }
 
-    /// Does nothing, because the system has no such call for directories.
+    /// Does nothing, because this system cannot flush a directory.
     pub(in crate::unpack) fn sync(&self) {}
 
     /// Does nothing on this system.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::entry::Entry;
+use super::entry::EntryType;
 
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -27,17 +27,17 @@ struct Inner {
 }
 
 impl Directory {
-    /// Whether [`Directory::flush`] exists on this system.
+    /// Whether [`Directory::flush`] has an effect on this system.
     pub(in crate::unpack) const CAN_FLUSH: bool =
         cfg!(any(target_os = "linux", target_os = "android"));
 
     /// Opens the directory at a path that the user names. Links in this path are followed.
     pub(in crate::unpack) fn open(path: &Path) -> io::Result<Self> {
         let handle = rustix::fs::open(path, DIRECTORY, Mode::empty())?;
-        Ok(Self::of(path.to_owned(), handle.into()))
+        Ok(Self::new(path.to_owned(), handle.into()))
     }
 
-    fn of(path: PathBuf, handle: File) -> Self {
+    fn new(path: PathBuf, handle: File) -> Self {
         Self(Arc::new(Inner { path, handle }))
     }
 
@@ -45,12 +45,12 @@ impl Directory {
         &self.0.path
     }
 
-    /// Opens a directory in this one.
+    /// Opens a subdirectory.
     ///
     /// # Errors
     ///
     /// [`io::ErrorKind::NotADirectory`] for a link, regardless of its target.
-    pub(in crate::unpack) fn child(&self, name: &str) -> io::Result<Self> {
+    pub(in crate::unpack) fn open_child(&self, name: &str) -> io::Result<Self> {
         let flags = DIRECTORY | OFlags::NOFOLLOW;
         let opened = rustix::fs::openat(&self.0.handle, name, flags, Mode::empty());
         let handle = opened.map_err(|error| match error {
@@ -58,7 +58,7 @@ impl Directory {
             Errno::LOOP | Errno::MLINK | Errno::NOTDIR => Errno::NOTDIR,
             other => other,
         })?;
-        Ok(Self::of(self.path().join(name), handle.into()))
+        Ok(Self::new(self.path().join(name), handle.into()))
     }
 
     pub(in crate::unpack) fn create_child(&self, name: &str) -> io::Result<()> {
@@ -66,36 +66,38 @@ impl Directory {
         Ok(rustix::fs::mkdirat(&self.0.handle, name, mode)?)
     }
 
-    /// Opens a directory in this one that only its owner may write to, and creates it if it is missing.
-    pub(in crate::unpack) fn private_child(&self, name: &str) -> Option<Self> {
+    /// Opens a subdirectory that only its owner may write to, and creates it if it is missing.
+    pub(in crate::unpack) fn open_private_child(&self, name: &str) -> Option<Self> {
         let mode = Mode::from_raw_mode(0o700);
         match rustix::fs::mkdirat(&self.0.handle, name, mode) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(_) => return None,
         }
-        let child = self.child(name).ok()?;
+        let child = self.open_child(name).ok()?;
         let metadata = child.0.handle.metadata().ok()?;
-        let is_private = is_own(&metadata) && metadata.mode() & 0o022 == 0;
+        let is_private = is_owned_by_this_user(&metadata) && metadata.mode() & 0o022 == 0;
         is_private.then_some(child)
     }
 
-    /// Removes a directory in this one if it is empty.
+    /// Removes a subdirectory if it is empty.
     pub(in crate::unpack) fn remove_child(&self, name: &str) {
         let _ = rustix::fs::unlinkat(&self.0.handle, name, AtFlags::REMOVEDIR);
     }
 
     /// Returns the type of an entry; `None` if it does not exist.
-    pub(in crate::unpack) fn entry(&self, name: &str) -> io::Result<Option<Entry>> {
+    pub(in crate::unpack) fn entry_type(&self, name: &str) -> io::Result<Option<EntryType>> {
         let stat = match rustix::fs::statat(&self.0.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Entry::File(u64::try_from(stat.st_size).unwrap_or(u64::MAX)),
-            FileType::Directory => Entry::Directory,
-            FileType::Symlink => Entry::Link,
-            _ => Entry::Other,
+            FileType::RegularFile => {
+                EntryType::File(u64::try_from(stat.st_size).unwrap_or(u64::MAX))
+            }
+            FileType::Directory => EntryType::Directory,
+            FileType::Symlink => EntryType::Link,
+            _ => EntryType::Other,
         }))
     }
 
@@ -111,17 +113,17 @@ impl Directory {
 
     /// Opens a file of this user that has no other hard link, for reading and writing, locked against other processes.
     /// Creates it if it is missing.
-    pub(in crate::unpack) fn lock_file(&self, name: &str) -> Option<File> {
+    pub(in crate::unpack) fn open_locked_file(&self, name: &str) -> Option<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK;
         let file = self.openat(name, flags).ok()?;
         file.try_lock().ok()?;
         let opened = file.metadata().ok()?;
         // The previous holder of the lock may have moved the file away.
-        let there = rustix::fs::statat(&self.0.handle, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        let there = rustix::fs::fstat(&file)
-            .is_ok_and(|opened| (opened.st_dev, opened.st_ino) == (there.st_dev, there.st_ino));
-        let is_alone = opened.is_file() && opened.nlink() == 1 && is_own(&opened);
-        (there && is_alone).then_some(file)
+        let current = rustix::fs::statat(&self.0.handle, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let is_current = rustix::fs::fstat(&file)
+            .is_ok_and(|opened| (opened.st_dev, opened.st_ino) == (current.st_dev, current.st_ino));
+        let is_alone = opened.is_file() && opened.nlink() == 1 && is_owned_by_this_user(&opened);
+        (is_current && is_alone).then_some(file)
     }
 
     fn openat(&self, name: &str, flags: OFlags) -> io::Result<File> {
@@ -134,17 +136,17 @@ impl Directory {
         let _ = rustix::fs::unlinkat(&self.0.handle, name, AtFlags::empty());
     }
 
-    /// Moves a file into another directory. If an entry of that name exists, it is replaced, or the move fails with
-    /// [`io::ErrorKind::AlreadyExists`].
+    /// Moves a file into another directory. If an entry with the new name exists, the move replaces it if `may_replace`
+    /// is set, and otherwise fails with [`io::ErrorKind::AlreadyExists`].
     pub(in crate::unpack) fn move_file(
         &self,
         name: &str,
         to: &Self,
         new_name: &str,
-        replaces: bool,
+        may_replace: bool,
     ) -> io::Result<()> {
         let (from, to) = (&self.0.handle, &to.0.handle);
-        if replaces {
+        if may_replace {
             return Ok(rustix::fs::renameat(from, name, to, new_name)?);
         }
         #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
@@ -175,6 +177,6 @@ impl Directory {
     }
 }
 
-fn is_own(metadata: &std::fs::Metadata) -> bool {
+fn is_owned_by_this_user(metadata: &std::fs::Metadata) -> bool {
     metadata.uid() == rustix::process::geteuid().as_raw()
 }

@@ -8,9 +8,9 @@ use oci_registry::{
 use testkit::server::{Request, Response, Server};
 
 use super::{authorization, basic, basic_registry};
-use crate::support::{CANARY, Selected, open, read_error, select};
+use crate::support::{CANARY, Observed, observe, open, read_error};
 
-/// Statuses of a registry with a token server.
+/// Statuses of the responses of a registry and its token server.
 #[derive(Clone, Copy, Debug)]
 struct Refusal {
     /// Status of the token server for the job's credential.
@@ -27,7 +27,7 @@ fn registry(refusal: Refusal) -> Server {
         let sent = request.header("authorization");
         if request.path() == "/token" {
             let (status, token) = match sent {
-                // Most token servers return another token each time.
+                // Like most token servers, this server returns a new token for each request.
                 Some(_) => (refusal.token, format!("job{earlier}")),
                 None => (refusal.anonymous, "anonymous".to_owned()),
             };
@@ -54,18 +54,18 @@ fn job(server: &Server) -> [(&'static str, String); 3] {
     ]
 }
 
-/// Opens the repository of a server. Returns the problems of credentials as the client reports them.
+/// Opens the repository of a server. Returns the repository, and the credential problems that the client has reported.
 fn repository(
     server: &Server,
     variables: &[(&str, String)],
     home: &Path,
     access: Access,
-) -> (Repository, Selected<String>) {
+) -> (Repository, Observed<String>) {
     let variables = variables.iter();
     let variables = variables.map(|(name, value)| ((*name).to_owned(), value.clone()));
     let environment = Environment::new(variables, Some(home.into()), home.into());
     let mut options = ClientOptions::new(environment);
-    let (observer, problems) = select(|event| match event {
+    let (observer, problems) = observe(|event| match event {
         ClientEvent::Credential { problem } => Some(problem.clone()),
         _ => None,
     });
@@ -74,7 +74,7 @@ fn repository(
 }
 
 #[tokio::test]
-async fn refused_ci_credential_is_dropped_for_a_read() {
+async fn read_with_refused_ci_credential_continues_anonymously() {
     let home = tempfile::tempdir().unwrap();
     for (token, content) in [(401, 404), (403, 404), (200, 401), (200, 403)] {
         let refusal = Refusal {
@@ -108,7 +108,7 @@ async fn refused_ci_credential_is_dropped_for_a_read() {
 }
 
 #[tokio::test]
-async fn refused_ci_credential_of_a_private_repository_fails() {
+async fn read_of_private_repository_with_refused_ci_credential_fails() {
     let home = tempfile::tempdir().unwrap();
     for (token, content, requests) in [(401, 404, 4), (200, 401, 5), (200, 403, 4)] {
         let refusal = Refusal {
@@ -134,7 +134,7 @@ async fn refused_ci_credential_of_a_private_repository_fails() {
 }
 
 #[tokio::test]
-async fn refused_ci_credential_is_not_dropped_for_a_write() {
+async fn write_with_refused_ci_credential_fails() {
     let home = tempfile::tempdir().unwrap();
     for (token, content) in [(401, 404), (200, 401), (200, 403)] {
         let refusal = Refusal {
@@ -158,7 +158,7 @@ async fn refused_ci_credential_is_not_dropped_for_a_write() {
 }
 
 #[tokio::test]
-async fn refused_credential_of_docker_is_not_dropped() {
+async fn read_with_refused_docker_credential_fails() {
     let refusal = Refusal {
         token: 200,
         content: 403,
@@ -181,9 +181,9 @@ async fn refused_credential_of_docker_is_not_dropped() {
 }
 
 #[tokio::test]
-async fn refused_ci_credential_at_a_basic_registry_is_dropped() {
+async fn basic_read_with_refused_ci_credential_becomes_anonymous() {
     let home = tempfile::tempdir().unwrap();
-    // Both repositories are public, and a wrong password is refused even there.
+    // The repository is public, but the registry refuses a request with a wrong password.
     let server = Server::start(|request, earlier| {
         if earlier > 0 && request.header("authorization").is_none() {
             return Response::new(404);
@@ -198,7 +198,7 @@ async fn refused_ci_credential_at_a_basic_registry_is_dropped() {
 }
 
 #[tokio::test]
-async fn ghcr_gets_no_token_of_another_forge() {
+async fn ghcr_receives_no_token_of_another_forge() {
     let home = tempfile::tempdir().unwrap();
     for (forge, is_sent) in [
         ("https://forge.example.org", false),
@@ -228,7 +228,7 @@ async fn ghcr_gets_no_token_of_another_forge() {
 }
 
 #[tokio::test]
-async fn unusable_entry_is_reported_once_and_next_source_is_used() {
+async fn invalid_entry_is_reported_once_and_next_source_is_used() {
     let home = tempfile::tempdir().unwrap();
     let server = basic_registry(|_| basic("me", "right"));
     let host = server.host();

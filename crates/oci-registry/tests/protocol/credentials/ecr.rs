@@ -72,7 +72,7 @@ async fn lookup(
     let request = match purpose {
         Purpose::Read => request,
         Purpose::Write => request.to_write(),
-        Purpose::Retry => request.again(),
+        Purpose::Retry => request.after_refusal(),
     };
     let found = chain.credential(&request).await?.found;
     Ok(found.map(|(credential, place)| {
@@ -86,7 +86,7 @@ fn numbered(number: usize) -> Credential {
 }
 
 #[tokio::test]
-async fn ecr_token_is_kept_until_it_expires_or_is_refused() {
+async fn ecr_token_is_reused_until_expiry_or_refusal() {
     let home = tempfile::tempdir().unwrap();
     // An expiry time in the past is treated as unknown.
     for lifetime in [43_200, -86_400] {
@@ -118,7 +118,7 @@ async fn ecr_token_is_kept_until_it_expires_or_is_refused() {
 }
 
 #[tokio::test]
-async fn aws_receives_no_request_for_other_registries() {
+async fn lookup_for_other_registry_sends_no_request_to_aws() {
     let (home, aws) = (tempfile::tempdir().unwrap(), aws(3600));
     let endpoint = format!("http://{}", aws.host());
     let chain = chain(home.path(), &keys(&endpoint));
@@ -134,7 +134,7 @@ async fn aws_receives_no_request_for_other_registries() {
 }
 
 #[tokio::test]
-async fn ecr_public_is_read_without_credential_first() {
+async fn first_read_of_ecr_public_is_anonymous() {
     let (home, aws) = (tempfile::tempdir().unwrap(), aws(3600));
     let endpoint = format!("http://{}", aws.host());
     let chain = chain(home.path(), &keys(&endpoint));
@@ -153,7 +153,7 @@ async fn ecr_public_is_read_without_credential_first() {
 }
 
 #[tokio::test]
-async fn docker_config_precedes_ecr() {
+async fn docker_config_takes_precedence_over_ecr() {
     let (home, aws) = (tempfile::tempdir().unwrap(), aws(3600));
     let config = format!(r#"{{"auths":{{"{PRIVATE}":{{"username":"AWS","password":"mine"}}}}}}"#);
     std::fs::create_dir(home.path().join(".docker")).unwrap();
@@ -206,7 +206,7 @@ async fn aws_profiles_are_read_from_the_environment() {
 }
 
 #[tokio::test]
-async fn ecr_without_aws_keys_has_no_credential() {
+async fn ecr_lookup_without_aws_keys_finds_no_credential() {
     let home = tempfile::tempdir().unwrap();
     let registry = PRIVATE.parse().unwrap();
     let chain = chain(home.path(), &[]);
@@ -312,7 +312,7 @@ async fn aws_response_above_the_limit_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn aws_without_response_is_a_network_error() {
+async fn aws_request_without_response_is_a_network_error() {
     let home = tempfile::tempdir().unwrap();
     let silent = TcpServer::start(|_stream, _| std::future::pending());
     let endpoint = format!("http://{}", silent.host());

@@ -14,7 +14,7 @@ use oci_registry::{
 };
 use testkit::server::{Request, Response, Server};
 
-use crate::support::{CANARY, Selected, options, read_error, shown};
+use crate::support::{CANARY, Observed, error_text, options, read_error};
 
 fn basic(username: &str, password: &str) -> Credential {
     Credential::Basic {
@@ -26,7 +26,7 @@ fn basic(username: &str, password: &str) -> Credential {
 /// A provider whose credential is the result of a function. It records the lookups.
 struct ScriptedProvider<F> {
     script: F,
-    lookups: Selected<String>,
+    lookups: Observed<String>,
 }
 
 impl<F> std::fmt::Debug for ScriptedProvider<F> {
@@ -55,11 +55,11 @@ where
     }
 }
 
-/// Returns a client with scripted credentials, and its lookups as they happen.
+/// Returns a client with scripted credentials, and the lookups so far.
 fn client(
     script: impl Fn(&CredentialRequest<'_>) -> Option<Credential> + Send + Sync + 'static,
-) -> (Client, Selected<String>) {
-    let lookups = Selected::default();
+) -> (Client, Observed<String>) {
+    let lookups = Observed::default();
     let provider = ScriptedProvider {
         script,
         lookups: Arc::clone(&lookups),
@@ -81,7 +81,7 @@ fn authorization(credential: &Credential) -> String {
     format!("Basic {}", STANDARD.encode(pair))
 }
 
-/// Starts an empty registry that accepts the credential that the function returns, by Basic authentication.
+/// Starts an empty registry with Basic authentication. It accepts the credential that the function returns.
 fn basic_registry(accepted: impl Fn(&Request) -> Credential + Send + Sync + 'static) -> Server {
     Server::start(move |request, _| {
         if request.header("authorization") == Some(&authorization(&accepted(request))) {
@@ -93,7 +93,7 @@ fn basic_registry(accepted: impl Fn(&Request) -> Credential + Send + Sync + 'sta
 }
 
 #[tokio::test]
-async fn each_repository_has_its_own_credential() {
+async fn credential_is_looked_up_once_per_repository() {
     let owner = |path: &str| basic(if path.contains("acme/a") { "a" } else { "b" }, CANARY);
     let server = basic_registry(move |request| owner(&request.target));
     let (client, lookups) =
@@ -107,7 +107,7 @@ async fn each_repository_has_its_own_credential() {
 }
 
 #[tokio::test]
-async fn credential_that_expires_is_looked_up_again() {
+async fn expired_credential_is_looked_up_again() {
     let day = Arc::new(Mutex::new("monday"));
     let today = {
         let day = Arc::clone(&day);
@@ -117,7 +117,7 @@ async fn credential_that_expires_is_looked_up_again() {
         let today = today.clone();
         move |_| today()
     });
-    // The provider returns its stored token until that is refused.
+    // The provider returns its stored password until the registry refuses it.
     let (client, lookups) = client(move |request| {
         let fresh = today();
         Some(if request.is_refused {
@@ -151,7 +151,7 @@ async fn wrong_password_is_sent_and_looked_up_once() {
     assert_eq!(error.kind(), ErrorKind::Unauthenticated);
     assert_eq!(server.requests().len(), 2);
     assert_eq!(lookups.lock().unwrap().len(), 1);
-    shown(&error);
+    error_text(&error);
 }
 
 #[tokio::test]
@@ -193,13 +193,13 @@ fn token_registry(accepted: Credential) -> Server {
 }
 
 #[tokio::test]
-async fn token_is_requested_anonymously_first_if_none_is_found() {
+async fn token_is_requested_anonymously_if_lookup_finds_nothing() {
     let server = token_registry(basic("me", "right"));
     let (client, lookups) = client(|request| request.is_refused.then(|| basic("me", "right")));
     let error = read_absent(&client, &server, "a").await;
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
     assert_eq!(*lookups.lock().unwrap(), ["a read", "a read again"]);
-    let tokens = server.requests_with("GET /token");
+    let tokens = server.requests_starting_with("GET /token");
     let sent: Vec<_> = tokens
         .iter()
         .map(|request| request.header("authorization"))

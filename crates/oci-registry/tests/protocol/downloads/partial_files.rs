@@ -61,7 +61,7 @@ fn first_byte(request: &Request) -> Option<usize> {
 }
 
 #[tokio::test]
-async fn interrupted_pull_is_resumed_by_the_next_one() {
+async fn interrupted_pull_is_resumed_by_the_next_pull() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(|_, earlier| match earlier {
         0 => Response::new(200).body(content()).cut_after(2 * MIB),
@@ -81,7 +81,7 @@ async fn interrupted_pull_is_resumed_by_the_next_one() {
 }
 
 #[tokio::test]
-async fn wrong_range_of_a_partial_file_restarts_the_download() {
+async fn wrong_range_for_partial_file_restarts_the_download() {
     let home = tempfile::tempdir().unwrap();
     let partial = prepare_partial_file(home.path());
     std::fs::write(partial, &content()[..2 * MIB]).unwrap();
@@ -130,7 +130,7 @@ async fn partial_file_is_resumed_unless_its_content_is_wrong() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn mode_of_a_partial_file_is_not_kept() {
+async fn mode_of_partial_file_does_not_affect_pulled_file() {
     use std::os::unix::fs::PermissionsExt;
     let home = tempfile::tempdir().unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
@@ -177,18 +177,18 @@ type Prepare = fn(&Path, &Path);
 
 #[cfg(unix)]
 #[tokio::test]
-async fn replaceable_partial_file_is_not_used() {
+async fn link_or_world_writable_partial_file_is_not_used() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let victim = tempfile::tempdir().unwrap();
     let target = victim.path().join("target");
     let cases: [(&str, Prepare); 4] = [
-        ("a symlink in place of the file", |partial, target| {
+        ("a symlink instead of the file", |partial, target| {
             symlink(target, partial).unwrap();
         }),
-        ("a hard link in place of the file", |partial, target| {
+        ("a hard link instead of the file", |partial, target| {
             std::fs::hard_link(target, partial).unwrap();
         }),
-        ("a symlink in place of the directory", |partial, target| {
+        ("a symlink instead of the directory", |partial, target| {
             let directory = partial.parent().unwrap();
             std::fs::remove_dir(directory).unwrap();
             symlink(target.parent().unwrap(), directory).unwrap();
@@ -215,7 +215,7 @@ async fn replaceable_partial_file_is_not_used() {
 }
 
 #[tokio::test]
-async fn simultaneous_pulls_of_one_file_do_not_interfere() {
+async fn simultaneous_pulls_of_one_file_write_right_content() {
     let home = tempfile::tempdir().unwrap();
     let server = registry();
     let (one, two) = (home.path().join("one"), home.path().join("two"));
@@ -236,7 +236,7 @@ async fn simultaneous_pulls_of_one_file_do_not_interfere() {
 }
 
 #[tokio::test]
-async fn pulled_file_is_recognised_by_a_sha512_digest() {
+async fn pulled_file_with_sha512_digest_is_fetched_once() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(|_, _| Response::new(200).body("content"));
     let digest = Algorithm::Sha512.digest(b"content");

@@ -10,14 +10,14 @@ use testkit::server::{Response, Server};
 use super::{MIB, wrong_ranges};
 use crate::support::{NoCredential, bytes, descriptor, open, options};
 
-/// A repository whose blobs are read over three connections.
+/// Opens a repository whose blobs are read over three connections.
 fn repository(server: &Server) -> Repository {
     let mut options = options(NoCredential);
     options.connections_per_blob = 3;
     open(&Client::new(options), server, Access::Pull)
 }
 
-/// 11 MiB: five whole segments and one half.
+/// Returns 11 MiB: five whole segments and half a segment.
 fn long_content() -> Vec<u8> {
     bytes(11 * MIB)
 }
@@ -30,7 +30,7 @@ async fn read(server: &Server) -> oci_registry::Result<Bytes> {
 }
 
 #[tokio::test]
-async fn broken_segment_is_requested_again() {
+async fn interrupted_segment_is_requested_again() {
     let server = Server::start(|request, earlier| {
         let response = Response::range_of(long_content(), request);
         match earlier {
@@ -50,7 +50,7 @@ async fn broken_segment_is_requested_again() {
 }
 
 #[tokio::test]
-async fn wrong_segment_continues_over_one_connection() {
+async fn download_after_wrong_segment_uses_one_connection() {
     for wrong in wrong_ranges() {
         for at in [0, 3] {
             let wrong = wrong.clone();
@@ -67,14 +67,14 @@ async fn wrong_segment_continues_over_one_connection() {
 }
 
 #[tokio::test]
-async fn blob_without_ranges_is_read_with_one_request() {
+async fn blob_without_range_support_is_read_with_one_request() {
     let server = Server::start(|_, _| Response::new(200).body(long_content()));
     assert!(read(&server).await.unwrap() == long_content());
     assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]
-async fn small_blob_is_read_over_several_connections_too() {
+async fn small_blob_is_read_over_several_connections() {
     let server = Server::start(|request, _| Response::range_of("small", request));
     let stream = repository(&server).blob(&descriptor(b"small")).await;
     assert_eq!(stream.unwrap().read_to_end(10).await.unwrap(), "small");
@@ -111,7 +111,7 @@ async fn partial_blob_continues_over_several_connections() {
             }
         });
         let file = std::fs::File::open(&path).unwrap();
-        let beginning = PartialBlob::of_file(&descriptor.digest, file, &path, 3 << 20).await;
+        let beginning = PartialBlob::from_file(&descriptor.digest, file, &path, 3 << 20).await;
         let repository = repository(&server);
         let stream = repository.blob_after(&descriptor, beginning.unwrap()).await;
         let rest: Vec<Bytes> = stream.unwrap().try_collect().await.unwrap();

@@ -13,7 +13,7 @@ async fn read(server: &Server, content: &[u8]) -> oci_registry::Result<bytes::By
 }
 
 #[tokio::test]
-async fn interrupted_download_resumes_with_ranges() {
+async fn interrupted_download_with_range_support_resumes() {
     let whole = bytes(100_000);
     let server = Server::start({
         let whole = whole.clone();
@@ -35,7 +35,7 @@ async fn interrupted_download_resumes_with_ranges() {
 }
 
 #[tokio::test]
-async fn interrupted_download_restarts_without_ranges() {
+async fn interrupted_download_without_range_support_restarts() {
     let whole = bytes(100_000);
     let server = Server::start({
         let whole = Response::new(200).body(&whole);
@@ -49,7 +49,7 @@ async fn interrupted_download_restarts_without_ranges() {
 }
 
 #[tokio::test]
-async fn wrong_range_after_a_break_restarts_the_download() {
+async fn wrong_range_after_interruption_restarts_the_download() {
     for wrong in wrong_ranges() {
         let server = Server::start(move |request, earlier| match request.range() {
             Some(_) => wrong.clone(),
@@ -67,7 +67,7 @@ async fn wrong_range_after_a_break_restarts_the_download() {
 }
 
 #[tokio::test]
-async fn wrong_range_after_the_restart_ends_the_download() {
+async fn wrong_range_after_the_restart_fails_the_download() {
     let server = Server::start(|request, _| match request.range() {
         Some(_) => Response::new(206)
             .header("Content-Range", "bytes 0-1/2")
@@ -96,7 +96,7 @@ async fn download_of_one_byte_per_request_fails() {
             if has_ranges {
                 Response::range_of(whole, request).cut_after(1)
             } else {
-                // Each response contains the whole content from its beginning, and one byte more than the last one.
+                // Each response begins at the start of the content and is one byte longer than the previous response.
                 Response::new(200).body(whole).cut_after(2 * MIB + earlier)
             }
         });

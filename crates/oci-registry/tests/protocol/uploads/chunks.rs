@@ -5,7 +5,7 @@ use testkit::registry::{FakeRegistry, Switches};
 use testkit::server::{Request, Response};
 
 use super::{MIB, push_known, registry};
-use crate::support::{bytes, observed_client, open, select, writer};
+use crate::support::{bytes, observe, observed_client, open, writer};
 
 /// Whether a request sends a complete blob.
 fn is_whole(request: &Request) -> bool {
@@ -55,7 +55,7 @@ async fn chunk_after_416_is_halved_until_it_is_accepted() {
     let repository = writer(&registry.server);
     let pushed = push_known(&repository, &registry, bytes(9 * MIB)).await;
     pushed.unwrap();
-    let patches = registry.server.requests_with("PATCH");
+    let patches = registry.server.requests_starting_with("PATCH");
     let sizes: Vec<_> = patches.iter().map(|patch| patch.body.len() / MIB).collect();
     assert_eq!(sizes, [8, 4, 4, 1]);
 }
@@ -70,7 +70,7 @@ async fn refusal_of_every_chunk_size_is_a_protocol_error() {
 }
 
 #[tokio::test]
-async fn minimum_chunk_size_is_honoured_up_to_a_limit() {
+async fn minimum_chunk_size_is_used_up_to_a_maximum() {
     for (minimum, first) in [
         ("10485760", 10 * MIB),
         ("4611686018427387904", 8 * MIB),
@@ -85,7 +85,7 @@ async fn minimum_chunk_size_is_honoured_up_to_a_limit() {
             }
             _ => None,
         });
-        let (observer, ignored) = select(|event| match event {
+        let (observer, ignored) = observe(|event| match event {
             ClientEvent::Ignored { from, what } => Some(format!("{from} {what}")),
             _ => None,
         });
@@ -93,7 +93,7 @@ async fn minimum_chunk_size_is_honoured_up_to_a_limit() {
         let repository = open(&client, &registry.server, Access::Push);
         let pushed = push_known(&repository, &registry, bytes(11 * MIB)).await;
         pushed.unwrap();
-        let patches = registry.server.requests_with("PATCH");
+        let patches = registry.server.requests_starting_with("PATCH");
         assert_eq!(patches[0].body.len(), first, "{minimum}");
         let ignored = ignored.lock().unwrap();
         if matches!(minimum, "4611686018427387904" | "much") {
@@ -107,12 +107,12 @@ async fn minimum_chunk_size_is_honoured_up_to_a_limit() {
 }
 
 #[tokio::test]
-async fn range_of_a_successful_chunk_is_ignored() {
+async fn range_header_of_accepted_chunk_is_ignored() {
     // ECR responds 201 with the end of an earlier chunk.
     let registry = registry(|request, _, contents| match request.method.as_str() {
         _ if is_whole(request) => Some(Response::new(413)),
         "PATCH" => {
-            contents.receive(request, &request.body);
+            contents.append_to_upload(request, &request.body);
             let response = Response::new(201).header("Location", request.path());
             Some(response.header("Range", "0-8388607"))
         }
@@ -127,11 +127,11 @@ async fn range_of_a_successful_chunk_is_ignored() {
 
 #[tokio::test]
 async fn chunk_after_416_continues_at_offset_of_registry() {
-    // A part of the first chunk arrived.
+    // The registry received only a part of the first chunk.
     let registry = registry(|request, earlier, contents| match request.method.as_str() {
         _ if is_whole(request) => Some(Response::new(413)),
         "PATCH" if earlier == 0 => {
-            contents.receive(request, &request.body[..MIB]);
+            contents.append_to_upload(request, &request.body[..MIB]);
             Some(Response::new(416))
         }
         _ => None,
@@ -139,13 +139,13 @@ async fn chunk_after_416_continues_at_offset_of_registry() {
     let repository = writer(&registry.server);
     let pushed = push_known(&repository, &registry, bytes(9 * MIB)).await;
     pushed.unwrap();
-    let patches = registry.server.requests_with("PATCH");
+    let patches = registry.server.requests_starting_with("PATCH");
     let range = patches[1].header("content-range");
     assert_eq!(range, Some("1048576-9437183"));
 }
 
 #[tokio::test]
-async fn upload_without_chunks_and_large_requests_is_unsupported() {
+async fn upload_refused_whole_and_in_chunks_is_unsupported() {
     let registry = registry(|request, _, _| match request.method.as_str() {
         "PUT" => Some(Response::new(413)),
         "PATCH" => Some(Response::new(405)),

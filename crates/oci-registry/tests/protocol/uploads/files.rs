@@ -1,4 +1,4 @@
-//! Upload of files whose digest is not known, and of files that change meanwhile.
+//! Upload of files whose digest is not known, and of files that change during the upload.
 
 use oci_registry::{Blob, Delivery, Digest, ErrorKind, MediaType, Meter, Target};
 use testkit::server::{Response, Server};
@@ -22,7 +22,7 @@ async fn file_that_changed_after_hashing_is_a_mismatch() {
 }
 
 #[tokio::test]
-async fn small_file_that_changes_is_sent_as_it_was_hashed() {
+async fn changed_small_file_is_sent_with_hashed_content() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("small");
     let content = bytes(MIB);
@@ -41,7 +41,7 @@ async fn small_file_that_changes_is_sent_as_it_was_hashed() {
     assert_eq!(delivery, Delivery::Uploaded);
     assert_eq!(*blob.digest(), Digest::sha256(&content));
     assert!(registry.contents().blobs[blob.digest().as_str()] == content);
-    // The returned blob reads the file again, which has changed.
+    // The returned blob reads the file again, and the file has changed.
     let error = blob.open().await.unwrap().read_to_end(2 * MIB).await;
     assert_eq!(error.unwrap_err().kind(), ErrorKind::Mismatch);
 }
@@ -76,7 +76,7 @@ async fn large_file_is_hashed_while_it_is_sent() {
 }
 
 #[tokio::test]
-async fn large_file_that_exists_costs_one_cancelled_session() {
+async fn large_file_that_exists_cancels_its_upload_session() {
     let server = Server::start(|request, _| match request.method.as_str() {
         "HEAD" => Response::new(200).header("Content-Length", 9 * MIB),
         "POST" | "PATCH" => Response::new(202).header("Location", "/upload"),
@@ -88,7 +88,7 @@ async fn large_file_that_exists_costs_one_cancelled_session() {
 }
 
 #[tokio::test]
-async fn refused_stream_is_remembered_for_the_next_file() {
+async fn file_after_refused_patch_is_sent_in_one_put() {
     let file = LargeFile::new();
     for status in [405, 416, 501] {
         let server = Server::start(move |request, earlier| match request.method.as_str() {

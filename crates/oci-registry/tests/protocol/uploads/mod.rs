@@ -16,7 +16,7 @@ use crate::support::{blob, bytes, writer};
 /// Number of bytes in a mebibyte.
 const MIB: usize = 1 << 20;
 
-/// Starts a registry in memory. The closure may respond instead of it.
+/// Starts a registry in memory. The closure may return a response, which replaces the response of the registry.
 fn registry(
     script: impl Fn(&Request, usize, &mut Contents) -> Option<Response> + Send + Sync + 'static,
 ) -> FakeRegistry {
@@ -68,7 +68,7 @@ async fn blob_reported_with_another_size_is_uploaded() {
     assert_eq!(pushed.unwrap(), Delivery::Uploaded);
 }
 
-/// Pushes a blob of known digest and checks that the registry has it.
+/// Pushes a blob with a known digest and checks that the registry has it.
 async fn push_known(
     repository: &Repository,
     registry: &FakeRegistry,

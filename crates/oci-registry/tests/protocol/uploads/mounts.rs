@@ -48,7 +48,7 @@ async fn refused_mount_becomes_an_upload() {
 }
 
 #[tokio::test]
-async fn refused_mount_without_origin_is_remembered() {
+async fn mount_without_origin_is_not_repeated_after_refusal() {
     let registry = registry(|request, _, _| {
         request.target.contains("mount=").then(|| {
             assert!(!request.target.contains("from="));
@@ -64,7 +64,7 @@ async fn refused_mount_without_origin_is_remembered() {
 }
 
 #[tokio::test]
-async fn mount_without_origin_counts_when_the_blob_exists() {
+async fn mount_without_origin_is_accepted_if_blob_exists() {
     let registry = registry(|request, earlier, _| match request.method.as_str() {
         "POST" => Some(Response::new(201).header("Location", "/blob")),
         "HEAD" if earlier > 0 => Some(Response::new(200).header("Content-Length", 7)),
@@ -76,7 +76,7 @@ async fn mount_without_origin_counts_when_the_blob_exists() {
 }
 
 #[tokio::test]
-async fn mount_whose_blob_does_not_exist_becomes_an_upload() {
+async fn mount_of_missing_blob_becomes_an_upload() {
     let registry = registry(|request, _, _| {
         let is_mount = request.target.contains("mount=");
         is_mount.then(|| Response::new(201).header("Location", "/upload/mount"))

@@ -1,4 +1,4 @@
-//! Upload sessions that break off, are resumed, restarted or cancelled.
+//! Upload sessions that are interrupted, resumed, restarted or cancelled.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,7 +12,7 @@ use super::{LargeFile, MIB, push_known, push_large, registry};
 use crate::support::{NoCredential, Password, blob, bytes, client, open, repository, writer};
 
 #[tokio::test]
-async fn upload_whose_response_is_lost_is_sent_once() {
+async fn upload_with_lost_response_is_sent_once() {
     let server = Server::start(|request, earlier| match request.method.as_str() {
         "HEAD" if earlier > 0 => Response::new(200).header("Content-Length", 7),
         "PUT" => Response::new(201).header("Content-Length", 10).cut_after(0),
@@ -97,13 +97,13 @@ async fn interrupted_stream_resumes_at_offset_of_registry() {
     // The connection closes twice, each time after 3 MiB.
     let registry = registry(|request, earlier, contents| {
         (request.method == "PATCH" && earlier < 2).then(|| {
-            contents.receive(request, &request.body[..3 * MIB]);
+            contents.append_to_upload(request, &request.body[..3 * MIB]);
             Response::connection_closed()
         })
     });
     assert_eq!(push_large(&registry).await.unwrap(), Delivery::Uploaded);
     assert_eq!(registry.server.count("POST"), 1);
-    let patches = registry.server.requests_with("PATCH");
+    let patches = registry.server.requests_starting_with("PATCH");
     let ranges: Vec<_> = patches
         .iter()
         .map(|patch| (patch.header("content-range"), patch.body.len() / MIB))
@@ -145,10 +145,10 @@ async fn stream_with_expired_session_restarts() {
 
 #[tokio::test]
 async fn resumed_stream_with_wrong_content_is_sent_again() {
-    // The registry reports 1 MiB, and it is not the beginning of the content.
+    // The registry reports that it received 1 MiB, but these bytes are not the beginning of the content.
     let registry = registry(|request, earlier, contents| {
         (request.line() == "PATCH /upload/0" && earlier == 0).then(|| {
-            contents.receive(request, &vec![0; MIB]);
+            contents.append_to_upload(request, &vec![0; MIB]);
             Response::connection_closed()
         })
     });
@@ -171,12 +171,12 @@ async fn stream_without_progress_fails_after_five_sessions() {
 async fn interrupted_blob_restarts_in_another_session() {
     let registry = registry(|request, _, contents| match request.method.as_str() {
         "PUT" if request.path() == "/upload/0" => {
-            contents.receive(request, &request.body[..2 * MIB]);
+            contents.append_to_upload(request, &request.body[..2 * MIB]);
             Some(Response::connection_closed())
         }
         // The second session is sent as a stream, which can be resumed.
         "PATCH" if request.header("content-range").is_none() => {
-            contents.receive(request, &request.body[..4 * MIB]);
+            contents.append_to_upload(request, &request.body[..4 * MIB]);
             Some(Response::connection_closed())
         }
         _ => None,
@@ -205,7 +205,7 @@ async fn session_after_failed_close_is_closed_again_without_content() {
     assert_eq!((count("POST"), count("PATCH"), count("PUT")), (1, 1, 2));
 }
 
-/// Responds to each request as soon as its head has arrived. After a PATCH it reads nothing more.
+/// Responds to each request as soon as its head has arrived. After the head of a PATCH request, it reads nothing more.
 async fn respond_early(stream: TcpStream) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
@@ -239,15 +239,15 @@ async fn response_before_end_of_body_is_not_a_success() {
 
 #[tokio::test]
 async fn cancel_uploads_deletes_each_open_session_once() {
-    let registry = registry(|request, _, _| (request.method == "PUT").then(Response::none));
+    let registry = registry(|request, _, _| (request.method == "PUT").then(Response::never));
     let client = client(NoCredential);
     let repository = open(&client, &registry.server, Access::Push);
     let pushing = tokio::spawn(async move { repository.push_blob(&blob("content")).await });
-    registry.server.received("PUT").await;
+    registry.server.wait_for_request("PUT").await;
     pushing.abort();
     client.cancel_uploads().await;
     client.cancel_uploads().await;
-    let cancelled = registry.server.requests_with("DELETE");
+    let cancelled = registry.server.requests_starting_with("DELETE");
     assert_eq!(cancelled.len(), 1);
     assert_eq!(cancelled[0].line(), "DELETE /upload/0");
 }

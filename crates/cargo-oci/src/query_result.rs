@@ -1,16 +1,16 @@
-//! Messages of read-only verbs with `--message-format json`: one JSON object per line on stdout.
+//! Results of read-only commands with `--message-format json`: one JSON object per line on stdout.
 //!
 //! `MESSAGES.md` describes the objects and their fields, together with those of [`message`](crate::message). The human
-//! format is not here, because each verb draws its own list, tree or page.
+//! format is not defined here, because each command formats its own list, tree or page.
 
 use oci_package::{Comparison, Details, InspectedFile, InspectedTarget, Inspection};
 use oci_registry::{Annotations, Descriptor, Digest, Location, MediaType, OtherName, Tag};
 use serde::Serialize;
 
-/// Result of a read-only verb.
+/// Result of a read-only command.
 #[derive(Debug, Serialize)]
 #[serde(tag = "reason", rename_all_fields = "kebab-case")]
-pub(crate) enum Finding<'a> {
+pub(crate) enum QueryResult<'a> {
     /// A tag of a repository.
     #[serde(rename = "oci-tag-entry")]
     Tag {
@@ -71,7 +71,7 @@ pub(crate) enum Finding<'a> {
     Comparison { name: &'a str, action: &'static str },
 }
 
-/// JSON object of one target or platform of an artifact.
+/// JSON object for one target or platform of an artifact.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct TargetObject<'a> {
@@ -83,14 +83,14 @@ pub(crate) struct TargetObject<'a> {
     artifact_type: Option<&'a MediaType>,
     size: Option<u64>,
     digest: &'a Digest,
-    /// Whether the manifest exists.
+    /// Whether the manifest exists in the repository.
     exists: bool,
     files: Vec<FileObject<'a>>,
     /// Contradictions between index, manifest and config.
     conflicts: Vec<String>,
 }
 
-/// JSON object of one file or layer of a target.
+/// JSON object for one file or layer of a target.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct FileObject<'a> {
@@ -102,26 +102,26 @@ pub(crate) struct FileObject<'a> {
     digest: &'a Digest,
 }
 
-impl<'a> Finding<'a> {
-    /// Creates the object of a tag, with the details of its manifest if they were fetched.
-    pub(crate) fn tag(place: &Location, tag: &'a Tag, named: Option<&'a Details>) -> Self {
-        let reference = place.with(tag.clone()).to_string();
-        Self::entry(tag.as_str(), reference, named)
+impl<'a> QueryResult<'a> {
+    /// Creates the object for a tag, with the details of its manifest if they were fetched.
+    pub(crate) fn for_tag(location: &Location, tag: &'a Tag, details: Option<&'a Details>) -> Self {
+        let reference = location.with(tag.clone()).to_string();
+        Self::new_tag(tag.as_str(), reference, details)
     }
 
-    /// Creates the object of a name in a layout that is not a valid tag, with the details of its manifest if they were
+    /// Creates the object for a name in a layout that is not a valid tag, with the details of its manifest if they were
     /// fetched.
-    pub(crate) fn other_name(
-        place: &Location,
+    pub(crate) fn for_other_name(
+        location: &Location,
         other: &'a OtherName,
-        named: Option<&'a Details>,
+        details: Option<&'a Details>,
     ) -> Self {
-        let reference = place.with(other.digest.clone()).to_string();
-        Self::entry(&other.name, reference, named)
+        let reference = location.with(other.digest.clone()).to_string();
+        Self::new_tag(&other.name, reference, details)
     }
 
-    fn entry(name: &'a str, reference: String, named: Option<&'a Details>) -> Self {
-        let summary = named.map(|named| &named.summary);
+    fn new_tag(name: &'a str, reference: String, details: Option<&'a Details>) -> Self {
+        let summary = details.map(|details| &details.summary);
         let platforms = summary.map(|summary| summary.platforms.iter().map(ToString::to_string));
         Self::Tag {
             name,
@@ -131,15 +131,19 @@ impl<'a> Finding<'a> {
             targets: summary.map(|summary| &summary.targets[..]),
             platforms: platforms.map(Iterator::collect),
             artifact_type: summary.and_then(|summary| summary.artifact_type.as_ref()),
-            media_type: named.map(|named| &named.media_type),
-            digest: named.map(|named| &named.digest),
+            media_type: details.map(|details| &details.media_type),
+            digest: details.map(|details| &details.digest),
         }
     }
 
-    /// Creates the object of a referrer of `subject`.
-    pub(crate) fn referrer(place: &Location, subject: &'a Digest, entry: &'a Descriptor) -> Self {
+    /// Creates the object for a referrer of `subject`.
+    pub(crate) fn for_referrer(
+        location: &Location,
+        subject: &'a Digest,
+        entry: &'a Descriptor,
+    ) -> Self {
         Self::Referrer {
-            reference: place.with(entry.digest.clone()).to_string(),
+            reference: location.with(entry.digest.clone()).to_string(),
             subject,
             artifact_type: entry.artifact_type.as_ref(),
             media_type: &entry.media_type,
@@ -150,10 +154,10 @@ impl<'a> Finding<'a> {
         }
     }
 
-    /// Creates the object of an artifact.
-    pub(crate) fn inspection(place: &Location, inspection: &'a Inspection) -> Self {
+    /// Creates the object for an inspected artifact.
+    pub(crate) fn from_inspection(location: &Location, inspection: &'a Inspection) -> Self {
         Self::Inspection {
-            reference: place.with(inspection.digest.clone()).to_string(),
+            reference: location.with(inspection.digest.clone()).to_string(),
             name: inspection.name.as_deref(),
             version: inspection.version.as_deref(),
             description: inspection.description.as_deref(),
@@ -165,13 +169,13 @@ impl<'a> Finding<'a> {
             media_type: &inspection.media_type,
             artifact_type: inspection.artifact_type.as_ref(),
             annotations: &inspection.annotations,
-            targets: inspection.targets.iter().map(TargetObject::of).collect(),
+            targets: inspection.targets.iter().map(TargetObject::new).collect(),
             digest: &inspection.digest,
         }
     }
 
-    /// Creates the object of a compared file.
-    pub(crate) fn comparison(comparison: &'a Comparison) -> Self {
+    /// Creates the object for a compared file.
+    pub(crate) fn from_comparison(comparison: &'a Comparison) -> Self {
         Self::Comparison {
             name: comparison.name().as_str(),
             action: comparison.as_str(),
@@ -185,7 +189,7 @@ impl<'a> Finding<'a> {
 }
 
 impl<'a> TargetObject<'a> {
-    fn of(target: &'a InspectedTarget) -> Self {
+    fn new(target: &'a InspectedTarget) -> Self {
         Self {
             triple: target.target.as_deref(),
             platform: target.platform.as_ref().map(ToString::to_string),
@@ -195,14 +199,14 @@ impl<'a> TargetObject<'a> {
             size: target.size,
             digest: &target.digest,
             exists: target.exists,
-            files: target.files.iter().map(FileObject::of).collect(),
+            files: target.files.iter().map(FileObject::new).collect(),
             conflicts: target.conflicts.iter().map(ToString::to_string).collect(),
         }
     }
 }
 
 impl<'a> FileObject<'a> {
-    fn of(file: &'a InspectedFile) -> Self {
+    fn new(file: &'a InspectedFile) -> Self {
         Self {
             name: file.file.as_deref().or(file.title.as_deref()),
             title: file.title.as_deref(),
