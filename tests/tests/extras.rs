@@ -341,8 +341,7 @@ fn cross_and_zigbuild_push_same_digest_as_cargo() {
     let run = push(&home, &sources, host, &cross).with("PATH", &path);
     let foreign = run.clone().with("ENGINE", "foreign").fails_with(2);
     let file = format!("`/builds/target/{}/release/", host_triple());
-    let stays =
-        foreign.stderr.contains("do not exist on this machine") && foreign.stderr.contains(&file);
+    let stays = foreign.stderr.contains("is not on this machine") && foreign.stderr.contains(&file);
     assert!(stays, "{foreign}");
     let skipped = run.with("CROSS_REMOTE_SKIP_BUILD_ARTIFACTS", "1");
     skipped.fails_with(2).assert_no_work_started();

@@ -122,8 +122,9 @@ fn packages_with_one_repository_and_tag_are_rejected() {
         let refused = push(&home, &sources, more)
             .fails_with(2)
             .assert_no_work_started();
-        let expected =
-            format!("failed to push `client` and `server`: both would be published as `oci:out/suite:{tag}`");
+        let expected = format!(
+            "failed to push `client` and `server`: both would be published as `oci:out/suite:{tag}`"
+        );
         assert!(refused.stderr.contains(&expected), "{refused}");
         assert!(
             !sources.has_build_output(),

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use cargo_metadata::{CrateType, Package, PackageId, Target};
@@ -123,7 +123,10 @@ impl<'a> TargetDirectory<'a> {
         let inside = path.strip_prefix(self.target_directory).ok()?;
         let components: Vec<&str> = inside
             .components()
-            .map(|component| component.as_os_str().to_str())
+            .map(|component| match component {
+                Component::Normal(component) => component.to_str(),
+                _ => None,
+            })
             .collect::<Option<_>>()?;
         let profile = self.profile_directory;
         let (triple, name) = match components.as_slice() {
@@ -136,6 +139,28 @@ impl<'a> TargetDirectory<'a> {
             _ => return None,
         };
         Some((triple, name.join("/")))
+    }
+
+    /// Whether a path can be that of a final file outside of the target directory, for a target that is requested.
+    ///
+    /// Intermediate files may be in another directory (`build.build-dir`). `wants_target` receives the name of the directory
+    /// above that of the profile, which is the triple in a build with `--target`. Cargo prints absolute paths without `..`,
+    /// so the directories of other paths are not known.
+    pub(super) fn is_outside(&self, path: &Path, wants_target: impl Fn(&str) -> bool) -> bool {
+        let has_parent = path.components().any(|word| word == Component::ParentDir);
+        if has_parent || !path.is_absolute() {
+            return true;
+        }
+        let mut above = path.ancestors().skip(1).filter_map(Path::file_name);
+        let mut parent = above.next();
+        if parent.is_some_and(|name| name == "examples") && self.profile_directory != "examples" {
+            parent = above.next();
+        }
+        !path.starts_with(self.target_directory)
+            && parent.is_some_and(|name| name == self.profile_directory)
+            && above
+                .next()
+                .is_none_or(|name| wants_target(&name.to_string_lossy()))
     }
 }
 
@@ -326,8 +351,33 @@ mod tests {
             "/t/a-b-c/debug/app",
             "/t/release",
             "/other/release/app",
+            "/t/a-b-c/release/../app",
+            "/t/../release/app",
         ] {
             assert_eq!(locate(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn final_file_of_another_directory_is_detected() {
+        let layout = TargetDirectory {
+            target_directory: Path::new("/t"),
+            profile_directory: "release",
+        };
+        for (path, expected) in [
+            ("/other/release/app", false),
+            ("/other/a-b-c/release/app", true),
+            ("/other/a-b-c/release/examples/demo", true),
+            ("/other/d-e-f/release/app", false),
+            ("/t/a-b-c/release/../../../app", true),
+            ("t/release/app", true),
+            ("/t/debug/app", false),
+            ("/t/a-b-c/release/app", false),
+            ("/other/a-b-c/release/deps/app", false),
+            ("/other/a-b-c/examples/app", false),
+        ] {
+            let found = layout.is_outside(Path::new(path), |target| target == "a-b-c");
+            assert_eq!(found, expected, "{path}");
         }
     }
 

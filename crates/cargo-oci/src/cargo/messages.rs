@@ -5,7 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cargo_metadata::{Artifact, Message, Package};
+use cargo_metadata::{Artifact, Message, Package, PackageId};
+use oci_package::FileKind;
 use oci_registry::{ErrorKind, Failure, Hint};
 use snafu::{ResultExt, Snafu, ensure};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
@@ -45,10 +46,19 @@ pub(super) enum Error {
     ))]
     Incomplete,
     #[snafu(display(
-        "nothing to push: the files that cargo reported do not exist on this machine, for example `{}`",
+        "failed to find a built file: the build reported `{}`, which is not on this machine",
         path.display()
     ))]
     NotOnThisMachine { path: PathBuf },
+    #[snafu(display(
+        "failed to select a file: the build reported `{}`, which is not in the target directory `{}`",
+        path.display(),
+        target_directory.display()
+    ))]
+    OtherTargetDirectory {
+        path: PathBuf,
+        target_directory: PathBuf,
+    },
 }
 
 impl Failure for Error {
@@ -60,7 +70,8 @@ impl Failure for Error {
             | Self::Encoding
             | Self::WithoutFile { .. }
             | Self::Incomplete
-            | Self::NotOnThisMachine { .. } => ErrorKind::InvalidInput,
+            | Self::NotOnThisMachine { .. }
+            | Self::OtherTargetDirectory { .. } => ErrorKind::InvalidInput,
         }
     }
 
@@ -80,6 +91,9 @@ impl Failure for Error {
             }
             Self::NotOnThisMachine { .. } => {
                 "copy the files to this machine, and pass them with `--file NAME=PATH`"
+            }
+            Self::OtherTargetDirectory { .. } => {
+                "pass the target directory of the build with `--target-dir`"
             }
             Self::Read { .. } => return Vec::new(),
         };
@@ -106,8 +120,10 @@ pub(super) struct MessageReader<'a> {
     layout: TargetDirectory<'a>,
     pub(super) container: Option<Container<'a>>,
     found: CollectedFiles,
-    /// First file of a requested kind that is not below the target directory.
+    /// First reported path of a requested file that is not in the target directory.
     outside: Option<PathBuf>,
+    /// First file of a requested kind, of any package, that is not below the target directory.
+    foreign: Option<PathBuf>,
     /// First target of a selected package for which cargo reported no file.
     without_file: Option<Error>,
 }
@@ -120,6 +136,7 @@ impl<'a> MessageReader<'a> {
             container: None,
             found: CollectedFiles::default(),
             outside: None,
+            foreign: None,
             without_file: None,
         }
     }
@@ -167,11 +184,13 @@ impl<'a> MessageReader<'a> {
         }
         let package = member.map(|package| &package.id);
         for reported in &artifact.filenames {
-            let path = self.locate(reported.as_std_path());
+            let reported = reported.as_std_path();
+            let path = self.locate(reported);
             let Some((triple, name)) = self.layout.locate(&path) else {
-                self.record_outside(&path, reported.as_std_path(), artifact);
+                self.record_outside(&path, reported, package, artifact);
                 continue;
             };
+            self.record_unknown_package(&name, package, artifact);
             let writer = package.unwrap_or(&artifact.package_id);
             self.found.record_writer(&path, writer, &artifact.target);
             let triple = triple.unwrap_or(self.request.host);
@@ -229,25 +248,78 @@ impl<'a> MessageReader<'a> {
         });
     }
 
-    fn record_outside(&mut self, path: &Path, reported: &Path, artifact: &Artifact) {
+    /// Records a requested file that is not in the target directory.
+    fn record_outside(
+        &mut self,
+        path: &Path,
+        reported: &Path,
+        package: Option<&PackageId>,
+        artifact: &Artifact,
+    ) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let kind = kind_of(&name, &artifact.target);
-        let is_wanted = |kind| {
-            let mut wanted = self.request.wanted.values();
-            wanted.any(|kinds| kinds.contains(&kind))
+        let Some(kind) = kind_of(&name, &artifact.target) else {
+            return;
         };
-        if !path.starts_with(self.layout.target_directory) && kind.is_some_and(is_wanted) {
+        let is_requested = match package {
+            Some(package) => self.request.wants(package, kind),
+            None => self.is_unknown_package(artifact) && self.is_wanted(kind),
+        };
+        let wants_target = |target: &str| self.request.wants_target(target);
+        if is_requested && self.layout.is_outside(path, wants_target) {
             self.outside.get_or_insert_with(|| reported.to_owned());
         }
+        if !path.starts_with(self.layout.target_directory) && self.is_wanted(kind) {
+            self.foreign.get_or_insert_with(|| reported.to_owned());
+        }
+    }
+
+    /// Records the manifest of a package that is not a workspace member, but has a final file of a requested kind.
+    fn record_unknown_package(
+        &mut self,
+        name: &str,
+        package: Option<&PackageId>,
+        artifact: &Artifact,
+    ) {
+        let kind = kind_of(name, &artifact.target);
+        if package.is_none()
+            && self.is_unknown_package(artifact)
+            && kind.is_some_and(|kind| self.is_wanted(kind))
+        {
+            let manifest = artifact.manifest_path.as_std_path();
+            self.outside.get_or_insert_with(|| manifest.to_owned());
+        }
+    }
+
+    /// Whether a package that is not a workspace member may be one: in a container, a package in a directory that is not
+    /// mounted from this machine.
+    fn is_unknown_package(&self, artifact: &Artifact) -> bool {
+        self.container.is_some() && artifact.package_id.repr.contains("path+file:")
+    }
+
+    fn is_wanted(&self, kind: FileKind) -> bool {
+        let mut wanted = self.request.wanted.values();
+        wanted.any(|kinds| kinds.contains(&kind))
     }
 
     pub(super) fn into_outputs(self) -> Result<Vec<BuildOutput>, super::Error> {
         if let Some(error) = self.without_file {
             return Err(error.into());
         }
+        if let Some(path) = self.outside {
+            // A path in a container names another file on this machine.
+            let is_here = self.container.is_none() && path.is_absolute() && path.exists();
+            ensure!(is_here, NotOnThisMachineSnafu { path });
+            let target_directory = self.layout.target_directory;
+            return Err(OtherTargetDirectorySnafu {
+                path,
+                target_directory,
+            }
+            .build()
+            .into());
+        }
         let outputs = self.found.into_outputs(self.request.workspace)?;
-        let outside = self.outside.filter(|path| !path.exists());
-        if let (true, Some(path)) = (outputs.is_empty(), outside) {
+        let foreign = self.foreign.filter(|path| !path.exists());
+        if let (true, Some(path)) = (outputs.is_empty(), foreign) {
             return Err(NotOnThisMachineSnafu { path }.build().into());
         }
         Ok(outputs)
@@ -732,12 +804,91 @@ mod tests {
     }
 
     #[test]
+    fn unmapped_path_of_a_container_is_error() {
+        let file = "/target/a-b-c/release/my-app";
+        for (project, file, missing) in [
+            ("/project", "/mnt/a/a-b-c/release/my-app", None),
+            ("/project", "target/a-b-c/release/my-app", None),
+            ("/project", "/target/a-b-c/release/../../my-app", None),
+            ("/project", "C:\\target\\a-b-c\\release\\my-app", None),
+            ("/mnt/a", file, Some("/mnt/a/app/Cargo.toml")),
+        ] {
+            let error = in_container(&format!("{project}/app"), file).unwrap_err();
+            assert_eq!(error_kind(&error), ErrorKind::InvalidInput);
+            let missing = missing.unwrap_or(file);
+            let expected = format!("the build reported `{missing}`, which is not on this machine");
+            let error_chain = error_chain(&error);
+            assert!(error_chain.contains(&expected), "{error_chain}");
+        }
+    }
+
+    /// Returns the messages of two programs of `my-app`, the second of which is at this path.
+    fn with_second_file(path: &str) -> String {
+        let id = recorded().members[1].id.to_string();
+        let second = ("second", &["bin"][..], &["bin"][..]);
+        let second = message(&id, "/home/me/ws/x", second, &[path.to_owned()]);
+        [
+            &artifact(1, &["bin"], &["bin"], &["a-b-c/release/my-app"]),
+            &second,
+            END,
+        ]
+        .concat()
+    }
+
+    #[tokio::test]
+    async fn one_file_outside_of_target_directory_is_error() {
+        let here = tempfile::tempdir().unwrap();
+        let existing = here.path().join("release/second");
+        std::fs::create_dir(here.path().join("release")).unwrap();
+        std::fs::write(&existing, "").unwrap();
+        let existing = existing.to_str().unwrap();
+        for (path, expected) in [
+            ("/no/target/a-b-c/release/second", "is not on this machine"),
+            ("target/a-b-c/release/second", "is not on this machine"),
+            (existing, "is not in the target directory"),
+        ] {
+            let error = read(&with_second_file(path), "").await.unwrap_err();
+            let error_chain = error_chain(&error);
+            let expected = format!("the build reported `{path}`, which {expected}");
+            assert!(error_chain.contains(&expected), "{error_chain}");
+        }
+    }
+
+    #[tokio::test]
+    async fn unrequested_file_outside_of_target_directory_is_ignored() {
+        for path in [
+            "/build/release/deps/second-0123456789abcdef",
+            "/no/target/d-e-f/release/second",
+            "/no/target/release/second",
+        ] {
+            let lines = read(&with_second_file(path), "--target a-b-c").await;
+            assert_eq!(lines.unwrap().len(), 2, "{path}");
+        }
+        // The program of another workspace.
+        let other = "path+file:///other#other@1.0.0";
+        let target = ("other", &["bin"][..], &["bin"][..]);
+        let other = message(
+            other,
+            "/other",
+            target,
+            &["/other/target/release/other".into()],
+        );
+        let stream = [
+            &artifact(1, &["bin"], &["bin"], &["release/my-app"]),
+            &other,
+            END,
+        ]
+        .concat();
+        assert_eq!(read(&stream, "").await.unwrap().len(), 2);
+    }
+
+    #[test]
     fn files_outside_of_mounted_directories_are_rejected() {
         let file = "/builds/acme/target/a-b-c/release/my-app";
         let error = in_container("/builds/acme/app", file).unwrap_err();
         assert_eq!(error_kind(&error), ErrorKind::InvalidInput);
-        let expected = "nothing to push: the files that cargo reported do not exist on this machine, \
-                        for example `/builds/acme/target/a-b-c/release/my-app`\nhelp: ";
+        let expected = "failed to find a built file: the build reported \
+                        `/builds/acme/target/a-b-c/release/my-app`, which is not on this machine\nhelp: ";
         assert!(
             error_chain(&error).starts_with(expected),
             "{}",

@@ -86,7 +86,10 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     for problem in &lookup.warnings {
         reporter.note(problem);
     }
-    if let Some((_, source)) = lookup.found.filter(|(_, source)| *source != stored.location) {
+    if let Some((_, source)) = lookup
+        .found
+        .filter(|(_, source)| *source != stored.location)
+    {
         reporter.note(format_args!(
             "another credential for `{name}` has precedence: {source}"
         ));
