@@ -258,9 +258,7 @@ impl InstalledPackages {
                 }
             }
             let text = io::read_to_string(&file).with_context(|_| context())?;
-            // The process that held the lock may have replaced the file. The lock would then be on the old file.
-            let current = open_regular(&path).and_then(io::read_to_string);
-            if current.is_ok_and(|current| current == text) {
+            if is_current(&file, &path, &text) {
                 break (file, text);
             }
         };
@@ -444,6 +442,10 @@ impl InstalledPackages {
         let details = serde_json::to_string(&self.details).expect("JSON can be serialized");
         for (name, text) in [(RECORDS, records), (DETAILS, details)] {
             let path = self.root.join(name);
+            let current = open_regular(&path).and_then(io::read_to_string);
+            if current.is_ok_and(|current| current == text) {
+                continue;
+            }
             let replace = || {
                 let mut builder = tempfile::Builder::new();
                 // The default mode of new files, which cargo uses as well. The system applies the umask.
@@ -462,6 +464,24 @@ impl InstalledPackages {
         }
         Ok(())
     }
+}
+
+/// Whether the path still refers to the open file. The previous holder of the lock may have replaced the file, possibly by
+/// one with the same text, so the lock may be on the old file.
+#[cfg(unix)]
+fn is_current(file: &File, path: &Path, _: &str) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let current = fs::metadata(path).map(identity).ok();
+    current.is_some() && current == file.metadata().map(identity).ok()
+}
+
+/// Whether the path refers to a file with the same text. Other systems have no stable interface to the identity of a file.
+#[cfg(not(unix))]
+fn is_current(_: &File, path: &Path, text: &str) -> bool {
+    let current = open_regular(path).and_then(io::read_to_string);
+    current.is_ok_and(|current| current == text)
 }
 
 #[cfg(test)]
@@ -593,6 +613,53 @@ mod tests {
         drop(first);
         let second = second.await.unwrap().unwrap();
         assert!(second.owner("one").is_some());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn lock_is_on_the_current_file_after_it_was_replaced() {
+        let scratch = TestDirectory::new();
+        let mut first = open(&scratch).await;
+        first.record(&record("1.0.0", &["one"])).unwrap();
+        drop(first);
+        let first = open(&scratch).await;
+        let root = scratch.path().join("root");
+        let (sender, waiting) = tokio::sync::oneshot::channel();
+        let second = InstalledPackages::open(root.clone(), |_| sender.send(()).unwrap());
+        let second = tokio::spawn(second);
+        waiting.await.unwrap();
+        let (path, copy) = (root.join(RECORDS), root.join("copy"));
+        fs::copy(&path, &copy).unwrap();
+        fs::rename(&copy, &path).unwrap();
+        drop(first);
+        let _second = second.await.unwrap().unwrap();
+        let locked = File::open(&path).unwrap().try_lock();
+        assert!(
+            matches!(locked, Err(TryLockError::WouldBlock)),
+            "{locked:?}"
+        );
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn unchanged_records_are_not_replaced() {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let scratch = TestDirectory::new();
+        let root = scratch.path().join("root");
+        let files = || [RECORDS, DETAILS].map(|name| fs::metadata(root.join(name)).unwrap().ino());
+        let mut installed = open(&scratch).await;
+        installed.record(&record("1.0.0", &["one"])).unwrap();
+        let before = files();
+        installed.record(&record("1.0.0", &["one"])).unwrap();
+        assert_eq!(files(), before);
+        installed.record(&record("1.1.0", &["one"])).unwrap();
+        assert!(
+            files()
+                .iter()
+                .zip(before)
+                .all(|(file, before)| *file != before)
+        );
     }
 
     #[test]
