@@ -7,10 +7,15 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use oci_registry::Reference;
+use url::Url;
 
 use crate::cargo::{self, PackageSettings, Selection, Workspace};
 use crate::report::{self, Error};
 use crate::session::Session;
+
+/// Maximum length of a URL or a file name in a comment, in characters.
+const MAX_TEXT_LENGTH: usize = 200;
 
 /// Print suggested `[package.metadata.oci]` settings
 ///
@@ -67,9 +72,10 @@ struct Suggestion {
 
 /// Returns the suggested registry: that of the CI job, or that of the forge that hosts the source repository.
 async fn registry(session: &Session, root: &Path) -> Option<Suggestion> {
-    if let Some(image) = session.environment.var("CI_REGISTRY_IMAGE") {
+    let image = session.environment.var("CI_REGISTRY_IMAGE");
+    if let Some(value) = image.and_then(|image| prefix(image.to_ascii_lowercase())) {
         return Some(Suggestion {
-            value: image.to_ascii_lowercase(),
+            value,
             origin: "`CI_REGISTRY_IMAGE`".to_owned(),
         });
     }
@@ -77,35 +83,71 @@ async fn registry(session: &Session, root: &Path) -> Option<Suggestion> {
         Some(url) => (url, "the project that CI runs for"),
         None => (cargo::origin(&session.cargo, root).await?, "the git remote"),
     };
-    let value = registry_of_forge(&url)?;
-    let shown = oci_registry::escape(&oci_registry::without_user_info(&url), 200);
-    let origin = format!("{origin}, `{shown}`");
-    Some(Suggestion { value, origin })
+    let remote = Remote::parse(&url)?;
+    Some(Suggestion {
+        value: remote.registry()?,
+        origin: format!("{origin}, `{}`", remote.shown),
+    })
 }
 
-/// Returns the container registry of the forge that hosts a repository, with the owner of the repository as prefix.
-fn registry_of_forge(url: &str) -> Option<String> {
-    let (host, path) = host_and_path(url)?;
-    let path = path.to_ascii_lowercase();
-    let (owner, _) = path.split_once('/')?;
-    match host.to_ascii_lowercase().as_str() {
-        "github.com" => Some(format!("ghcr.io/{owner}")),
-        "gitlab.com" => Some(format!("registry.gitlab.com/{path}")),
-        "codeberg.org" => Some(format!("codeberg.org/{owner}")),
-        _ => None,
+/// Returns the text if it is the name of a repository, without tag and digest.
+fn prefix(text: String) -> Option<String> {
+    let reference: Reference = text.parse().ok()?;
+    let is_whole = reference.tag().is_none() && reference.digest().is_none();
+    is_whole.then_some(text)
+}
+
+/// Parts of the URL of a source repository.
+#[derive(Debug)]
+struct Remote {
+    host: String,
+    /// Path without leading slash and without `.git`, in lower case.
+    path: String,
+    /// The URL without user information and query, which may contain a credential.
+    shown: String,
+}
+
+impl Remote {
+    /// Parses `https://host/path.git`, `ssh://git@host:22/path` or `git@host:path`.
+    fn parse(url: &str) -> Option<Self> {
+        if url.chars().any(oci_registry::needs_escape) {
+            return None;
+        }
+        let (host, path, shown) = if url.contains("://") {
+            let mut url = Url::parse(url).ok()?;
+            url.set_username("").ok()?;
+            url.set_password(None).ok()?;
+            url.set_query(None);
+            url.set_fragment(None);
+            (
+                url.host_str()?.to_owned(),
+                url.path().to_owned(),
+                url.to_string(),
+            )
+        } else {
+            let (host, path) = url.split_once(':')?;
+            let host = host.rsplit('@').next()?;
+            (host.to_owned(), path.to_owned(), format!("{host}:{path}"))
+        };
+        let path = path.trim_matches('/').to_ascii_lowercase();
+        Some(Self {
+            host: host.to_ascii_lowercase(),
+            path: path.strip_suffix(".git").unwrap_or(&path).to_owned(),
+            shown: oci_registry::escape(&shown, MAX_TEXT_LENGTH),
+        })
     }
-}
 
-/// Returns the host and path of `https://host/path.git`, `ssh://git@host:22/path` or `git@host:path`.
-fn host_and_path(url: &str) -> Option<(&str, &str)> {
-    let (host, path) = match url.split_once("://") {
-        Some((_, rest)) => rest.split_once('/')?,
-        None => url.split_once(':')?,
-    };
-    let host = host.rsplit('@').next()?;
-    let host = host.split(':').next()?;
-    let path = path.trim_matches('/');
-    Some((host, path.strip_suffix(".git").unwrap_or(path)))
+    /// Returns the registry of the forge for the owner of the repository.
+    fn registry(&self) -> Option<String> {
+        let Self { host, path, .. } = self;
+        let (owner, _) = path.split_once('/')?;
+        prefix(match host.as_str() {
+            "github.com" => format!("ghcr.io/{owner}"),
+            "gitlab.com" => format!("registry.gitlab.com/{path}"),
+            "codeberg.org" => format!("codeberg.org/{owner}"),
+            _ => return None,
+        })
+    }
 }
 
 /// Returns the table as TOML, with the origins as comments.
@@ -162,9 +204,39 @@ mod tests {
             ),
             ("https://git.example.com/acme/widgets", None),
             ("/srv/git/widgets", None),
+            ("https://github.com/acme", None),
+            ("https://github.com/a%0ab/widgets", None),
+            ("https://github.com/a\nb/widgets", None),
+            ("https://github.com/acme\"]/widgets", None),
+            ("git@github.com:ac me/widgets", None),
         ] {
-            assert_eq!(registry_of_forge(url).as_deref(), expected, "{url}");
+            let found = Remote::parse(url).and_then(|remote| remote.registry());
+            assert_eq!(found.as_deref(), expected, "{url}");
         }
+    }
+
+    #[test]
+    fn shown_url_has_no_user_information_and_no_query() {
+        let expected = "https://github.com/acme/widgets.git";
+        for url in [
+            "https://me:can@ry@github.com/acme/widgets.git",
+            "https://canary@github.com/acme/widgets.git",
+            "https://github.com/acme/widgets.git?token=canary#canary",
+        ] {
+            let remote = Remote::parse(url).expect("a URL");
+            assert_eq!(remote.shown, expected, "{url}");
+            assert_eq!(remote.registry().as_deref(), Some("ghcr.io/acme"), "{url}");
+        }
+        let remote = Remote::parse("canary@github.com:acme/widgets").expect("a path");
+        assert_eq!(remote.shown, "github.com:acme/widgets");
+    }
+
+    #[test]
+    fn prefix_is_the_name_of_a_repository() {
+        for text in ["a.b/c:1", "a.b/c\"", "a.b/c\nx", "a.b/C", ""] {
+            assert_eq!(prefix(text.to_owned()), None, "{text}");
+        }
+        assert!(prefix("a.b/c".to_owned()).is_some());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 use oci_package::TargetCfg;
 use serde_json::Value;
 
-use super::Suggestion;
+use super::{MAX_TEXT_LENGTH, Suggestion};
 
 /// Patterns of workflow files, relative to the workspace.
 const WORKFLOWS: [&str; 3] = [
@@ -35,7 +35,8 @@ pub(super) fn targets(root: &Path) -> Vec<Suggestion> {
         for file in files.into_iter().flatten().flatten() {
             let text = oci_registry::read_regular_text(&file, MAX_WORKFLOW);
             let text = text.unwrap_or_default();
-            let shown = file.strip_prefix(root).unwrap_or(&file).display();
+            let shown = file.strip_prefix(root).unwrap_or(&file).to_string_lossy();
+            let shown = oci_registry::escape(&shown, MAX_TEXT_LENGTH);
             for value in workflow_targets(&text) {
                 if !found.iter().any(|known| known.value == value) {
                     let origin = format!("`{shown}`");
@@ -113,16 +114,50 @@ fn split_commands(script: &str) -> Vec<String> {
 /// Whether a command is `cargo oci push`, `cargo build --release`, `cross build` or `cargo zigbuild`.
 fn builds_release(command: &str) -> bool {
     let words = command.split_whitespace();
-    let words = words.map(|word| word.trim_matches(['"', '\'']));
+    let words = words.map(|word| {
+        let word = word.trim_start_matches(['$', '(']).trim_end_matches(')');
+        word.trim_matches(['"', '\''])
+    });
     let words: Vec<_> = words.filter(|word| !word.starts_with('+')).collect();
-    let is_release = words.iter().any(|word| ["--release", "-r"].contains(word));
-    words.windows(2).any(|pair| match pair {
-        ["cargo", "build" | "b"] => is_release,
-        ["cross", "build" | "b"]
-        | ["cargo" | "cargo-zigbuild", "zigbuild"]
-        | ["oci" | "cargo-oci", "push"] => true,
-        _ => false,
+    if words.first().is_some_and(|word| *word == "echo") {
+        return false;
+    }
+    let is_release = words.iter().any(|word| is_release_flag(word))
+        || words
+            .windows(2)
+            .any(|pair| pair == ["--profile", "release"]);
+    words.iter().enumerate().any(|(at, program)| {
+        let name = program.rsplit('/').next().unwrap_or_default();
+        match (name, subcommand(&words[at + 1..])) {
+            ("cargo", Some("build" | "b")) => is_release,
+            ("cross", Some("build" | "b"))
+            | ("cargo" | "cargo-zigbuild", Some("zigbuild"))
+            | ("oci" | "cargo-oci", Some("push")) => true,
+            _ => false,
+        }
     })
+}
+
+/// Whether a word is `--release`, `--profile=release`, or short flags with `-r`, such as `-qr`.
+fn is_release_flag(word: &str) -> bool {
+    let is_short =
+        |flags: &str| flags.contains('r') && flags.chars().all(|flag| "qrv".contains(flag));
+    ["--release", "--profile=release"].contains(&word)
+        || word.strip_prefix('-').is_some_and(is_short)
+}
+
+/// Returns the first word that is neither an option nor the value of a common option of cargo.
+fn subcommand<'w>(words: &[&'w str]) -> Option<&'w str> {
+    let mut words = words.iter();
+    loop {
+        match *words.next()? {
+            "--config" | "--color" | "-Z" | "-C" => {
+                words.next();
+            }
+            word if word.starts_with('-') => {}
+            word => return Some(word),
+        }
+    }
 }
 
 /// Returns the target triples among the words of a text, without the glibc version suffix of `cargo zigbuild`.
@@ -174,6 +209,9 @@ mod tests {
             "cargo build --target x86_64-unknown-linux-musl",
             "cargo build --release && cargo test --target x86_64-unknown-linux-musl",
             "echo x86_64-unknown-linux-musl; cargo build -r",
+            "echo cargo build --release --target x86_64-unknown-linux-musl",
+            "cargo build --profile dev --target x86_64-unknown-linux-musl",
+            "cargo --config a=1 test --release --target x86_64-unknown-linux-musl",
         ] {
             let job = format!("jobs: {{ a: {{ steps: [ {{ run: '{run}' }} ] }} }}");
             assert_eq!(workflow_targets(&job), [""; 0], "{run}");
@@ -186,6 +224,11 @@ mod tests {
     fn every_release_command_is_recognized() {
         for run in [
             "cargo +nightly build -r --target x86_64-unknown-linux-musl",
+            "cargo --locked build --release --target x86_64-unknown-linux-musl",
+            "cargo --config a=1 build -qr --target x86_64-unknown-linux-musl",
+            "cargo build --profile release --target x86_64-unknown-linux-musl",
+            "cargo build --profile=release --target x86_64-unknown-linux-musl",
+            "(~/.cargo/bin/cargo b --target x86_64-unknown-linux-musl -r)",
             "cross build --target x86_64-unknown-linux-musl",
             "cargo zigbuild --target x86_64-unknown-linux-musl",
             "cargo oci push --target x86_64-unknown-linux-musl",
@@ -194,6 +237,20 @@ mod tests {
             let job = format!("jobs: {{ a: {{ steps: [ {{ run: '{run}' }} ] }} }}");
             assert_eq!(workflow_targets(&job), [MUSL], "{run}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn file_name_of_a_workflow_is_escaped() {
+        let root = tempfile::tempdir().expect("a directory");
+        let workflows = root.path().join(".github/workflows");
+        std::fs::create_dir_all(&workflows).expect("a directory");
+        let job = format!("jobs: {{ a: {{ steps: [ run: cargo build -r --target {MUSL} ] }} }}");
+        let name = "a\nregistry = 'oci:x'\n#\u{1b}\u{202e}.yml";
+        std::fs::write(workflows.join(name), job).expect("a file");
+        let found = targets(root.path());
+        let expected = "`.github/workflows/a registry = 'oci:x' #\\u{1b}\\u{202e}.yml`";
+        assert_eq!(found[0].origin, expected);
     }
 
     #[test]
