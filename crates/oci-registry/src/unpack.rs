@@ -28,7 +28,7 @@ use crate::storage::Source;
 use directory::{Directory, EntryType};
 use error::{
     CompareSnafu, Error, FetchSnafu, MakeDirectorySnafu, NotADirectorySnafu, NotAFileSnafu,
-    OccupiedSnafu, WriteFileSnafu,
+    OccupiedSnafu, OpenDirectorySnafu, WriteFileSnafu,
 };
 use executable::make_executable;
 pub use file_name::FileName;
@@ -102,7 +102,7 @@ pub async fn unpack(
     tokio::fs::create_dir_all(directory)
         .await
         .context(MakeDirectorySnafu { path: directory })?;
-    let root = Directory::open(directory).context(MakeDirectorySnafu { path: directory })?;
+    let root = Directory::open(directory).context(OpenDirectorySnafu { path: directory })?;
     let wanted = find_missing(files, &root, &options).await?;
     if wanted.is_empty() {
         return Ok(());

@@ -21,6 +21,16 @@ pub(super) enum Error {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[snafu(display("failed to open the directory `{}`", path.display()))]
+    OpenDirectory {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to create a temporary directory in `{}`", path.display()))]
+    MakeTemporary {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[snafu(display("failed to write `{}`", path.display()))]
     WriteFile {
         path: PathBuf,
@@ -42,6 +52,8 @@ impl Failure for Error {
             Self::NotADirectory { .. }
             | Self::NotAFile { .. }
             | Self::MakeDirectory { .. }
+            | Self::OpenDirectory { .. }
+            | Self::MakeTemporary { .. }
             | Self::WriteFile { .. } => ErrorKind::Io,
             Self::Fetch { source, .. } | Self::Compare { source, .. } => source.kind(),
         }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use snafu::{ResultExt, ensure};
 
 use super::directory::Directory;
-use super::error::{Error, MakeDirectorySnafu, NotADirectorySnafu};
+use super::error::{Error, MakeDirectorySnafu, NotADirectorySnafu, OpenDirectorySnafu};
 use super::file_name::FileName;
 
 /// Handling of directories that do not exist.
@@ -77,7 +77,7 @@ fn open_or_create(
     }
     let is_other = has_kind(&child, ErrorKind::NotADirectory);
     ensure!(!is_other, NotADirectorySnafu { path });
-    child.map(Some).context(MakeDirectorySnafu { path })
+    child.map(Some).context(OpenDirectorySnafu { path })
 }
 
 fn has_kind<T>(result: &io::Result<T>, kind: ErrorKind) -> bool {

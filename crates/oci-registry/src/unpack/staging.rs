@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use snafu::ResultExt;
 
 use super::directory::Directory;
-use super::error::{Error, MakeDirectorySnafu, WriteFileSnafu};
+use super::error::{Error, MakeTemporarySnafu, WriteFileSnafu};
 #[cfg(unix)]
 use super::executable::executable_mode;
 use super::file_name::{PARTIAL_DIRECTORY, TEMPORARY_PREFIX};
@@ -78,7 +78,7 @@ impl Staging {
         }
         let path = self.directory.path();
         let own =
-            TemporaryDirectory::create(&self.directory).context(MakeDirectorySnafu { path })?;
+            TemporaryDirectory::create(&self.directory).context(MakeTemporarySnafu { path })?;
         // If another task has created a directory in the meantime, that directory is used.
         Ok(self.temporary.get_or_init(|| own))
     }

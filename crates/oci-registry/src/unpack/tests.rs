@@ -29,6 +29,19 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn unpack_into_a_directory_without_write_access_fails() {
+    let (memory, files) = create_artifact(&[("demo", "data")]).await;
+    // Not even the superuser can create a directory in this one.
+    let directory = Path::new("/proc/self/fd");
+    let unpacked = unpack(&memory, &files, directory, UnpackOptions::default()).await;
+    let error = unpacked.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    let expected = "failed to create a temporary directory in `/proc/self/fd`";
+    assert_eq!(error.to_string(), expected);
+}
+
 #[tokio::test]
 async fn unpack_writes_missing_files_and_skips_existing_files() {
     let home = tempfile::tempdir().unwrap();
