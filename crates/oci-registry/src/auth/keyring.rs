@@ -75,7 +75,8 @@ pub struct Keyring {
 trait SecretStore: std::fmt::Debug + Send + Sync {
     fn read(&self, user: &str) -> Result<Option<String>, KeyringFailure>;
     fn write(&self, user: &str, secret: &str) -> Result<(), KeyringFailure>;
-    fn remove(&self, user: &str) -> Result<(), KeyringFailure>;
+    /// Removes an entry. Returns whether it existed.
+    fn remove(&self, user: &str) -> Result<bool, KeyringFailure>;
 }
 
 impl Keyring {
@@ -138,12 +139,12 @@ impl Keyring {
         })?)
     }
 
-    /// Erases the credential of a registry. Succeeds if the keyring has no entry.
+    /// Erases the credential of a registry. Returns whether the keyring had an entry.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Unauthenticated`] if the keyring cannot be used.
-    pub async fn erase(&self, registry: &RegistryName) -> crate::Result<()> {
+    pub async fn erase(&self, registry: &RegistryName) -> crate::Result<bool> {
         let user = registry.as_str().to_owned();
         let removed = self.run_on_thread(move |store| store.remove(&user)).await;
         let intention = "remove";
@@ -225,9 +226,10 @@ impl SecretStore for NativeStore {
         written.map_err(|error| KeyringFailure::from_error(&error))
     }
 
-    fn remove(&self, user: &str) -> Result<(), KeyringFailure> {
+    fn remove(&self, user: &str) -> Result<bool, KeyringFailure> {
         match self.entry(user)?.delete_credential() {
-            Ok(()) | Err(keyring::Error::NoEntry) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(keyring::Error::NoEntry) => Ok(false),
             Err(error) => Err(KeyringFailure::from_error(&error)),
         }
     }
@@ -274,9 +276,8 @@ pub(super) mod tests {
             Ok(())
         }
 
-        fn remove(&self, user: &str) -> Result<(), KeyringFailure> {
-            self.entries.lock().unwrap().remove(user);
-            Ok(())
+        fn remove(&self, user: &str) -> Result<bool, KeyringFailure> {
+            Ok(self.entries.lock().unwrap().remove(user).is_some())
         }
     }
 
@@ -294,7 +295,7 @@ pub(super) mod tests {
             unreachable!()
         }
 
-        fn remove(&self, _: &str) -> Result<(), KeyringFailure> {
+        fn remove(&self, _: &str) -> Result<bool, KeyringFailure> {
             unreachable!()
         }
     }
@@ -339,9 +340,9 @@ pub(super) mod tests {
                 Some(credential)
             );
         }
-        keyring.erase(&registry).await.unwrap();
+        assert!(keyring.erase(&registry).await.unwrap());
         assert_eq!(look_up(&keyring, "a.b:5000").await.unwrap(), None);
-        keyring.erase(&registry).await.unwrap();
+        assert!(!keyring.erase(&registry).await.unwrap());
         let token = Credential::Registry(Secret::new("token"));
         let refused = keyring.store(&registry, &token).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::InvalidInput);

@@ -177,9 +177,10 @@ impl CredentialStore {
         }
         #[cfg(feature = "keyring")]
         if self.index.read().await?.contains(registry) {
-            self.keyring.erase(registry).await?;
+            // Another program may have removed the entry.
+            let existed = self.keyring.erase(registry).await?;
             self.index.remove(registry).await?;
-            locations.push(keyring::SOURCE_NAME.to_owned());
+            locations.extend(existed.then(|| keyring::SOURCE_NAME.to_owned()));
         }
         Ok(locations)
     }
@@ -379,6 +380,10 @@ esac"#;
         let found = look_up(&store.keyring, "c.d").await.unwrap();
         assert_eq!(pair(found).as_deref(), Some("carol:secret"));
         assert_eq!(store.erase(&registry).await.unwrap(), ["OS keyring"]);
+        assert!(index.read().await.unwrap().is_empty());
+        // An entry that another program removed was not deleted.
+        index.add(&registry).await.unwrap();
+        assert_eq!(store.erase(&registry).await.unwrap(), [""; 0]);
         assert!(index.read().await.unwrap().is_empty());
         assert!(
             look_up(&store.keyring, "c.d")
