@@ -210,3 +210,21 @@ fn messages_with_byte_order_mark_name_all_files() {
         "{refused}"
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn own_variable_that_is_not_utf8_is_refused() {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    let (home, sources) = (Home::new(), Sources::widgets());
+    let invalid = std::ffi::OsString::from_vec(b"oci:\xff".to_vec());
+    let push = || home.cargo_oci(["push"]).within(sources.path());
+    let run = push().with("CARGO_OCI_REGISTRY", invalid.clone());
+    let refused = run.fails_with(2).assert_no_work_started();
+    let expected = "failed to read the environment variable `CARGO_OCI_REGISTRY`: it is not UTF-8";
+    assert!(refused.stderr.contains(expected), "{refused}");
+    assert!(!sources.has_build_output(), "{refused}");
+
+    let run = home.cargo_oci(["config", "--help"]).with("OTHER", invalid);
+    run.succeeds();
+}

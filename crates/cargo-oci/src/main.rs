@@ -29,6 +29,7 @@ mod session;
 mod stdio;
 mod typed_path;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -59,15 +60,31 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prefix of the environment variables of this program. Variables of other programs that are not UTF-8 are ignored.
+const OWN_VARIABLES: &str = "CARGO_OCI_";
+
 /// Reads the environment for the libraries, and the environment for cargo, rustc and git.
 #[expect(
     clippy::disallowed_methods,
     reason = "only this function reads the environment"
 )]
 fn environment() -> Result<(Environment, cargo::CargoEnvironment), Error> {
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+    let text = |(name, value): (OsString, OsString)| {
         Some((name.into_string().ok()?, value.into_string().ok()?))
     };
+    let is_own = |name: &OsString| {
+        let name = name.to_str();
+        name.is_some_and(|name| name.starts_with(OWN_VARIABLES))
+    };
+    let mut own = std::env::vars_os().filter(|(name, _)| is_own(name));
+    if let Some((name, _)) = own.find(|(_, value)| value.to_str().is_none()) {
+        let message = format!(
+            "failed to read the environment variable `{}`",
+            name.display()
+        );
+        let error = Error::usage(format!("{message}: it is not UTF-8"));
+        return Err(error.help("unset it, or set it to a UTF-8 text"));
+    }
     let variables = std::env::vars_os().filter_map(text);
     let directory = std::env::current_dir()?;
     let cargo = cargo::CargoEnvironment::new(directory.clone(), std::env::vars_os());
