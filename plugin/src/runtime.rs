@@ -7,6 +7,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use futures_util::future::ready;
 use futures_util::stream::BoxStream;
@@ -32,9 +33,16 @@ pub(crate) type Rows = BoxStream<'static, Result<Value, LabeledError>>;
 /// the engine itself buffers up to 100 rows.
 const BATCH_ROWS: usize = 32;
 
+/// Time limit for the end of blocking tasks after the connection to the shell was closed.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The worker threads, started on first use.
 #[derive(Debug, Default)]
-pub(crate) struct Runtime(OnceLock<tokio::runtime::Runtime>);
+pub(crate) struct Runtime {
+    threads: OnceLock<tokio::runtime::Runtime>,
+    /// Cancelled when the connection to the shell is closed, which ends all commands.
+    disconnected: CancellationToken,
+}
 
 impl Runtime {
     /// Waits for one result. Fails if the user interrupts the command.
@@ -44,7 +52,7 @@ impl Runtime {
         span: Span,
         work: impl Future<Output = Result<T, LabeledError>>,
     ) -> Result<T, LabeledError> {
-        let interrupt = CancellationToken::new();
+        let interrupt = self.disconnected.child_token();
         let _handler = on_interrupt(engine, &interrupt)?;
         let done = self.start()?.block_on(interrupt.run_until_cancelled(work));
         done.unwrap_or_else(|| Err(interrupted(span)))
@@ -60,7 +68,7 @@ impl Runtime {
         rows: Rows,
         metadata: Option<PipelineMetadata>,
     ) -> Result<PipelineData, LabeledError> {
-        let stop = CancellationToken::new();
+        let stop = self.disconnected.child_token();
         let handler = on_interrupt(engine, &stop)?;
         let (sender, mut receiver) = mpsc::channel(1);
         self.start()?
@@ -154,7 +162,7 @@ impl Runtime {
 
     /// Returns the worker threads. Starts them if they are not running.
     pub(crate) fn start(&self) -> Result<&tokio::runtime::Runtime, LabeledError> {
-        if let Some(runtime) = self.0.get() {
+        if let Some(runtime) = self.threads.get() {
             return Ok(runtime);
         }
         let started = tokio::runtime::Builder::new_multi_thread()
@@ -167,7 +175,19 @@ impl Runtime {
                 .with_code("oci::io")
                 .with_inner(LabeledError::new(error.to_string()))
         })?;
-        Ok(self.0.get_or_init(|| started))
+        Ok(self.threads.get_or_init(|| started))
+    }
+
+    /// Returns the token to cancel when the connection to the shell is closed.
+    pub(crate) fn disconnected(&self) -> CancellationToken {
+        self.disconnected.clone()
+    }
+
+    /// Ends the worker threads. Does not wait for a blocked thread, such as one that writes to a pipe without a reader.
+    pub(crate) fn shut_down(self) {
+        if let Some(threads) = self.threads.into_inner() {
+            threads.shutdown_timeout(SHUTDOWN_TIMEOUT);
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Communication with the shell, in place of `nu_plugin::serve_plugin`.
 //!
-//! Two features need access to the messages. First, available rows are flushed together: `serve_plugin` flushes every row,
+//! Three features need access to the messages. First, available rows are flushed together: `serve_plugin` flushes every row,
 //! and the round trip to the shell is most of the cost of a row. Second, a completion request detects later calls: it is
-//! answered on the thread that accepts all calls, so it must end when another call arrives. Help and shells without local
+//! answered on the thread that accepts all calls, so it must end when another call arrives. Third, running calls are cancelled
+//! when the shell has ended. Help and shells without local
 //! sockets are left to `nu_plugin`.
 
 use std::cell::Cell;
@@ -17,6 +18,7 @@ use nu_plugin_core::{ClientCommunicationIo, CommunicationMode, PluginRead, Plugi
 use nu_plugin_protocol::{PluginCall, PluginInput, PluginOutput};
 use nu_protocol::ShellError;
 use tokio::sync::watch;
+use tokio_util::sync::DropGuard;
 
 use crate::OciPlugin;
 
@@ -49,15 +51,19 @@ pub fn serve() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let calls = Arc::clone(&plugin.calls);
-    let reader = move || CountingReader {
+    let disconnected = plugin.runtime.disconnected();
+    let reader = move || MonitoringReader {
         messages: (BufReader::with_capacity(BUFFER, read_in), MsgPackSerializer),
         calls,
+        disconnected: disconnected.drop_guard(),
     };
     let writer = move || {
         let messages = Mutex::new(BufWriter::with_capacity(BUFFER, write_out));
         BatchingWriter((messages, MsgPackSerializer))
     };
-    match serve_plugin_io(&plugin, "oci", reader, writer) {
+    let served = serve_plugin_io(&plugin, "oci", reader, writer);
+    plugin.runtime.shut_down();
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
@@ -125,12 +131,17 @@ impl CallCounter {
 }
 
 /// Reader of messages from the shell that records calls.
-struct CountingReader<R> {
+///
+/// It is dropped when the connection to the shell is closed: the shell has ended, so nothing receives the results of
+/// running calls.
+struct MonitoringReader<R> {
     messages: R,
     calls: Arc<CallCounter>,
+    #[expect(dead_code, reason = "cancels the running calls when it is dropped")]
+    disconnected: DropGuard,
 }
 
-impl<R: PluginRead<PluginInput>> PluginRead<PluginInput> for CountingReader<R> {
+impl<R: PluginRead<PluginInput>> PluginRead<PluginInput> for MonitoringReader<R> {
     fn read(&mut self) -> Result<Option<PluginInput>, ShellError> {
         let message = self.messages.read()?;
         if let Some(PluginInput::Call(_, call)) = &message {

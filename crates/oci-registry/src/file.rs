@@ -106,6 +106,33 @@ fn open_user_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     }
 }
 
+/// Opens a device, a pipe or an open file of a process for writing, without blocking; `None` for a pipe without a reader.
+/// Writes may block. Content is appended to a regular file.
+pub(crate) fn open_special(path: &Path) -> io::Result<Option<File>> {
+    match open_nonblocking(OpenOptions::new().append(true), path) {
+        Ok((file, _)) => {
+            set_blocking(&file)?;
+            Ok(Some(file))
+        }
+        Err(error) if is_without_reader(&error, path) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an attempt to open a pipe failed because no process reads it. A device may fail with the same error.
+#[cfg(unix)]
+fn is_without_reader(error: &io::Error, path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+
+    let is_fifo = || std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+    error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) && is_fifo()
+}
+
+#[cfg(not(unix))]
+fn is_without_reader(_: &io::Error, _: &Path) -> bool {
+    false
+}
+
 /// Whether one of the functions above rejected a file because of its type.
 pub(crate) fn is_file_type_error(error: &io::Error) -> bool {
     let kind = error.kind();

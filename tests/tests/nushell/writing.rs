@@ -3,8 +3,9 @@
 use e2e::program::Home;
 use e2e::registry::Registry;
 use e2e::release::image_layout;
-use e2e::require;
+use e2e::server::Server;
 use e2e::sources::{Sources, host_triple};
+use e2e::{require, sha256};
 use serde_json::json;
 use testkit::registry::{FakeRegistry, Switches};
 use testkit::server::Response;
@@ -161,4 +162,23 @@ fn copied_referrer_missing_in_list_prints_warning() {
         "Warning: the registry accepted `{location}@{attached}`, but does not list it as a referrer of {image}\n"
     );
     assert_eq!(copied.stderr, warning);
+}
+
+#[test]
+fn plugin_ends_with_the_shell_while_it_waits_for_a_reader() {
+    require!(Nu);
+    let home = Home::new();
+    let pipe = home.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo").success());
+    let server = Server::start(|_, _| Response::new(200).body("content"));
+    let blob = format!("{}/a@{}", server.host(), sha256(b"content"));
+    let script = format!("oci blob {blob} --output {}", pipe.display());
+    for signal in ["INT", "KILL"] {
+        let requests = server.count("GET");
+        // The outcome contains stderr up to its end, and the plugin shares stderr with the shell.
+        let run = home.nu(&script);
+        let ended = run.send_signal_when(signal, || server.count("GET") > requests);
+        assert_ne!(ended.code, Some(0), "{ended}");
+    }
 }

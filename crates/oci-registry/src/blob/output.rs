@@ -3,6 +3,7 @@
 use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use snafu::{ResultExt, Snafu, ensure};
 use tempfile::TempPath;
@@ -10,6 +11,7 @@ use tempfile::TempPath;
 use super::file::run_blocking;
 use super::stream::BlobStream;
 use crate::error::{ErrorKind, Failure};
+use crate::file::open_special;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -29,6 +31,9 @@ impl Failure for Error {
         }
     }
 }
+
+/// Time between two attempts to open a pipe without a reader.
+const READER_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Destination file of content. A regular file is written under a temporary name, and [`OutputFile::finish`] renames
 /// it. If this value is dropped before that, the temporary file is deleted. An existing device or pipe is opened and
@@ -64,25 +69,37 @@ impl OutputFile {
     /// The errors of [`OutputFile::check`], and [`ErrorKind::Io`] if the file cannot be opened. Opening a pipe waits
     /// for its reader.
     pub async fn create(path: PathBuf, replace: bool) -> crate::Result<Self> {
-        Ok(run_blocking(move || Self::open(path, replace)).await?)
+        loop {
+            let target = path.clone();
+            if let Some(output) = run_blocking(move || Self::open(target, replace)).await? {
+                return Ok(output);
+            }
+            tokio::time::sleep(READER_INTERVAL).await;
+        }
     }
 
-    fn open(path: PathBuf, replace: bool) -> Result<Self, Error> {
+    /// Opens the destination; `None` for a pipe without a reader.
+    ///
+    /// Without `O_NONBLOCK`, opening such a pipe would block a thread, which cannot be cancelled.
+    fn open(path: PathBuf, replace: bool) -> Result<Option<Self>, Error> {
         let (file, temporary, is_stdout) = if is_special(&path, replace)? {
-            let (file, is_stdout) = open_special(&path).context(WriteSnafu { path: &path })?;
+            let opened = open_directly(&path).context(WriteSnafu { path: &path })?;
+            let Some((file, is_stdout)) = opened else {
+                return Ok(None);
+            };
             (file, None, is_stdout)
         } else {
             let named = new_temporary(&path).context(WriteSnafu { path: &path })?;
             let (file, temporary) = named.into_parts();
             (file, Some(temporary), false)
         };
-        Ok(Self {
+        Ok(Some(Self {
             path,
             file,
             temporary,
             replace,
             is_stdout,
-        })
+        }))
     }
 
     /// Whether the content is written to stdout of this process. Other output to stdout would then become part of it.
@@ -189,11 +206,11 @@ fn names_open_file(_: &Path) -> bool {
     false
 }
 
-/// Opens a destination that is written directly, and returns whether it is stdout.
+/// Opens a destination that is written directly, and returns whether it is stdout; `None` for a pipe without a reader.
 ///
 /// Opening `/dev/stdout` anew would start at the beginning of its file, so stdout and stderr are duplicated, which keeps
-/// their positions. Other files are opened to append for the same reason.
-fn open_special(path: &Path) -> io::Result<(File, bool)> {
+/// their positions.
+fn open_directly(path: &Path) -> io::Result<Option<(File, bool)>> {
     #[cfg(unix)]
     {
         use std::os::fd::AsFd as _;
@@ -204,11 +221,11 @@ fn open_special(path: &Path) -> io::Result<(File, bool)> {
             let stream = File::from(stream.try_clone_to_owned()?);
             let opened = stream.metadata()?;
             if (opened.dev(), opened.ino()) == (named.dev(), named.ino()) {
-                return Ok((stream, is_stdout));
+                return Ok(Some((stream, is_stdout)));
             }
         }
     }
-    Ok((File::options().append(true).open(path)?, false))
+    Ok(open_special(path)?.map(|file| (file, false)))
 }
 
 /// Returns the directory that contains a path.
@@ -325,6 +342,17 @@ mod tests {
                 assert!(path.metadata().unwrap().file_type().is_fifo());
                 assert_eq!(file_names(home.path()), ["pipe"]);
             }
+        }
+
+        #[tokio::test]
+        async fn wait_for_reader_of_a_pipe_can_be_cancelled() {
+            let home = tempfile::tempdir().unwrap();
+            let path = home.path().join("pipe");
+            rustix::fs::mkfifoat(CWD, &path, Mode::from(0o600)).unwrap();
+            let created = OutputFile::create(path, false);
+            let waited = tokio::time::timeout(READER_INTERVAL * 3, created).await;
+            assert!(waited.is_err());
+            // The end of the test would wait for a blocked thread.
         }
 
         #[tokio::test]
