@@ -255,3 +255,30 @@ fn signal_during_build_without_terminal_prints_error() {
         assert_eq!(error["code"], code);
     }
 }
+
+/// Returns the total size of the files in a directory, which a program may delete meanwhile.
+fn size(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).expect("the directory is there");
+    let sizes = entries.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()));
+    sizes.sum()
+}
+
+#[test]
+fn interrupted_write_of_an_archive_leaves_no_file() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    push(&home, &sources, "oci:out").succeeds();
+    let directory = sources.sibling("archives");
+    fs::create_dir(&directory).unwrap();
+    let layout = format!("oci:{}", sources.path().join("out/widgets").display());
+    let copy = || {
+        let copy = ["copy", &format!("{layout}:1.2.3"), "oci-archive:a.tar"];
+        home.cargo_oci(copy).within(&directory)
+    };
+    // The content is stored in temporary files first, and then written to the archive.
+    for least in [1 << 20, LARGE + (1 << 20)] {
+        let stopped = copy().send_signal_when("INT", || size(&directory) > least);
+        assert_eq!(stopped.code, Some(130), "{stopped}");
+        assert_eq!(file_names(&directory), [""; 0], "{stopped}");
+    }
+    copy().succeeds();
+}

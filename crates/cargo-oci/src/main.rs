@@ -96,6 +96,9 @@ fn environment() -> Result<(Environment, cargo::CargoEnvironment), Error> {
 /// Maximum time to cancel open uploads after a signal.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Time limit for the end of blocking tasks after a signal or an error.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+
 fn run(
     cli: Cli,
     environment: Environment,
@@ -125,8 +128,11 @@ fn run(
             }
         }
     });
-    // Does not wait for blocking tasks, because their results are no longer used.
-    runtime.shutdown_background();
+    // Dropping the command has deleted its temporary files, except those that blocking tasks own until they end.
+    match outcome {
+        Ok(()) => runtime.shutdown_background(),
+        Err(_) => runtime.shutdown_timeout(SHUTDOWN_TIMEOUT),
+    }
     outcome
 }
 

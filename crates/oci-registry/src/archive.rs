@@ -25,6 +25,8 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use snafu::{OptionExt, ResultExt, ensure};
+use tempfile::NamedTempFile;
+use tokio_util::sync::CancellationToken;
 
 use self::error::{
     AmbiguousImageSnafu, AmbiguousNameSnafu, ArchiveNotFoundSnafu, BlobNotFoundSnafu,
@@ -206,8 +208,28 @@ impl Archive {
         if is_written {
             return Ok(());
         }
+        let path = self.path();
+        let directory = state::directory_of(path);
+        let temporary = layout::new_temporary(directory).context(WriteSnafu { path })?;
+        // If this future is dropped, the temporary files are deleted: this one at once, those of the pushed content when
+        // the blocking task has ended, which is soon. A flush may take seconds, so its task owns no temporary file.
+        let (file, name) = temporary.into_parts();
+        let cancelled = CancellationToken::new();
+        let _guard = cancelled.clone().drop_guard();
         let inner = Arc::clone(&self.inner);
-        let written = run_blocking(move || state.write(&inner.path, &inner.format)).await?;
+        let write = move || {
+            state.write(&file, &inner.path, &inner.format, &cancelled)?;
+            Ok::<_, Error>((state, file))
+        };
+        let (state, file) = run_blocking(write).await?;
+        let flush = move || file.sync_all().map(|()| file);
+        let file = run_blocking(flush).await.context(WriteSnafu { path })?;
+        let inner = Arc::clone(&self.inner);
+        let replace = move || {
+            let temporary = NamedTempFile::from_parts(file, name);
+            state.replace(temporary, &inner.path, &inner.format)
+        };
+        let written = run_blocking(replace).await?;
         let mut now = self.state();
         let since = std::mem::replace(&mut *now, written);
         for (digest, stored) in since.stored {

@@ -17,6 +17,7 @@ use futures_util::stream::{self, StreamExt};
 use snafu::{IntoError, OptionExt, ResultExt, Snafu, ensure};
 use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::archive::{Section, Span};
 use crate::blob::{Blob, BlobStream, Content, Meter};
@@ -297,7 +298,13 @@ impl Bundle {
         })?;
         let directory = directory.to_owned();
         let limit = max_decompressed_size(descriptor.size);
-        let read = move || Self::read(decompress(file, &directory, &digest, limit)?, digest);
+        // If this future is dropped, the blocking task ends soon and deletes the temporary files.
+        let cancelled = CancellationToken::new();
+        let _guard = cancelled.clone().drop_guard();
+        let read = move || {
+            let file = decompress(file, &directory, &digest, limit, &cancelled)?;
+            Self::read(file, digest, &cancelled)
+        };
         Ok(run_blocking(read).await?)
     }
 
@@ -306,7 +313,11 @@ impl Bundle {
         &self.files
     }
 
-    fn read(file: NamedTempFile, digest: Digest) -> Result<Self, Error> {
+    fn read(
+        file: NamedTempFile,
+        digest: Digest,
+        cancelled: &CancellationToken,
+    ) -> Result<Self, Error> {
         let path = file.path().to_owned();
         let opened = file.reopen().context(ReadFileSnafu { path })?;
         let mut reader = Reader::new(SkipBySeeking(BufReader::new(opened)));
@@ -321,6 +332,7 @@ impl Bundle {
         };
         let (mut files, mut offsets) = (Vec::new(), BTreeMap::new());
         while let Some(entry) = reader.next().with_context(|_| failed())? {
+            check(cancelled, bundle.file.path())?;
             let name = String::from_utf8_lossy(&entry.path).into_owned();
             let digest = bundle.digest.clone();
             match entry.kind {
@@ -365,6 +377,7 @@ fn decompress(
     directory: &Path,
     digest: &Digest,
     limit: u64,
+    cancelled: &CancellationToken,
 ) -> Result<NamedTempFile, Error> {
     let path = file.path();
     let compressed = file.reopen().context(ReadFileSnafu { path })?;
@@ -376,6 +389,7 @@ fn decompress(
     let mut target = new_temporary(directory).context(WriteFileSnafu { path: directory })?;
     let (mut buffer, mut written) = (vec![0; CHUNK_SIZE], 0);
     loop {
+        check(cancelled, path)?;
         let count = match content.read(&mut buffer) {
             Ok(0) => return Ok(target),
             Ok(count) => count,
@@ -394,11 +408,18 @@ fn decompress(
                 limit
             }
         );
-        let path = directory;
         target
             .write_all(&buffer[..count])
-            .context(WriteFileSnafu { path })?;
+            .context(WriteFileSnafu { path: directory })?;
     }
+}
+
+/// Fails after the cancellation.
+fn check(cancelled: &CancellationToken, path: &Path) -> Result<(), Error> {
+    if cancelled.is_cancelled() {
+        return Err(io::Error::other("cancelled")).context(ReadFileSnafu { path });
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -540,7 +561,7 @@ mod tests {
             let read = |limit| {
                 let mut file = new_temporary(home.path()).unwrap();
                 file.write_all(&bytes).unwrap();
-                decompress(file, home.path(), &digest, limit)
+                decompress(file, home.path(), &digest, limit, &CancellationToken::new())
             };
             let size = read(100_000).unwrap().as_file().metadata().unwrap().len();
             assert_eq!(size, 100_000);

@@ -4,12 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use snafu::{OptionExt, ResultExt, ensure};
+use tempfile::NamedTempFile;
+use tokio_util::sync::CancellationToken;
 
 use super::docker::{self, Images};
 use super::error::{
@@ -111,31 +113,39 @@ impl ArchiveState {
         Ok(Some(state))
     }
 
-    /// Writes the archive to a temporary file in the same directory and renames it. Returns the new state.
-    pub(super) fn write(&self, path: &Path, format: &ArchiveFormat) -> Result<Self, Error> {
-        let entries = self.entries(format);
-        let temporary = layout::new_temporary(directory_of(path)).context(WriteSnafu { path })?;
-        let mut writer = Writer::new(std::io::BufWriter::with_capacity(
-            BUFFER_SIZE,
-            temporary.as_file(),
-        ));
-        for (name, stored) in &entries {
-            let mut content = stored.open().context(WriteSnafu { path })?;
+    /// Writes the content of the archive. Fails soon after the cancellation.
+    pub(super) fn write(
+        &self,
+        file: &File,
+        path: &Path,
+        format: &ArchiveFormat,
+        cancelled: &CancellationToken,
+    ) -> Result<(), Error> {
+        let mut writer = Writer::new(std::io::BufWriter::with_capacity(BUFFER_SIZE, file));
+        for (name, stored) in &self.entries(format) {
+            let content = stored.open().context(WriteSnafu { path })?;
+            let mut content = CancellableReader { content, cancelled };
             let entry = Entry::file(name, stored.size());
             writer
                 .write_entry(&entry, &mut content)
                 .context(WriteTarSnafu { path })?;
         }
         writer.finish().context(WriteTarSnafu { path })?;
-        temporary
-            .as_file()
-            .sync_all()
-            .context(WriteSnafu { path })?;
+        Ok(())
+    }
+
+    /// Renames the written and flushed file of the archive. Returns the new state.
+    pub(super) fn replace(
+        self,
+        temporary: NamedTempFile,
+        path: &Path,
+        format: &ArchiveFormat,
+    ) -> Result<Self, Error> {
+        let spans = index::read(temporary.as_file(), path, format)?;
         let file = temporary
             .as_file()
             .try_clone()
             .context(WriteSnafu { path })?;
-        let spans = index::read(&file, path, format)?;
         let found = match std::fs::metadata(path) {
             Ok(metadata) => {
                 Some(FileVersion::from_metadata(&metadata).context(ReadSnafu { path })?)
@@ -153,10 +163,9 @@ impl ArchiveState {
         let metadata = file.metadata().context(ReadSnafu { path })?;
         Ok(Self {
             stored: blobs_in_file(&Arc::new(file), &spans),
-            listing: self.listing.clone(),
-            images: self.images.clone(),
             has_unwritten_entries: false,
             version: Some(FileVersion::from_metadata(&metadata).context(ReadSnafu { path })?),
+            ..self
         })
     }
 
@@ -178,6 +187,21 @@ impl ArchiveState {
             add_entry("manifest.json", self.images.to_json());
         }
         entries
+    }
+}
+
+/// Content of an entry, which fails after the cancellation.
+struct CancellableReader<'a, R> {
+    content: R,
+    cancelled: &'a CancellationToken,
+}
+
+impl<R: Read> Read for CancellableReader<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.cancelled.is_cancelled() {
+            return Err(std::io::Error::other("cancelled"));
+        }
+        self.content.read(buffer)
     }
 }
 

@@ -76,6 +76,25 @@ async fn tagged_artifact_is_found_after_reopening() {
 }
 
 #[tokio::test]
+async fn cancelled_write_leaves_no_temporary_file() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("archive.tar");
+    let archive = Archive::create(&path, ArchiveFormat::Oci).await.unwrap();
+    let archive = archive.with_single_write();
+    push(&archive, "one", "1").await;
+    let mut writing = Box::pin(archive.finish());
+    assert!(futures_util::poll!(&mut writing).is_pending());
+    drop(writing);
+    drop(archive);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !file_names(home.path()).is_empty() {
+        let names = file_names(home.path());
+        assert!(std::time::Instant::now() < deadline, "{names:?}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn archives_with_same_content_are_identical() {
     for format in [ArchiveFormat::Oci, docker("widgets")] {
         let home = tempfile::tempdir().unwrap();

@@ -138,27 +138,34 @@ impl OutputFile {
     /// [`ErrorKind::Conflict`] if the path was created meanwhile and `replace` is not set; [`ErrorKind::Io`] if the
     /// file cannot be written.
     pub async fn finish(self) -> crate::Result<()> {
-        Ok(run_blocking(move || self.rename()).await?)
-    }
-
-    fn rename(self) -> Result<(), Error> {
-        let path = &self.path;
-        let Some(temporary) = self.temporary else {
+        let Self {
+            path,
+            file,
+            temporary,
+            replace,
+            ..
+        } = self;
+        let Some(temporary) = temporary else {
             return Ok(());
         };
-        self.file.sync_all().context(WriteSnafu { path })?;
-        let renamed = if self.replace {
-            ensure!(!is_special(path, true)?, ExistsSnafu { path });
-            temporary.persist(path)
-        } else {
-            temporary.persist_noclobber(path)
-        };
-        match renamed.map_err(|error| error.error) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                ExistsSnafu { path }.fail()
-            }
-            renamed => renamed.context(WriteSnafu { path }),
-        }
+        // If this future is dropped during the flush, which may take seconds, the temporary file is deleted at once.
+        let flushed = run_blocking(move || file.sync_all()).await;
+        flushed.context(WriteSnafu { path: &path })?;
+        Ok(run_blocking(move || persist(temporary, &path, replace)).await?)
+    }
+}
+
+/// Renames a temporary file to its final name.
+fn persist(temporary: TempPath, path: &Path, replace: bool) -> Result<(), Error> {
+    let persisted = if replace {
+        ensure!(!is_special(path, true)?, ExistsSnafu { path });
+        temporary.persist(path)
+    } else {
+        temporary.persist_noclobber(path)
+    };
+    match persisted.map_err(|error| error.error) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => ExistsSnafu { path }.fail(),
+        persisted => persisted.context(WriteSnafu { path }),
     }
 }
 
