@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use oci_registry::Environment;
+use oci_registry::{Environment, without_workflow_commands};
 
 /// Whether a CI runner scans the streams for workflow commands.
 static IN_WORKFLOW: AtomicBool = AtomicBool::new(false);
@@ -69,7 +69,7 @@ pub(crate) fn write_workflow_command(name: &str, data: &str) -> io::Result<()> {
     writeln!(
         anstream::stderr().lock(),
         "::{name}::{}",
-        escape_commands(&data, " [")
+        without_workflow_commands(&data, " [")
     )
 }
 
@@ -81,33 +81,10 @@ pub(crate) fn escape_workflow_commands(text: &str) -> Cow<'_, str> {
 /// Escapes workflow commands in text, if a CI runner scans the output. `bracket` replaces the `[` of `##[`.
 fn escape_if_scanned<'t>(text: &'t str, bracket: &str) -> Cow<'t, str> {
     if IN_WORKFLOW.load(Ordering::Relaxed) {
-        escape_commands(text, bracket).into()
+        without_workflow_commands(text, bracket).into()
     } else {
         text.into()
     }
-}
-
-/// Escapes workflow commands in text. `bracket` replaces the `[` of `##[`, and a space is inserted into `::`.
-///
-/// The runner trims a line before it searches for `::`. It uses a culture-sensitive comparison, which ignores
-/// characters without width. The search for commands therefore ignores all characters except printable ASCII.
-fn escape_commands(text: &str, bracket: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    // Printable characters of the current line, without leading spaces.
-    let mut line = String::new();
-    for character in text.chars() {
-        match character {
-            '[' if line.ends_with("##") => safe.push_str(bracket),
-            ':' if line == ":" => safe.push_str(" :"),
-            _ => safe.push(character),
-        }
-        if character == '\n' || character == '\r' {
-            line.clear();
-        } else if character.is_ascii_graphic() || character == ' ' && !line.is_empty() {
-            line.push(character);
-        }
-    }
-    safe
 }
 
 /// Escapes control and formatting characters in JSON, because a terminal would execute them.
@@ -143,28 +120,9 @@ mod tests {
     }
 
     #[test]
-    fn workflow_commands_in_text_are_escaped() {
-        for (text, expected) in [
-            ("::set-output name=x::y", ": :set-output name=x::y"),
-            ("a ::b", "a ::b"),
-            ("a\n  ::b\r\t::c", "a\n  : :b\r\t: :c"),
-            ("\u{feff}:\u{ad}:a", "\u{feff}:\u{ad} :a"),
-            (":::", ": ::"),
-            ("[::1]:5000", "[::1]:5000"),
-            ("a ##[add-mask]b", "a ## [add-mask]b"),
-            ("###[a] ##[b]", "### [a] ## [b]"),
-            ("#\u{200b}#\u{ad}[a]", "#\u{200b}#\u{ad} [a]"),
-            ("#\n#[a] ## [b]", "#\n#[a] ## [b]"),
-        ] {
-            assert_eq!(escape_commands(text, " ["), expected, "{text}");
-            assert_eq!(escape_commands(expected, " ["), expected, "{text}");
-        }
-    }
-
-    #[test]
     fn workflow_commands_in_json_are_escaped() {
         let text = "{\"a\":\"::b\\n##[c]\",\"##\":[\"[\"]}";
-        let shown = escape_commands(text, "\\u005b");
+        let shown = without_workflow_commands(text, "\\u005b");
         assert_eq!(shown, "{\"a\":\"::b\\n##\\u005bc]\",\"##\":[\"[\"]}");
         assert_eq!(read(&shown), read(text));
     }

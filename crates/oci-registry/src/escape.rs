@@ -28,6 +28,32 @@ pub fn needs_escape(character: char) -> bool {
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{61c}')
 }
 
+/// Returns text without [workflow commands], which a runner of GitHub Actions executes if a process prints them: `::` at the
+/// start of a line, and `##[` anywhere in a line. A space is inserted into `::`, and `bracket` replaces the `[` of `##[`.
+///
+/// The runner trims a line before it searches for `::`, and uses a culture-sensitive comparison, which ignores characters
+/// without width. All characters except printable ASCII are therefore ignored here.
+///
+/// [workflow commands]: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
+pub fn without_workflow_commands(text: &str, bracket: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    // Printable characters of the current line, without leading spaces.
+    let mut line = String::new();
+    for character in text.chars() {
+        match character {
+            '[' if line.ends_with("##") => safe.push_str(bracket),
+            ':' if line == ":" => safe.push_str(" :"),
+            _ => safe.push(character),
+        }
+        if character == '\n' || character == '\r' {
+            line.clear();
+        } else if character.is_ascii_graphic() || character == ' ' && !line.is_empty() {
+            line.push(character);
+        }
+    }
+    safe
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,5 +65,28 @@ mod tests {
             "a\\u{1b}[31mb\\u{202e}c d"
         );
         assert_eq!(escape("aaaa", 2), "aa…");
+    }
+
+    #[test]
+    fn workflow_commands_are_broken_in_text() {
+        for (text, expected) in [
+            ("::set-output name=x::y", ": :set-output name=x::y"),
+            ("a ::b", "a ::b"),
+            ("a\n  ::b\r\t::c", "a\n  : :b\r\t: :c"),
+            ("\u{feff}:\u{ad}:a", "\u{feff}:\u{ad} :a"),
+            (":::", ": ::"),
+            ("[::1]:5000", "[::1]:5000"),
+            ("a ##[add-mask]b", "a ## [add-mask]b"),
+            ("###[a] ##[b]", "### [a] ## [b]"),
+            ("#\u{200b}#\u{ad}[a]", "#\u{200b}#\u{ad} [a]"),
+            ("#\n#[a] ## [b]", "#\n#[a] ## [b]"),
+        ] {
+            assert_eq!(without_workflow_commands(text, " ["), expected, "{text}");
+            assert_eq!(
+                without_workflow_commands(expected, " ["),
+                expected,
+                "{text}"
+            );
+        }
     }
 }

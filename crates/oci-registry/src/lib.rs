@@ -53,7 +53,7 @@
 //! | module | responsibility |
 //! | --- | --- |
 //! | `error` | one opaque error with a kind, hints, and the errors that a registry reported |
-//! | `escape` | control characters of foreign text, escaped for display |
+//! | `escape` | control characters and workflow commands of foreign text, escaped for display |
 //! | `redact` | redaction of secrets in texts, URLs and headers |
 //! | `file` | files opened without blocking on a pipe or device |
 //! | `digest` | digests and hashers |
@@ -176,7 +176,7 @@ pub use copy::{CopyEvent, CopyOptions, copy, copy_all};
 pub use digest::{Algorithm, Digest, Hasher};
 pub use environment::Environment;
 pub use error::{Error, ErrorKind, Failure, Hint, Optional, RegistryError, Result, Side};
-pub use escape::{escape, needs_escape};
+pub use escape::{escape, needs_escape, without_workflow_commands};
 pub use event::{ClientEvent, Observer, OmittedNames, Retry};
 pub use exchange::Resolve;
 pub use export::{ExportOptions, export};
