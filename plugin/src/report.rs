@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use nu_protocol::{LabeledError, Span};
@@ -94,7 +95,48 @@ pub(crate) fn observer() -> Observer {
     reason = "stderr is the only channel for warnings of a plugin"
 )]
 fn warn(message: &str) {
-    eprintln!("Warning: {}", escaped(message));
+    let message = escaped(message);
+    if IN_WORKFLOW.load(Ordering::Relaxed) {
+        eprintln!("Warning: {}", safe(&message));
+    } else {
+        eprintln!("Warning: {message}");
+    }
+}
+
+/// Whether a CI runner scans the output of the shell for workflow commands.
+static IN_WORKFLOW: AtomicBool = AtomicBool::new(false);
+
+/// Sets whether a CI runner scans the output of the shell.
+pub(crate) fn configure(is_in_workflow: bool) {
+    IN_WORKFLOW.store(is_in_workflow, Ordering::Relaxed);
+}
+
+/// Returns an error whose texts contain no workflow command, if a CI runner scans them.
+pub(crate) fn without_workflow_commands(error: LabeledError) -> LabeledError {
+    if IN_WORKFLOW.load(Ordering::Relaxed) {
+        with_texts(error, &safe)
+    } else {
+        error
+    }
+}
+
+/// Replaces the texts of an error and of its inner errors.
+fn with_texts(mut error: LabeledError, replace: &impl Fn(&str) -> String) -> LabeledError {
+    error.msg = replace(&error.msg);
+    error.help = error.help.as_deref().map(replace);
+    for label in error.labels.iter_mut() {
+        label.text = replace(&label.text);
+    }
+    for inner in error.inner.iter_mut() {
+        let labeled = LabeledError::from(inner.clone());
+        *inner = with_texts(labeled, replace).into();
+    }
+    error
+}
+
+/// Returns text without workflow commands.
+fn safe(text: &str) -> String {
+    oci_registry::without_workflow_commands(text, " [")
 }
 
 /// Returns the default label of an error kind.
@@ -136,6 +178,19 @@ mod tests {
         assert_eq!(report.help.as_deref(), Some("write `ghcr.io/acme/widgets`"));
         assert_eq!(report.labels[0].span, Span::new(3, 9));
         assert!(report.inner.is_empty());
+    }
+
+    #[test]
+    fn workflow_commands_are_broken_in_all_texts() {
+        let error = LabeledError::new("##[a]")
+            .with_help("##[b]")
+            .with_label("##[c]", Span::test_data())
+            .with_inner(LabeledError::new("##[d]").with_inner(LabeledError::new("##[e]")));
+        let printed = format!("{:?}", with_texts(error, &safe));
+        assert!(!printed.contains("##["), "{printed}");
+        for letter in ["a", "b", "c", "d", "e"] {
+            assert!(printed.contains(&format!("## [{letter}]")), "{printed}");
+        }
     }
 
     #[test]

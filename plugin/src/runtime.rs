@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::input::{Operand, Operands};
-use crate::serve;
+use crate::{report, serve};
 
 /// A stream of table rows.
 pub(crate) type Rows = BoxStream<'static, Result<Value, LabeledError>>;
@@ -55,7 +55,8 @@ impl Runtime {
         let interrupt = self.disconnected.child_token();
         let _handler = on_interrupt(engine, &interrupt)?;
         let done = self.start()?.block_on(interrupt.run_until_cancelled(work));
-        done.unwrap_or_else(|| Err(interrupted(span)))
+        let done = done.unwrap_or_else(|| Err(interrupted(span)));
+        done.map_err(report::without_workflow_commands)
     }
 
     /// Streams rows to the shell as they become available. Stops when the shell drops the table.
@@ -74,7 +75,8 @@ impl Runtime {
         self.start()?
             .spawn(stop.clone().run_until_cancelled_owned(send(rows, sender)));
         let mut batch = receiver.blocking_recv().unwrap_or_default().into_iter();
-        let mut first = batch.next().transpose()?;
+        let first = batch.next().transpose();
+        let mut first = first.map_err(report::without_workflow_commands)?;
         if stop.is_cancelled() {
             return Err(interrupted(span));
         }
@@ -99,7 +101,10 @@ impl Runtime {
                 }
                 None => return None,
             };
-            Some(row.unwrap_or_else(|error| Value::error(error.into(), span)))
+            Some(row.unwrap_or_else(|error| {
+                let error = report::without_workflow_commands(error);
+                Value::error(error.into(), span)
+            }))
         });
         let stream = ListStream::new(rows, span, engine.signals().clone());
         Ok(PipelineData::list_stream(stream, metadata))

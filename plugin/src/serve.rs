@@ -20,7 +20,7 @@ use nu_protocol::ShellError;
 use tokio::sync::watch;
 use tokio_util::sync::DropGuard;
 
-use crate::OciPlugin;
+use crate::{OciPlugin, report};
 
 /// Size of the read buffer and of the write buffer, in bytes.
 const BUFFER: usize = 1 << 16;
@@ -29,6 +29,7 @@ const BUFFER: usize = 1 << 16;
 ///
 /// The exit code is the only report of an I/O error on the connection to the shell.
 pub fn serve() -> ExitCode {
+    report::configure(is_in_workflow());
     let plugin = OciPlugin::default();
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let io = match arguments.as_slice() {
@@ -67,6 +68,16 @@ pub fn serve() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// Whether a CI runner scans the output of the shell for workflow commands. The shell passes its environment to the
+/// plugin.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "warnings are printed outside of a call, so there is no environment of a call"
+)]
+fn is_in_workflow() -> bool {
+    std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| !value.is_empty())
 }
 
 /// Sends the name of the message encoding, the first message of the plugin protocol.

@@ -294,3 +294,23 @@ fn completion_completes_one_component_at_a_time() {
     assert_eq!(targets, json!([host_triple()]));
     assert_eq!(offered(&format!("oci tags {host}/none:")), json!([]));
 }
+
+#[test]
+fn workflow_command_of_a_registry_is_broken_in_errors() {
+    require!(Nu);
+    let home = Home::new();
+    let server = Server::start(|_, _| Response::error(403, "##[add-mask]x"));
+    for command in [
+        "oci manifest HOST/a:1",
+        "oci tags HOST/a",
+        "[HOST/a:1] | oci inspect",
+    ] {
+        let run = || home.nu(&command.replace("HOST", &server.host()));
+        let plain = run().outcome();
+        assert!(plain.stderr.contains("##[add-mask]x"), "{plain}");
+        let broken = run().with("GITHUB_ACTIONS", "true").outcome();
+        assert_eq!(broken.code, Some(1), "{broken}");
+        assert!(!broken.stderr.contains("##["), "{broken}");
+        assert!(broken.stderr.contains("## [add-mask]x"), "{broken}");
+    }
+}
