@@ -147,7 +147,7 @@ impl TagsCall {
         let named = location.clone();
         let row = move |name: &str, identifier: Identifier| {
             let mut row = record! {
-                "name" => Value::string(name, span),
+                "name" => value::text(Some(name), span),
                 "reference" => Value::string(location.reference(identifier), span),
             };
             if has_repository_column {

@@ -52,6 +52,24 @@ fn catalog_of_a_directory_lists_its_layouts() {
     assert_eq!(error.code.as_deref(), Some("oci::not_found"));
 }
 
+#[test]
+fn name_of_a_layout_entry_is_escaped() {
+    let directory = Directory::new("names");
+    directory.layout("widgets", release);
+    let index = directory.0.join("widgets/index.json");
+    let text = std::fs::read_to_string(&index).unwrap();
+    let renamed = text.replace(r#""1.0.0""#, r#""a\u001b[31mb\u202ec""#);
+    assert_ne!(renamed, text);
+    std::fs::write(&index, renamed).unwrap();
+    let mut shell = directory.shell();
+    for command in ["oci tags oci:widgets", "oci tags oci:widgets --long"] {
+        let rows = eval_in(&mut shell, command).unwrap();
+        assert_eq!(texts(&rows, "name"), [r"a\u{1b}[31mb\u{202e}c"]);
+        let piped = eval_in(&mut shell, &format!("{command} | oci manifest")).unwrap();
+        assert_eq!(texts(&piped, "reference"), texts(&rows, "reference"));
+    }
+}
+
 /// Returns the code, the labelled part of the source and the help of an error.
 fn refusal(directory: &Directory, source: &str) -> (String, String, String) {
     let mut shell = directory.shell();
