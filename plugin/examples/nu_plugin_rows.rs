@@ -1,4 +1,4 @@
-//! A plugin that streams generated rows, as the baseline for the cost of a table from any plugin.
+//! Plugin that streams generated rows. It is the baseline for the cost of a table from a plugin.
 //!
 //! `rows 10000` streams that many rows of two strings with `nu_plugin` alone. The example `nushell_costs` compares
 //! `nu_plugin_oci` with it.

@@ -1,7 +1,7 @@
 //! State of one command call.
 //!
-//! Provides the steps that all commands share: reading the settings, opening a client, reading the operands and processing
-//! each of them. The environment of the shell is requested from the engine once per call.
+//! Provides the steps that all commands share: reading the settings, opening a client, reading the operands and
+//! processing each operand. The environment of the shell is requested from the engine once per call.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -56,7 +56,7 @@ impl<'a> CallContext<'a> {
         self.settings.concurrency
     }
 
-    /// Reads the operands from the positional arguments, or from the pipeline if there are none.
+    /// Reads the operands from the positional arguments, or from the pipeline if there are no arguments.
     pub(crate) fn operands<T>(&self, input: PipelineData) -> Result<Operands<T>, LabeledError>
     where
         T: FromStr<Err = oci_registry::Error> + Send + 'static,
@@ -64,7 +64,7 @@ impl<'a> CallContext<'a> {
         self.operands_from(&self.call.positional, input)
     }
 
-    /// Reads the operands from these arguments, or from the pipeline if there are none.
+    /// Reads the operands from `arguments`, or from the pipeline if there are no arguments.
     pub(crate) fn operands_from<T>(
         &self,
         arguments: &[Value],
@@ -94,7 +94,7 @@ impl<'a> CallContext<'a> {
     }
 
     /// Resolves a path against the working directory of the shell.
-    pub(crate) fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
+    pub(crate) fn resolve_path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.current_dir().join(path)
     }
 
@@ -144,7 +144,8 @@ impl<'a> CallContext<'a> {
 
     /// Returns one table with the rows of all operands, processed one after another.
     ///
-    /// For commands that change content: if they stop early, the operands before that point are completely processed.
+    /// Used by commands that change content. If such a command fails or is interrupted, all earlier operands are
+    /// completely processed.
     pub(crate) fn rows_sequential<S, T, F>(
         self,
         operands: Operands<T>,

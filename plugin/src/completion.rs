@@ -29,9 +29,9 @@ use crate::input::Operand;
 use crate::resolver::{OperandResolver, ResolvedManifest};
 use crate::settings::ConnectionSettings;
 
-/// Maximum time that the shell waits for a new list. It waits once per list.
+/// Maximum time that the shell waits for a new list. The shell waits only once for each list.
 ///
-/// A distant registry needs about this time for authentication and one page.
+/// This is about the time that a distant registry needs for authentication and one page.
 const WAIT_LIMIT: Duration = Duration::from_millis(500);
 
 /// Time limit for fetching a list in the background.
@@ -46,11 +46,11 @@ const MAX_NAMES: usize = 2000;
 /// Kind of name that an argument expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ArgumentKind {
-    /// A registry.
+    /// A registry, `HOST[:PORT]`.
     Registry,
-    /// A repository.
+    /// A repository, `REGISTRY/REPOSITORY`.
     Repository,
-    /// A manifest, named by its tag.
+    /// A manifest, `REGISTRY/REPOSITORY:TAG`.
     Manifest,
 }
 
@@ -83,24 +83,25 @@ pub(crate) fn complete(
     argument: &ArgType<'_>,
     kind: impl Fn(usize) -> Option<ArgumentKind>,
 ) -> Option<Vec<DynamicSuggestion>> {
-    // Every completion must be counted, so this comes before any early return.
+    // Every completion must be counted, so this call precedes any early return.
     let later_call = plugin.calls.begin_completion();
     let position = |position: usize| call.call.positional_iter().nth(position);
     let context = match argument {
         ArgType::Positional(at) => {
-            let typed = position(*at).map_or(Some(String::new()), |typed| text(typed, call.strip));
-            CompletionContext::of_argument(&typed?, kind(*at)?)?
+            let typed =
+                position(*at).map_or(Some(String::new()), |typed| typed_text(typed, call.strip));
+            CompletionContext::from_argument(&typed?, kind(*at)?)?
         }
         ArgType::Flag(flag) => {
-            let manifest = text(position(0)?, false)?.parse().ok()?;
+            let manifest = typed_text(position(0)?, false)?.parse().ok()?;
             match flag.as_ref() {
-                "target" => CompletionContext::complete_name(NameList::Targets(manifest)),
-                "platform" => CompletionContext::complete_name(NameList::Platforms(manifest)),
+                "target" => CompletionContext::for_name(NameList::Targets(manifest)),
+                "platform" => CompletionContext::for_name(NameList::Platforms(manifest)),
                 _ => return None,
             }
         }
     };
-    let names = names(plugin, engine, &context.list, later_call).unwrap_or_default();
+    let names = list_names(plugin, engine, &context.list, later_call).unwrap_or_default();
     let names = names.into_iter().filter(|name| is_plain(name));
     let suggestions = names.map(|name| DynamicSuggestion {
         value: format!("{}{name}{}", context.prefix, context.suffix),
@@ -119,13 +120,13 @@ fn is_plain(name: &str) -> bool {
         && name.bytes().all(is_plain)
 }
 
-/// Returns the typed text, if the expression is a string or a path.
-fn text(typed: &Expression, has_placeholder: bool) -> Option<String> {
+/// Returns the typed text if the expression is a string or a path.
+fn typed_text(expression: &Expression, has_placeholder: bool) -> Option<String> {
     let (Expr::String(text)
     | Expr::RawString(text)
     | Expr::GlobPattern(text, _)
     | Expr::Filepath(text, _)
-    | Expr::Directory(text, _)) = &typed.expr
+    | Expr::Directory(text, _)) = &expression.expr
     else {
         return None;
     };
@@ -136,7 +137,7 @@ fn text(typed: &Expression, has_placeholder: bool) -> Option<String> {
     Some(text)
 }
 
-/// The list that completes an argument, and the text around a name of the list.
+/// List that completes an argument, and the text before and after a name of the list.
 #[derive(Debug, PartialEq)]
 struct CompletionContext {
     list: NameList,
@@ -147,7 +148,7 @@ struct CompletionContext {
 }
 
 impl CompletionContext {
-    fn complete_name(list: NameList) -> Self {
+    fn for_name(list: NameList) -> Self {
         Self {
             list,
             prefix: String::new(),
@@ -157,14 +158,14 @@ impl CompletionContext {
     }
 
     /// Returns the context of a partially typed argument, which may start with a quote.
-    fn of_argument(typed: &str, kind: ArgumentKind) -> Option<Self> {
+    fn from_argument(typed: &str, kind: ArgumentKind) -> Option<Self> {
         let quote = ["\"", "'", "`"]
             .into_iter()
             .find(|quote| typed.starts_with(quote));
         let Some(quote) = quote else {
-            return Self::of_name(typed, kind);
+            return Self::from_name(typed, kind);
         };
-        let mut context = Self::of_name(typed.trim_matches(['"', '\'', '`']), kind)?;
+        let mut context = Self::from_name(typed.trim_matches(['"', '\'', '`']), kind)?;
         context.prefix.insert_str(0, quote);
         if context.completes_argument {
             context.suffix = quote;
@@ -173,7 +174,7 @@ impl CompletionContext {
     }
 
     /// Returns the context of a partially typed name.
-    fn of_name(typed: &str, kind: ArgumentKind) -> Option<Self> {
+    fn from_name(typed: &str, kind: ArgumentKind) -> Option<Self> {
         let is_registry = kind == ArgumentKind::Registry;
         // A tag follows the last colon. The colon belongs to a port or scheme instead if `/` follows it, or if neither `/`
         // nor `:` precedes it.
@@ -213,7 +214,7 @@ impl CompletionContext {
     }
 }
 
-/// A list of names for completion.
+/// List of names for completion.
 #[derive(Debug, Clone, PartialEq)]
 enum NameList {
     Registries,
@@ -282,7 +283,7 @@ impl NameList {
     }
 }
 
-/// Creates an operand without a source position. Completion does not report errors, so it needs none.
+/// Creates an operand with an unknown span. Completion reports no errors, so the span is not used.
 fn without_span(name: LocationText) -> Operand<LocationText> {
     let span = Span::unknown();
     Operand { name, span }
@@ -301,7 +302,7 @@ fn entry_names(
     stream::iter(names.into_iter().map(Ok)).boxed()
 }
 
-/// A stream of names.
+/// Stream of the names in a list.
 type NameStream = BoxStream<'static, oci_registry::Result<String>>;
 
 /// Cache of complete and partially fetched lists.
@@ -315,7 +316,7 @@ struct CachedLists {
     lists: HashMap<String, CachedList>,
 }
 
-/// A list that is complete or being fetched.
+/// List that is complete or being fetched.
 #[derive(Clone)]
 struct CachedList {
     registry: Option<RegistryName>,
@@ -346,7 +347,7 @@ impl CachedList {
 struct FetchedNames {
     names: Vec<String>,
     is_finished: bool,
-    /// Whether fetching ended because the registry did not answer in time.
+    /// Whether fetching ended because the registry did not respond in time.
     has_timed_out: bool,
 }
 
@@ -357,7 +358,7 @@ impl fmt::Debug for CompletionCache {
 }
 
 /// Returns the names of a list that are available within the wait limit, or `None` on an error.
-fn names(
+fn list_names(
     plugin: &OciPlugin,
     engine: &EngineInterface,
     list: &NameList,
@@ -376,10 +377,10 @@ fn names(
     let mut progress = cached.progress;
     runtime.block_on(async {
         let finished = async {
-            // Fails only if the sender was dropped, which also ends the wait.
+            // Waiting fails only if the sender was dropped. That ends the wait, too.
             let _ = progress.wait_for(|progress| progress.is_finished).await;
         };
-        // In all cases the names that have arrived so far are returned.
+        // The names that have arrived so far are returned in all cases.
         tokio::select! {
             () = finished => {}
             () = tokio::time::sleep_until(cached.wait_until) => {}
@@ -444,7 +445,7 @@ impl CompletionCache {
             progress,
         };
         if !has_timed_out {
-            tokio::spawn(fill(fetch(), sender));
+            tokio::spawn(receive_names(fetch(), sender));
             cache.lists.insert(key, cached.clone());
         }
         cached
@@ -452,7 +453,7 @@ impl CompletionCache {
 }
 
 /// Publishes the names of a list while they arrive, and marks the list as finished.
-async fn fill(
+async fn receive_names(
     fetch: impl Future<Output = Option<NameStream>>,
     sender: watch::Sender<FetchedNames>,
 ) {
@@ -470,9 +471,9 @@ async fn fill(
             });
         }
     };
-    let done = tokio::time::timeout(FETCH_TIMEOUT, work).await;
+    let outcome = tokio::time::timeout(FETCH_TIMEOUT, work).await;
     sender.send_modify(|progress| {
-        progress.has_timed_out = done.is_err() && names.is_empty();
+        progress.has_timed_out = outcome.is_err() && names.is_empty();
         if !names.is_empty() {
             progress.names = names;
         }
@@ -487,13 +488,13 @@ mod tests {
     use super::*;
 
     fn context(typed: &str, kind: ArgumentKind) -> Option<(NameList, String, bool)> {
-        let context = CompletionContext::of_argument(typed, kind)?;
+        let context = CompletionContext::from_argument(typed, kind)?;
         let shape = format!("{}…{}", context.prefix, context.suffix);
         Some((context.list, shape, context.completes_argument))
     }
 
     #[test]
-    fn completion_context_depends_on_typed_part() {
+    fn completion_context_is_derived_from_typed_text() {
         use ArgumentKind::{Manifest, Registry, Repository};
         let registries = |suffix: &str, completes_argument| {
             Some((
@@ -551,7 +552,7 @@ mod tests {
         let again = completions.get(shell(), &list, || slow_names(second, &["not fetched"]));
         assert_eq!(again.requested_at, first.requested_at);
         assert_eq!(again.progress.borrow().names, ["a", "b"]);
-        // An expired list is fetched again. Its old names are returned until the new ones have arrived.
+        // An expired list is fetched again. Its old names are returned until the new names have arrived.
         tokio::time::sleep(CACHE_LIFETIME).await;
         let later = completions.get(shell(), &list, || slow_names(second, &["c", "d", "e"]));
         assert_ne!(later.requested_at, first.requested_at);
@@ -561,7 +562,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn list_without_answer_times_out_empty() {
+    async fn list_without_response_times_out_empty() {
         let completions = CompletionCache::default();
         let hour = Duration::from_hours(1);
         let cached = completions.get(ShellContext::default(), &NameList::Registries, || {
@@ -608,7 +609,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn unresponsive_registry_is_awaited_once() {
+    async fn completion_waits_only_once_for_unresponsive_registry() {
         let completions = CompletionCache::default();
         let hour = Duration::from_hours(1);
         let get = |list: &str, pause| {
@@ -621,9 +622,9 @@ mod tests {
             })
         };
         let first = get("a.b", hour);
-        // Completion waits for other lists of the registry until the first one is late.
-        let beside = get("a.b/beside", hour);
-        assert_eq!(beside.wait_until, beside.requested_at + WAIT_LIMIT);
+        // Completion waits for other lists of the registry until the first list is late.
+        let sibling = get("a.b/sibling", hour);
+        assert_eq!(sibling.wait_until, sibling.requested_at + WAIT_LIMIT);
         tokio::time::sleep(WAIT_LIMIT).await;
         let late = get("a.b/late", hour);
         assert_eq!(late.wait_until, late.requested_at);

@@ -1,8 +1,8 @@
 //! Cache of the HTTP client, keyed by the environment of the shell.
 //!
-//! The plugin process outlives changes of the working directory and of environment variables, and does not observe them.
-//! So every call requests them from the engine. The client with its connections and tokens is reused only while they are
-//! equal to those of the previous call.
+//! The plugin process keeps running when the shell changes its working directory or environment variables, and is not
+//! notified of these changes. Every call therefore requests both from the engine. The client, with its connections and
+//! tokens, is reused only while both are the same as in the previous call.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,7 +29,7 @@ const IGNORED_VARIABLES: [&str; 10] = [
     "SHLVL",
 ];
 
-/// The client of the last call.
+/// Client of the last call, and the context that it was created for.
 #[derive(Default)]
 pub(crate) struct ClientCache(Mutex<Option<(ShellContext, Client)>>);
 
@@ -40,7 +40,7 @@ impl fmt::Debug for ClientCache {
 }
 
 impl ClientCache {
-    /// Returns the cached client if the context is unchanged, otherwise a new one.
+    /// Returns the cached client if the context is unchanged, otherwise a new client.
     pub(crate) fn client(&self, context: &ShellContext) -> Client {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
@@ -71,7 +71,7 @@ impl ShellContext {
         let variables = engine.get_env_vars()?.into_iter();
         Ok(Self {
             variables: variables
-                .filter_map(|(name, value)| variable(name, &value))
+                .filter_map(|(name, value)| convert_variable(name, &value))
                 .collect(),
             current_dir: engine.get_current_dir()?.into(),
             settings: settings.clone(),
@@ -131,7 +131,7 @@ fn expand_home(environment: &Environment, path: &Path) -> PathBuf {
 
 /// Converts a variable to the form that an external program receives. Returns `None` for values that have no such form,
 /// such as records.
-fn variable(name: String, value: &Value) -> Option<(String, String)> {
+fn convert_variable(name: String, value: &Value) -> Option<(String, String)> {
     if IGNORED_VARIABLES.contains(&name.as_str()) {
         return None;
     }
@@ -167,7 +167,7 @@ mod tests {
     fn variable_has_the_form_for_external_programs() {
         let span = Span::test_data();
         let text = |value: &str| Value::string(value, span);
-        let read = |name: &str, value: Value| variable(name.to_owned(), &value);
+        let read = |name: &str, value: Value| convert_variable(name.to_owned(), &value);
         let path = Value::list(vec![text("/a"), text("/b")], span);
         let joined = if cfg!(windows) { "/a;/b" } else { "/a:/b" };
         assert_eq!(read("Path", path), Some(("PATH".into(), joined.into())));

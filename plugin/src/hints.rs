@@ -2,12 +2,12 @@
 
 use oci_registry::{Error, Hint};
 
-/// Returns the hints of an error, one sentence each.
-pub(crate) fn of(error: &Error) -> Vec<String> {
-    error.hints().iter().filter_map(text_of).collect()
+/// Returns the texts of the hints of an error.
+pub(crate) fn texts(error: &Error) -> Vec<String> {
+    error.hints().iter().filter_map(text).collect()
 }
 
-fn text_of(hint: &Hint) -> Option<String> {
+fn text(hint: &Hint) -> Option<String> {
     let text = match hint {
         Hint::Advice(advice) => advice,
         Hint::NoCredential { registry, searched } => {

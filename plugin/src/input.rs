@@ -18,7 +18,7 @@ use crate::report::{self, ToLabeledError};
 pub(crate) const REFERENCE: &str = "reference";
 
 /// Maximum number of operands that are read from the pipeline in advance.
-const READ_AHEAD: usize = 16;
+const MAX_QUEUED_OPERANDS: usize = 16;
 
 /// One operand of a command.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ pub(crate) enum Operands<T> {
 }
 
 impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Operands<T> {
-    /// Reads the operands from these arguments, or from the pipeline if there are none.
+    /// Reads the operands from `arguments`, or from the pipeline if there are no arguments.
     pub(crate) fn read(
         engine: &EngineInterface,
         head: Span,
@@ -56,16 +56,16 @@ impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Operands<T> {
                 first.span(),
             )
             .with_label("pipeline list", input.span().unwrap_or(head))
-            .with_help("leave out the arguments or the list"));
+            .with_help("pass either the arguments or the list"));
         }
         // Other input is ignored: the first command of a closure always receives the closure's input.
-        let first = operand(engine, first)?;
+        let first = parse_operand(engine, first)?;
         if arguments.len() == 0 {
             return Ok(Self::One(first));
         }
-        let rest = arguments.map(|argument| operand(engine, argument));
+        let rest = arguments.map(|argument| parse_operand(engine, argument));
         let operands: Result<Vec<_>, _> = std::iter::once(Ok(first)).chain(rest).collect();
-        Ok(Self::list(operands?))
+        Ok(Self::from_list(operands?))
     }
 
     fn from_pipeline(
@@ -74,13 +74,17 @@ impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Operands<T> {
         input: PipelineData,
     ) -> Result<Self, LabeledError> {
         if let PipelineData::ListStream(list, _) = input {
-            let (sender, receiver) = mpsc::channel(READ_AHEAD);
+            let (sender, receiver) = mpsc::channel(MAX_QUEUED_OPERANDS);
             let engine = engine.clone();
-            // A separate thread, because the iterator blocks while the previous command produces no value.
+            // A separate thread reads the list, because the iterator blocks while the previous command produces no
+            // value.
             let reader = std::thread::Builder::new().name("oci input".into());
             let reading = reader.spawn(move || {
                 for value in list {
-                    if sender.blocking_send(operand(&engine, &value)).is_err() {
+                    if sender
+                        .blocking_send(parse_operand(&engine, &value))
+                        .is_err()
+                    {
                         break;
                     }
                 }
@@ -101,7 +105,7 @@ impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Operands<T> {
         match input.into_value(head)? {
             value @ Value::String { .. } if is_program_output => {
                 let text = value.as_str()?.trim_end_matches(['\r', '\n']);
-                Ok(Self::One(operand(
+                Ok(Self::One(parse_operand(
                     engine,
                     &Value::string(text, value.span()),
                 )?))
@@ -114,15 +118,17 @@ impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Operands<T> {
             .with_help("pass an argument, or pipe in a string, a list or a table")),
             // The list is complete, so an invalid value fails the command before any value is processed.
             Value::List { vals, .. } => {
-                let operands: Result<Vec<_>, _> =
-                    vals.iter().map(|value| operand(engine, value)).collect();
-                Ok(Self::list(operands?))
+                let operands: Result<Vec<_>, _> = vals
+                    .iter()
+                    .map(|value| parse_operand(engine, value))
+                    .collect();
+                Ok(Self::from_list(operands?))
             }
-            value => Ok(Self::One(operand(engine, &value)?)),
+            value => Ok(Self::One(parse_operand(engine, &value)?)),
         }
     }
 
-    fn list(operands: Vec<Operand<T>>) -> Self {
+    fn from_list(operands: Vec<Operand<T>>) -> Self {
         Self::List(stream::iter(operands).map(Ok).boxed())
     }
 }
@@ -143,7 +149,7 @@ impl<T: Send + 'static> Operands<T> {
 }
 
 /// Parses one argument, or one value of the pipeline.
-pub(crate) fn operand<T: FromStr<Err = oci_registry::Error>>(
+pub(crate) fn parse_operand<T: FromStr<Err = oci_registry::Error>>(
     engine: &EngineInterface,
     value: &Value,
 ) -> Result<Operand<T>, LabeledError> {
@@ -178,7 +184,7 @@ pub(crate) fn operand<T: FromStr<Err = oci_registry::Error>>(
 /// Returns the span of a part of a name, if the source code at `written_at` contains the name literally.
 ///
 /// `find` locates the part in the written text, and returns `None` if the text is another name.
-pub(crate) fn part_of(
+pub(crate) fn span_of_part(
     engine: &EngineInterface,
     written_at: Span,
     find: impl FnOnce(&str) -> Option<Range<usize>>,
@@ -213,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn literal_text_is_found_in_source_code() {
+    fn offset_of_literal_text_excludes_quotes() {
         assert_eq!(offset_in(b"a.b/c", "a.b/c"), Some(0));
         assert_eq!(offset_in(b"'a.b/c'", "a.b/c"), Some(1));
         assert_eq!(offset_in(b"\"a.b/c\"", "a.b/c"), Some(1));

@@ -84,7 +84,7 @@ impl<'de> Visitor<'de> for JsonValueSeed {
     }
 }
 
-/// A key of a JSON object.
+/// Key of a JSON object.
 struct JsonKey(String);
 
 impl<'de> Deserialize<'de> for JsonKey {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_document_is_an_error() {
+    fn invalid_json_document_is_rejected() {
         for text in ["", "{", "<html>", "{} {}", &"[".repeat(100_000)] {
             assert!(read_text(text).is_err(), "{text:.10}");
         }

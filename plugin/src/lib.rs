@@ -1,7 +1,8 @@
 //! `nu_plugin_oci`: OCI registries as Nushell tables.
 //!
-//! The plugin is a front end to `oci-registry` and `oci-package`; only the integration with Nushell is implemented here.
-//! It is a library so that tests can serve the plugin in their own process. The program `nu_plugin_oci` calls [`serve`].
+//! The plugin is a front end to `oci-registry` and `oci-package`; only the integration with Nushell is implemented
+//! here. The crate has a library, so that tests can run the plugin in their own process. The program `nu_plugin_oci`
+//! calls [`serve`].
 //!
 //! | module | contents |
 //! | --- | --- |
@@ -17,7 +18,7 @@
 //! | `completion` | completion of registries, repositories, tags, targets and platforms |
 //! | `value`, `json` | conversion of library types and JSON documents to Nushell values |
 //! | `report` | conversion of library errors to Nushell errors |
-//! | `hints` | texts of the hints that library errors carry |
+//! | `hints` | texts for the hints of library errors |
 //! | `serve` | communication with the shell |
 
 mod call_context;
@@ -64,6 +65,6 @@ impl Plugin for OciPlugin {
     }
 
     fn commands(&self) -> Vec<Box<dyn PluginCommand<Plugin = Self>>> {
-        command::all()
+        command::all_commands()
     }
 }

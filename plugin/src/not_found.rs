@@ -13,7 +13,7 @@ use crate::hints;
 use crate::input::{self, Operand};
 use crate::report::ToLabeledError;
 
-/// A part of a reference.
+/// Part of a reference that a label marks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReferencePart {
     /// The repository, the layout's directory or the archive's file.
@@ -36,19 +36,19 @@ pub(crate) fn report(
     if error.kind() != ErrorKind::NotFound {
         return error.at(operand.span);
     }
-    let find = |text: &str| range(part, &operand.name, text);
-    let at = engine.and_then(|engine| input::part_of(engine, operand.span, find));
+    let find = |text: &str| find_part(part, &operand.name, text);
+    let at = engine.and_then(|engine| input::span_of_part(engine, operand.span, find));
     let report = error.at(at.unwrap_or(operand.span));
     if part != ReferencePart::BlobDigest {
         return report;
     }
-    let mut help = hints::of(error);
-    help.push("`oci manifest` lists the blobs of a manifest with their references".into());
+    let mut help = hints::texts(error);
+    help.push("run `oci manifest` to list the blobs of a manifest with their references".into());
     report.with_help(help.join("\n"))
 }
 
 /// Returns the range of the part in the written text, or `None` if the text is another name.
-fn range(part: ReferencePart, name: &Location, text: &str) -> Option<Range<usize>> {
+fn find_part(part: ReferencePart, name: &Location, text: &str) -> Option<Range<usize>> {
     let is_name = match name {
         Location::Registry(reference) => text
             .parse::<Reference>()
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn range_of_each_part_of_a_reference() {
+    fn missing_part_of_reference_has_its_range() {
         let digest = oci_registry::Digest::sha256(b"");
         let by_digest = format!("a.b/c:1@{digest}");
         for (name, part, expected) in [
@@ -111,7 +111,7 @@ mod tests {
         ] {
             let text: LocationText = name.parse().unwrap();
             let location = text.locate_target(std::path::Path::new("")).unwrap();
-            let found = range(part, &location, name).map(|range| &name[range]);
+            let found = find_part(part, &location, name).map(|range| &name[range]);
             assert_eq!(found, expected, "{name} {part:?}");
         }
     }

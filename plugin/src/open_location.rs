@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use oci_registry::{Cache, Client, Delete, Identifier, Location, Mode, Result, Source, Target};
 
-/// A repository, layout or archive that was opened for reading, writing or deleting. Cheap to clone.
+/// Repository, layout or archive that was opened for reading, writing or deleting. Cheap to clone.
 #[derive(Debug)]
 pub(crate) struct OpenLocation<S: ?Sized = dyn Source> {
     content: Arc<S>,
@@ -48,12 +48,12 @@ impl<S: ?Sized> OpenLocation<S> {
 impl OpenLocation {
     /// Opens a location for reading. A relative path is resolved against `base`.
     pub(crate) async fn open(client: &Client, location: &Location, base: &Path) -> Result<Self> {
-        let location = absolute(location, base);
+        let location = to_absolute(location, base);
         let content = client.open_source(&location, base).await?;
         Ok(Self::new(content, &location))
     }
 
-    /// Returns the source, with a cache in front of it if it is a registry.
+    /// Returns the content as a source. Reads from a registry use the cache.
     pub(crate) fn with_cache(&self, cache: Option<&Cache>) -> Arc<dyn Source> {
         let source = Arc::clone(&self.content);
         match (cache, &self.location) {
@@ -64,34 +64,34 @@ impl OpenLocation {
 }
 
 impl OpenLocation<dyn Target> {
-    /// Opens a location as a target.
+    /// Opens a location for writing.
     pub(crate) async fn open_target(
         client: &Client,
         location: &Location,
         base: &Path,
         mode: Mode,
     ) -> Result<Self> {
-        let location = absolute(location, base);
+        let location = to_absolute(location, base);
         let content = client.open_target(&location, base, mode).await?;
         Ok(Self::new(content, &location))
     }
 }
 
 impl OpenLocation<dyn Delete> {
-    /// Opens a location for deletion. Returns `None` for an archive, which does not support deletion.
+    /// Opens a location for deletion. Returns `None` for an archive, because archives do not support deletion.
     pub(crate) async fn open_deletable(
         client: &Client,
         location: &Location,
         base: &Path,
     ) -> Result<Option<Self>> {
-        let location = absolute(location, base);
+        let location = to_absolute(location, base);
         let content = client.open_deletable(&location, base).await?;
         Ok(content.map(|content| Self::new(content, &location)))
     }
 }
 
 /// Returns the location with an absolute path.
-fn absolute(location: &Location, base: &Path) -> Location {
+fn to_absolute(location: &Location, base: &Path) -> Location {
     let mut location = location.clone().relative_to(base);
     if let Location::Layout {
         directory: path, ..

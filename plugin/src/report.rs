@@ -1,4 +1,4 @@
-//! Conversion of library errors to Nushell errors, and warnings beside a table.
+//! Conversion of library errors to Nushell errors, and warnings on stderr.
 //!
 //! A Nushell error has the message of the library error, a label at the argument that caused it, a code for scripts,
 //! the hints as help, and the chain of causes as inner errors.
@@ -24,18 +24,18 @@ pub(crate) trait ToLabeledError {
 
 impl ToLabeledError for oci_registry::Error {
     fn at(&self, span: Span) -> LabeledError {
-        self.labelled(label(self.kind()), span)
+        self.labelled(default_label(self.kind()), span)
     }
 
     fn labelled(&self, label: &str, span: Span) -> LabeledError {
-        let mut report = new(self.kind(), escaped(&self.to_string()), label, span);
-        let hints = hints::of(self);
+        let mut report = new(self.kind(), escape(&self.to_string()), label, span);
+        let hints = hints::texts(self);
         if !hints.is_empty() {
             report = report.with_help(hints.join("\n"));
         }
         let causes = std::iter::successors(self.source(), |cause| (*cause).source());
         for cause in causes {
-            report = report.with_inner(LabeledError::new(escaped(&cause.to_string())));
+            report = report.with_inner(LabeledError::new(escape(&cause.to_string())));
         }
         report
     }
@@ -67,12 +67,12 @@ pub(crate) fn new(
 ///
 /// An error value in a cell would abort the pipeline that reads it.
 pub(crate) fn warn_incomplete_row(name: &str, error: &oci_registry::Error) {
-    let why = error.in_one_line();
-    warn(&format!("no details of `{name}`: {why}"));
+    let reason = error.in_one_line();
+    warn(&format!("no details of `{name}`: {reason}"));
 }
 
-/// Creates an observer that prints one warning per retry, one per repository or registry that lists invalid names, and one
-/// per repository that does not list a referrer.
+/// Creates an observer that prints a warning for each retry, for each repository or registry that lists invalid names,
+/// and for each referrer that a registry does not list.
 pub(crate) fn observer() -> Observer {
     let warned = Mutex::new(HashSet::new());
     Observer::new(move |event| match event {
@@ -95,7 +95,7 @@ pub(crate) fn observer() -> Observer {
     reason = "stderr is the only channel for warnings of a plugin"
 )]
 fn warn(message: &str) {
-    let message = escaped(message);
+    let message = escape(message);
     if IN_WORKFLOW.load(Ordering::Relaxed) {
         eprintln!("Warning: {}", safe(&message));
     } else {
@@ -140,7 +140,7 @@ fn safe(text: &str) -> String {
 }
 
 /// Returns the default label of an error kind.
-fn label(kind: ErrorKind) -> &'static str {
+fn default_label(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::InvalidInput => "invalid value",
         ErrorKind::Unauthenticated => "authentication failed",
@@ -156,7 +156,7 @@ fn label(kind: ErrorKind) -> &'static str {
 }
 
 /// Escapes control characters of a text that may come from a registry.
-fn escaped(text: &str) -> String {
+fn escape(text: &str) -> String {
     oci_registry::escape(text, 4000)
 }
 

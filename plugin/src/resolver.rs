@@ -1,7 +1,7 @@
 //! Resolution of an operand to a manifest.
 //!
-//! The location is opened, a repository without tag and digest resolves to its highest release, and `--target` or
-//! `--platform` select a manifest from an index. `oci-package` decides which one matches.
+//! The resolver opens the location. A repository without tag and digest resolves to its highest release. `--target` or
+//! `--platform` select a manifest from an index; `oci-package` implements the selection.
 
 use std::path::{Path, PathBuf};
 
@@ -28,22 +28,23 @@ const ROOT: &str = "/";
 pub(crate) struct OperandResolver {
     client: Client,
     base: PathBuf,
-    /// Candidates in an index, best first. Empty if an index is returned as it is.
+    /// Selectors for a manifest in an index, the preferred selector first. If the list is empty, no manifest is
+    /// selected.
     selection: Vec<ManifestSelector>,
     /// Span of the flag `--target` or `--platform`.
     selection_span: Option<Span>,
-    /// Engine to request source code from, for labels at a part of a reference.
+    /// Engine that provides the source code, for labels at a part of a reference.
     engine: Option<EngineInterface>,
 }
 
-/// A resolved manifest.
+/// Manifest that an operand resolved to.
 #[derive(Debug)]
 pub(crate) struct ResolvedManifest {
     /// The repository, layout or archive that contains the manifest.
     pub(crate) location: OpenLocation,
     /// The tag or digest of the operand, or the tag of the highest release.
     pub(crate) identifier: Identifier,
-    /// The manifest.
+    /// The manifest, selected from the index if the resolver selects manifests.
     pub(crate) manifest: Manifest,
     /// The index that the manifest was selected from.
     pub(crate) index: Option<Manifest>,
@@ -51,13 +52,13 @@ pub(crate) struct ResolvedManifest {
 
 impl ResolvedManifest {
     /// Returns the tag and the index through which the manifest was found.
-    pub(crate) fn listing<'a>(&'a self, operand: &'a Operand<Location>) -> ManifestOrigin<'a> {
+    pub(crate) fn origin<'a>(&'a self, operand: &'a Operand<Location>) -> ManifestOrigin<'a> {
         ManifestOrigin::new(&operand.name, &self.identifier).with_index(self.index.as_ref())
     }
 }
 
 impl OperandResolver {
-    /// Creates a resolver that returns an index as it is. Relative paths are resolved against `base`.
+    /// Creates a resolver that does not select a manifest from an index. Relative paths are resolved against `base`.
     pub(crate) fn new(client: Client, base: &Path) -> Self {
         Self {
             client,
@@ -93,14 +94,14 @@ impl OperandResolver {
 
     /// Selects a manifest from an index if `--target` or `--platform` is given.
     pub(crate) fn with_selection(mut self, call: &EvaluatedCall) -> Result<Self, LabeledError> {
-        if let Some(selection) = selection(call)? {
+        if let Some(selection) = read_selection(call)? {
             self.selection_span = Some(selection.span);
             self.selection = vec![selection.item];
         }
         Ok(self)
     }
 
-    /// Selects the manifest for this machine from an index, unless the flags select another one.
+    /// Selects the manifest for this machine from an index, unless the flags select another manifest.
     pub(crate) fn for_machine(mut self) -> Self {
         if self.selection.is_empty() {
             self.selection = ManifestSelector::for_machine(Path::new(ROOT), BUILT_FOR);
@@ -118,7 +119,7 @@ impl OperandResolver {
         !self.selection.is_empty()
     }
 
-    /// Returns the directory that relative paths are resolved against.
+    /// Returns the directory against which relative paths are resolved.
     pub(crate) fn base(&self) -> &Path {
         &self.base
     }
@@ -166,7 +167,7 @@ impl OperandResolver {
         not_found::report(error, part, operand, self.engine.as_ref())
     }
 
-    /// Converts an error about a manifest, with hints about the existing tags.
+    /// Converts an error of reading a manifest, with hints about the existing tags.
     pub(crate) async fn manifest_not_found(
         &self,
         source: &dyn Source,
@@ -211,7 +212,7 @@ impl OperandResolver {
 }
 
 /// Reads the flags `--target` and `--platform`.
-fn selection(call: &EvaluatedCall) -> Result<Option<Spanned<ManifestSelector>>, LabeledError> {
+fn read_selection(call: &EvaluatedCall) -> Result<Option<Spanned<ManifestSelector>>, LabeledError> {
     let target: Option<Spanned<String>> = call.get_flag("target")?;
     let platform: Option<Spanned<String>> = call.get_flag("platform")?;
     match (target, platform) {
@@ -234,6 +235,6 @@ fn selection(call: &EvaluatedCall) -> Result<Option<Spanned<ManifestSelector>>, 
             target.span,
         )
         .with_label("platform", platform.span)
-        .with_help("leave out one of them")),
+        .with_help("leave out --target or --platform")),
     }
 }

@@ -24,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::input::{Operand, Operands};
 use crate::{report, serve};
 
-/// A stream of table rows.
+/// Stream of table rows.
 pub(crate) type Rows = BoxStream<'static, Result<Value, LabeledError>>;
 
 /// Maximum number of available rows that are passed on as one batch.
@@ -36,7 +36,7 @@ const BATCH_ROWS: usize = 32;
 /// Time limit for the end of blocking tasks after the connection to the shell was closed.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The worker threads, started on first use.
+/// Worker threads, started by the first use.
 #[derive(Debug, Default)]
 pub(crate) struct Runtime {
     threads: OnceLock<tokio::runtime::Runtime>,
@@ -53,15 +53,15 @@ impl Runtime {
         work: impl Future<Output = Result<T, LabeledError>>,
     ) -> Result<T, LabeledError> {
         let interrupt = self.disconnected.child_token();
-        let _handler = on_interrupt(engine, &interrupt)?;
-        let done = self.start()?.block_on(interrupt.run_until_cancelled(work));
-        let done = done.unwrap_or_else(|| Err(interrupted(span)));
-        done.map_err(report::without_workflow_commands)
+        let _handler = cancel_on_interrupt(engine, &interrupt)?;
+        let outcome = self.start()?.block_on(interrupt.run_until_cancelled(work));
+        let outcome = outcome.unwrap_or_else(|| Err(interrupted_error(span)));
+        outcome.map_err(report::without_workflow_commands)
     }
 
     /// Streams rows to the shell as they become available. Stops when the shell drops the table.
     ///
-    /// Waits for the first row, so that an error before it fails the command instead of becoming a row.
+    /// Waits for the first row. An error before the first row therefore fails the command instead of becoming a row.
     pub(crate) fn rows(
         &self,
         engine: &EngineInterface,
@@ -70,17 +70,20 @@ impl Runtime {
         metadata: Option<PipelineMetadata>,
     ) -> Result<PipelineData, LabeledError> {
         let stop = self.disconnected.child_token();
-        let handler = on_interrupt(engine, &stop)?;
+        let handler = cancel_on_interrupt(engine, &stop)?;
         let (sender, mut receiver) = mpsc::channel(1);
-        self.start()?
-            .spawn(stop.clone().run_until_cancelled_owned(send(rows, sender)));
+        self.start()?.spawn(
+            stop.clone()
+                .run_until_cancelled_owned(send_rows(rows, sender)),
+        );
         let mut batch = receiver.blocking_recv().unwrap_or_default().into_iter();
         let first = batch.next().transpose();
         let mut first = first.map_err(report::without_workflow_commands)?;
         if stop.is_cancelled() {
-            return Err(interrupted(span));
+            return Err(interrupted_error(span));
         }
-        // Owned by the iterator: if the shell drops it, as for `first 3`, pending requests are cancelled.
+        // The iterator owns the guards. If the shell drops the iterator, as for `first 3`, pending requests are
+        // cancelled.
         let guards = (handler, stop.clone().drop_guard());
         let mut is_interrupt_reported = false;
         let rows = std::iter::from_fn(move || {
@@ -90,14 +93,14 @@ impl Runtime {
                 batch = receiver.blocking_recv().unwrap_or_default().into_iter();
             }
             let row = first.take().map(Ok).or_else(|| batch.next());
-            // The first row is flushed at once: the shell may need no other.
+            // The first row is flushed immediately, because the shell may not need another row.
             serve::set_next_row_ready(!is_first && batch.len() > 0);
             let row = match row {
                 Some(row) => row,
-                // An interrupted table ends with an error, so that it is not mistaken for a complete one.
+                // An interrupted table ends with an error, so that it does not look complete.
                 None if stop.is_cancelled() && !is_interrupt_reported => {
                     is_interrupt_reported = true;
-                    Err(interrupted(span))
+                    Err(interrupted_error(span))
                 }
                 None => return None,
             };
@@ -216,14 +219,14 @@ where
 
 /// Spawns a task. Dropping the returned future aborts the task.
 ///
-/// A future that is only polled makes no progress while a slow reader takes no rows, so its connections time out.
+/// A future that is not a task makes no progress while the shell reads no rows, so its connections would time out.
 fn spawn<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> impl Future<Output = T> + Send {
     let task = AbortOnDropHandle::new(tokio::spawn(work));
     async move {
         match task.await {
-            Ok(done) => done,
+            Ok(output) => output,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 // A task that is still awaited is cancelled only when the runtime shuts down.
@@ -234,7 +237,7 @@ fn spawn<T: Send + 'static>(
 }
 
 /// Sends rows up to and including the first error.
-async fn send(rows: Rows, sender: mpsc::Sender<Vec<Result<Value, LabeledError>>>) {
+async fn send_rows(rows: Rows, sender: mpsc::Sender<Vec<Result<Value, LabeledError>>>) {
     let work = async {
         let mut rows = pin!(up_to_error(rows).ready_chunks(BATCH_ROWS));
         while let Some(batch) = rows.next().await {
@@ -247,7 +250,7 @@ async fn send(rows: Rows, sender: mpsc::Sender<Vec<Result<Value, LabeledError>>>
         // Without this error the table would look complete.
         let error =
             LabeledError::new("failed to produce the next row: this is a bug in nu_plugin_oci");
-        // Fails only if the receiver was dropped.
+        // Sending fails only if the receiver was dropped.
         let _ = sender.send(vec![Err(error)]).await;
     }
 }
@@ -262,7 +265,7 @@ fn up_to_error(rows: Rows) -> impl Stream<Item = Result<Value, LabeledError>> + 
     })
 }
 
-fn on_interrupt(
+fn cancel_on_interrupt(
     engine: &EngineInterface,
     token: &CancellationToken,
 ) -> Result<HandlerGuard, LabeledError> {
@@ -276,7 +279,7 @@ fn on_interrupt(
     Ok(engine.register_signal_handler(Box::new(handler))?)
 }
 
-fn interrupted(span: Span) -> LabeledError {
+fn interrupted_error(span: Span) -> LabeledError {
     ShellError::Interrupted { span }.into()
 }
 
@@ -299,7 +302,7 @@ mod tests {
             })
         });
         let (sender, mut receiver) = mpsc::channel(1);
-        send(rows.boxed(), sender).await;
+        send_rows(rows.boxed(), sender).await;
         let batch = receiver.recv().await.unwrap();
         assert_eq!(batch.len(), 3, "{batch:?}");
         assert!(batch[2].is_err());

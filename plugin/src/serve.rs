@@ -1,10 +1,9 @@
-//! Communication with the shell, in place of `nu_plugin::serve_plugin`.
+//! Communication with the shell, instead of `nu_plugin::serve_plugin`.
 //!
-//! Three features need access to the messages. First, available rows are flushed together: `serve_plugin` flushes every row,
-//! and the round trip to the shell is most of the cost of a row. Second, a completion request detects later calls: it is
-//! answered on the thread that accepts all calls, so it must end when another call arrives. Third, running calls are cancelled
-//! when the shell has ended. Help and shells without local
-//! sockets are left to `nu_plugin`.
+//! Three features need access to the messages. First, available rows are flushed together, because `serve_plugin` flushes
+//! every row, and the round trip to the shell is most of the cost of a row. Second, a completion ends when another call
+//! arrives, because it runs on the thread that accepts all calls. Third, running calls are cancelled when the shell has
+//! ended. `nu_plugin` handles the help and shells without local sockets.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -23,11 +22,11 @@ use tokio_util::sync::DropGuard;
 use crate::{OciPlugin, report};
 
 /// Size of the read buffer and of the write buffer, in bytes.
-const BUFFER: usize = 1 << 16;
+const BUFFER_SIZE: usize = 1 << 16;
 
 /// Serves the plugin to the shell that started this process.
 ///
-/// The exit code is the only report of an I/O error on the connection to the shell.
+/// The exit code is the only indication of an I/O error on the connection to the shell.
 pub fn serve() -> ExitCode {
     report::configure(is_in_workflow());
     let plugin = OciPlugin::default();
@@ -54,12 +53,15 @@ pub fn serve() -> ExitCode {
     let calls = Arc::clone(&plugin.calls);
     let disconnected = plugin.runtime.disconnected();
     let reader = move || MonitoringReader {
-        messages: (BufReader::with_capacity(BUFFER, read_in), MsgPackSerializer),
+        messages: (
+            BufReader::with_capacity(BUFFER_SIZE, read_in),
+            MsgPackSerializer,
+        ),
         calls,
         disconnected: disconnected.drop_guard(),
     };
     let writer = move || {
-        let messages = Mutex::new(BufWriter::with_capacity(BUFFER, write_out));
+        let messages = Mutex::new(BufWriter::with_capacity(BUFFER_SIZE, write_out));
         BatchingWriter((messages, MsgPackSerializer))
     };
     let served = serve_plugin_io(&plugin, "oci", reader, writer);
@@ -88,7 +90,7 @@ fn send_encoding(writer: &mut impl Write) -> io::Result<()> {
     writer.flush()
 }
 
-/// Counts the calls that the shell sent, to let a completion end when another call arrives.
+/// Counter of the calls that the shell sent. A completion ends when a later call is counted.
 #[derive(Debug)]
 pub(crate) struct CallCounter {
     /// Number of calls received.
@@ -107,10 +109,10 @@ impl Default for CallCounter {
 }
 
 impl CallCounter {
-    fn record(&self, is_completion: bool) {
+    fn record_call(&self, is_completion: bool) {
         let number = *self.count.borrow() + 1;
         if is_completion {
-            let mut completions = self.completions();
+            let mut completions = self.lock_completions();
             completions.push_back(number);
         }
         self.count.send_replace(number);
@@ -120,7 +122,7 @@ impl CallCounter {
     ///
     /// Every completion must call this method once.
     pub(crate) fn begin_completion(&self) -> impl Future<Output = ()> + use<> {
-        let number = self.completions().pop_front();
+        let number = self.lock_completions().pop_front();
         let mut count = self.count.subscribe();
         async move {
             match number {
@@ -128,13 +130,13 @@ impl CallCounter {
                     // The sender lives as long as the plugin.
                     let _ = count.wait_for(|count| *count > number).await;
                 }
-                // Not served by this module but by a test harness, which does not record calls.
+                // A test harness serves the plugin without this module, and records no calls.
                 None => std::future::pending().await,
             }
         }
     }
 
-    fn completions(&self) -> std::sync::MutexGuard<'_, VecDeque<u64>> {
+    fn lock_completions(&self) -> std::sync::MutexGuard<'_, VecDeque<u64>> {
         self.completions
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -157,7 +159,7 @@ impl<R: PluginRead<PluginInput>> PluginRead<PluginInput> for MonitoringReader<R>
         let message = self.messages.read()?;
         if let Some(PluginInput::Call(_, call)) = &message {
             self.calls
-                .record(matches!(call, PluginCall::GetCompletion(_)));
+                .record_call(matches!(call, PluginCall::GetCompletion(_)));
         }
         Ok(message)
     }
@@ -170,7 +172,7 @@ thread_local! {
     static WROTE_ROW: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Announces whether another row is available after the one that this thread is about to write.
+/// Announces whether another row is available after the next row that this thread writes.
 ///
 /// At most 99 consecutive rows may be announced: `nu_plugin` stops writing at 100 unacknowledged rows, and the shell cannot
 /// acknowledge a row that is still in the write buffer.
@@ -208,16 +210,16 @@ mod tests {
     #[test]
     fn completion_ends_when_a_later_call_arrives() {
         let calls = CallCounter::default();
-        calls.record(false);
-        calls.record(true);
+        calls.record_call(false);
+        calls.record_call(true);
         let mut first = Box::pin(calls.begin_completion());
         assert_eq!(first.as_mut().now_or_never(), None);
-        calls.record(true);
+        calls.record_call(true);
         assert_eq!(first.now_or_never(), Some(()));
         // This call arrives before the second completion is started.
-        calls.record(false);
+        calls.record_call(false);
         assert_eq!(calls.begin_completion().now_or_never(), Some(()));
-        calls.record(true);
+        calls.record_call(true);
         assert_eq!(calls.begin_completion().now_or_never(), None);
     }
 

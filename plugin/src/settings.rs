@@ -10,25 +10,25 @@ use oci_registry::Resolve;
 
 use crate::report::{self, ToLabeledError};
 
-/// A flag of a call, with its value if it has one.
+/// Flag of a call, and its value if the user passed a value.
 type GivenFlag = (Spanned<String>, Option<Value>);
 
-/// Use plain HTTP (`true`) or TLS (`false`) for all registries.
+/// Key for using plain HTTP (`true`) or TLS (`false`) for all registries.
 const PLAIN_HTTP: &str = "plain-http";
-/// Trusted certificates, in addition to those of the system.
+/// Key for CA certificates that are trusted in addition to the certificates of the system.
 const CA_FILE: &str = "ca-file";
-/// The client certificate.
+/// Key for the client certificate.
 const CERT_FILE: &str = "cert-file";
-/// The private key of the client certificate.
+/// Key for the private key of the client certificate.
 const KEY_FILE: &str = "key-file";
-/// Hosts to connect to at a given address instead of the address from DNS.
+/// Key for the addresses of hosts that override DNS.
 const RESOLVE: &str = "resolve";
-/// Maximum number of retries of a request.
+/// Key for the maximum number of retries of a request.
 const RETRIES: &str = "retries";
-/// Maximum number of concurrent requests.
+/// Key for the maximum number of concurrent requests.
 const CONCURRENCY: &str = "concurrency";
 
-/// All keys of the configuration, whether or not the called command has a flag for them.
+/// All keys of the configuration. A command may have no flag for some of them.
 const KEYS: [&str; 7] = [
     PLAIN_HTTP,
     CA_FILE,
@@ -42,13 +42,14 @@ const KEYS: [&str; 7] = [
 /// Connection settings of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ConnectionSettings {
-    /// See `ClientOptions::plain_http`.
+    /// Whether plain HTTP is used; `None` for the default. See `ClientOptions::plain_http`.
     pub(crate) plain_http: Option<bool>,
-    /// See `ClientOptions::ca_file`. The path is not resolved.
+    /// File of additional CA certificates. See `ClientOptions::ca_file`. The path may be relative.
     pub(crate) ca_file: Option<PathBuf>,
-    /// See `ClientOptions::identity`. The paths are not resolved.
+    /// Files of the client certificate and of its private key. See `ClientOptions::identity`. The paths may be
+    /// relative.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
-    /// See `ClientOptions::resolve`.
+    /// Addresses that override DNS. See `ClientOptions::resolve`.
     pub(crate) resolve: Vec<Resolve>,
     /// Maximum number of retries of a request after a transient failure.
     pub(crate) retries: u32,
@@ -62,12 +63,12 @@ impl ConnectionSettings {
         engine: &EngineInterface,
         call: &EvaluatedCall,
     ) -> Result<Self, LabeledError> {
-        Self::merge(&call.named, &configured(engine)?)
+        Self::merge(&call.named, &read_config(engine)?)
     }
 
     /// Reads the settings from the configuration only.
     pub(crate) fn from_config(engine: &EngineInterface) -> Result<Self, LabeledError> {
-        Self::merge(&[], &configured(engine)?)
+        Self::merge(&[], &read_config(engine)?)
     }
 
     fn merge(flags: &[GivenFlag], config: &Record) -> Result<Self, LabeledError> {
@@ -77,8 +78,8 @@ impl ConnectionSettings {
         {
             let message = format!("failed to read `$env.config.plugins.oci`: unknown key `{name}`");
             let known = KEYS.map(|name| format!("`{name}`")).join(", ");
-            let near = nearest(name).map(|near| format!("a similar key is `{near}`; "));
-            let help = format!("{}the keys are {known}", near.unwrap_or_default());
+            let similar = find_similar_key(name).map(|key| format!("use `{key}`; "));
+            let help = format!("{}the known keys are {known}", similar.unwrap_or_default());
             return Err(report::invalid(message, "unknown key", value.span()).with_help(help));
         }
         let find = |name: &str| {
@@ -94,26 +95,26 @@ impl ConnectionSettings {
             Some(other) => return Err(wrong_type(PLAIN_HTTP, "true or false", &other)),
             None => None,
         };
-        let path = |name| path(name, find(name));
+        let path = |name| read_path(name, find(name));
         let ca_file = path(CA_FILE)?;
         let identity = (path(CERT_FILE)?, path(KEY_FILE)?);
         let identity = match identity {
             (Some(chain), Some(key)) => Some((chain, key)),
             (None, None) => None,
             (Some(_), None) => {
-                return Err(missing_counterpart(CERT_FILE, KEY_FILE, find(CERT_FILE)));
+                return Err(missing_setting(CERT_FILE, KEY_FILE, find(CERT_FILE)));
             }
             (None, Some(_)) => {
-                return Err(missing_counterpart(KEY_FILE, CERT_FILE, find(KEY_FILE)));
+                return Err(missing_setting(KEY_FILE, CERT_FILE, find(KEY_FILE)));
             }
         };
         Ok(Self {
             plain_http,
             ca_file,
             identity,
-            resolve: find(RESOLVE).map_or(Ok(Vec::new()), |value| resolve(&value))?,
-            retries: number(RETRIES, find(RETRIES), 4, 0, 20)?,
-            concurrency: number(CONCURRENCY, find(CONCURRENCY), 8, 1, 64)? as usize,
+            resolve: find(RESOLVE).map_or(Ok(Vec::new()), |value| read_resolve(&value))?,
+            retries: read_number(RETRIES, find(RETRIES), 4, 0, 20)?,
+            concurrency: read_number(CONCURRENCY, find(CONCURRENCY), 8, 1, 64)? as usize,
         })
     }
 
@@ -178,11 +179,11 @@ pub(crate) fn strings_shape() -> SyntaxShape {
 pub(crate) fn as_list(value: &Value) -> &[Value] {
     match value {
         Value::List { vals, .. } => vals,
-        one => std::slice::from_ref(one),
+        single => std::slice::from_ref(single),
     }
 }
 
-fn configured(engine: &EngineInterface) -> Result<Record, LabeledError> {
+fn read_config(engine: &EngineInterface) -> Result<Record, LabeledError> {
     match engine.get_plugin_config()? {
         Some(Value::Record { val, .. }) => Ok(val.into_owned()),
         None | Some(Value::Nothing { .. }) => Ok(Record::new()),
@@ -195,7 +196,7 @@ fn configured(engine: &EngineInterface) -> Result<Record, LabeledError> {
     }
 }
 
-fn path(name: &str, value: Option<Value>) -> Result<Option<PathBuf>, LabeledError> {
+fn read_path(name: &str, value: Option<Value>) -> Result<Option<PathBuf>, LabeledError> {
     match value {
         Some(value) => match value.to_path() {
             Ok(path) => Ok(Some(path)),
@@ -213,24 +214,24 @@ fn wrong_type(name: &str, expected: &str, value: &Value) -> LabeledError {
 }
 
 /// Returns the most similar key, if its edit distance is at most half of its length.
-fn nearest(name: &str) -> Option<&'static str> {
-    let near = KEYS.map(|known| (strsim::osa_distance(name, known), known));
-    let (distance, known) = near.into_iter().min()?;
+fn find_similar_key(name: &str) -> Option<&'static str> {
+    let distances = KEYS.map(|known| (strsim::osa_distance(name, known), known));
+    let (distance, known) = distances.into_iter().min()?;
     (distance <= known.len() / 2).then_some(known)
 }
 
 /// Creates the error for a certificate without key, or a key without certificate.
-fn missing_counterpart(given: &str, missing: &str, value: Option<Value>) -> LabeledError {
+fn missing_setting(given: &str, missing: &str, value: Option<Value>) -> LabeledError {
     let span = value.map_or(Span::unknown(), |value| value.span());
     report::invalid(
         format!("failed to read `{given}`: `{missing}` is missing"),
-        "given without its counterpart",
+        &format!("requires `{missing}`"),
         span,
     )
     .with_help("set both `cert-file` and `key-file`")
 }
 
-fn resolve(value: &Value) -> Result<Vec<Resolve>, LabeledError> {
+fn read_resolve(value: &Value) -> Result<Vec<Resolve>, LabeledError> {
     let read = |text: &Value| {
         let Ok(written) = text.as_str() else {
             return Err(wrong_type(RESOLVE, "a string or a list of strings", text));
@@ -241,7 +242,7 @@ fn resolve(value: &Value) -> Result<Vec<Resolve>, LabeledError> {
     as_list(value).iter().map(read).collect()
 }
 
-fn number(
+fn read_number(
     name: &str,
     value: Option<Value>,
     default: u32,
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_config_value_is_labelled_error() {
+    fn invalid_config_value_is_rejected_with_its_span() {
         let span_of_value = Span::new(7, 9);
         for config in [
             record! {"plain_http" => Value::bool(true, span_of_value)},
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn nearest_suggests_similar_key() {
+    fn unknown_key_gets_similar_key() {
         for (name, suggestion) in [
             ("plain_http", Some("plain-http")),
             ("retry", Some("retries")),
@@ -332,7 +333,7 @@ mod tests {
             ("registry", None),
             ("x", None),
         ] {
-            assert_eq!(nearest(name), suggestion, "{name}");
+            assert_eq!(find_similar_key(name), suggestion, "{name}");
         }
     }
 }

@@ -32,15 +32,15 @@ pub(crate) fn record(columns: Columns) -> Type {
     Type::Record(columns.into())
 }
 
-/// Converts a text to a string value, or `None` to `null`.
+/// Converts a text to a string value, or `None` to `null`. Active characters are escaped.
 pub(crate) fn text(text: Option<impl ToString>, span: Span) -> Value {
     text.map_or(Value::nothing(span), |text| {
-        Value::string(escaped(&text.to_string()), span)
+        Value::string(escape(&text.to_string()), span)
     })
 }
 
 /// Escapes control characters and characters that change the text direction, except line feeds and tabs.
-fn escaped(text: &str) -> String {
+fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         if oci_registry::needs_escape(character) && !matches!(character, '\n' | '\t') {
@@ -66,7 +66,7 @@ pub(crate) fn size(bytes: Option<u64>, span: Span) -> Value {
     bytes.map_or(Value::nothing(span), |bytes| Value::filesize(bytes, span))
 }
 
-/// Converts an RFC 3339 timestamp to a date, or an invalid or missing one to `null`.
+/// Converts an RFC 3339 timestamp to a date, or an invalid or missing timestamp to `null`.
 fn date(text: Option<&str>, span: Span) -> Value {
     let date = text.and_then(|text| DateTime::parse_from_rfc3339(text).ok());
     date.map_or(Value::nothing(span), |date| Value::date(date, span))
@@ -81,11 +81,11 @@ fn platforms(platforms: &[Platform], span: Span) -> Value {
             distinct.push(platform);
         }
     }
-    texts(&distinct, span)
+    text_list(&distinct, span)
 }
 
-fn texts(texts: &[String], span: Span) -> Value {
-    let texts = texts.iter().map(|text| Value::string(escaped(text), span));
+fn text_list(texts: &[String], span: Span) -> Value {
+    let texts = texts.iter().map(|text| Value::string(escape(text), span));
     Value::list(texts.collect(), span)
 }
 
@@ -93,7 +93,7 @@ fn texts(texts: &[String], span: Span) -> Value {
 fn annotations(annotations: &Annotations, span: Span) -> Value {
     let annotations = annotations
         .iter()
-        .map(|(key, value)| (escaped(key), Value::string(escaped(value), span)));
+        .map(|(key, value)| (escape(key), Value::string(escape(value), span)));
     Value::record(annotations.collect(), span)
 }
 
@@ -104,8 +104,7 @@ pub(crate) fn repository_columns() -> Columns {
 
 /// Columns that `oci tags --long` adds.
 ///
-/// They are not part of the output type of the command: a type has the columns of every output, and these depend on a
-/// flag.
+/// They are not part of the output type of the command, because the output type cannot depend on a flag.
 pub(crate) const TAG_DETAILS: [&str; 8] = [
     "size",
     "created",
@@ -119,7 +118,7 @@ pub(crate) const TAG_DETAILS: [&str; 8] = [
 
 /// Adds `null` to a type.
 ///
-/// Nushell rejects the assignment of `null` to a variable whose type does not include it.
+/// Nushell rejects the assignment of `null` to a variable whose type does not include `null`.
 fn nullable(of: Type) -> Type {
     Type::one_of([of, Type::Nothing])
 }
@@ -135,7 +134,7 @@ pub(crate) fn tag_details(details: Option<&Details>, span: Span) -> Record {
         "size" => size(summary.size, span),
         "created" => date(summary.created.as_deref(), span),
         "platforms" => platforms(&summary.platforms, span),
-        "targets" => texts(&summary.targets, span),
+        "targets" => text_list(&summary.targets, span),
         "artifact_type" => text(summary.artifact_type.as_ref(), span),
         "media_type" => text(Some(&details.media_type), span),
         "annotations" => annotations(&details.annotations, span),
@@ -225,7 +224,7 @@ fn target_columns() -> Columns {
 /// Converts the metadata and targets of a release to a record.
 pub(crate) fn release(location: &OpenLocation, inspection: &Inspection, span: Span) -> Value {
     let targets = inspection.targets.iter();
-    let targets = targets.map(|row| target(location, row, span));
+    let targets = targets.map(|target| target_row(location, target, span));
     let mut record = record! {
         "name" => text(inspection.name.as_ref(), span),
         "version" => text(inspection.version.as_ref(), span),
@@ -241,10 +240,10 @@ pub(crate) fn release(location: &OpenLocation, inspection: &Inspection, span: Sp
         .iter()
         .flat_map(|target| &target.conflicts);
     let conflicts: BTreeSet<_> = conflicts.map(ToString::to_string).collect();
-    // Conflicts are rare, so the column is added only if there are any.
+    // Conflicts are rare, so the column is added only if conflicts exist.
     if !conflicts.is_empty() {
         let conflicts: Vec<_> = conflicts.into_iter().collect();
-        record.push("conflicts", texts(&conflicts, span));
+        record.push("conflicts", text_list(&conflicts, span));
     }
     record.push(
         "reference",
@@ -253,7 +252,7 @@ pub(crate) fn release(location: &OpenLocation, inspection: &Inspection, span: Sp
     Value::record(record, span)
 }
 
-fn target(location: &OpenLocation, target: &InspectedTarget, span: Span) -> Value {
+fn target_row(location: &OpenLocation, target: &InspectedTarget, span: Span) -> Value {
     let row = record! {
         "target" => text(target.target.as_ref(), span),
         "platform" => text(target.platform.as_ref(), span),
@@ -302,7 +301,7 @@ pub(crate) fn referrer(
             Value::string(location.reference(subject.clone()), span),
         );
     }
-    row.push("reference", reference_of(location, referrer, span));
+    row.push("reference", descriptor_reference(location, referrer, span));
     row.push("digest", text(Some(&referrer.digest), span));
     Value::record(row, span)
 }
@@ -413,7 +412,7 @@ pub(crate) fn manifest(location: &OpenLocation, manifest: &Manifest, span: Span)
     Value::record(record, span)
 }
 
-fn reference_of(location: &OpenLocation, descriptor: &Descriptor, span: Span) -> Value {
+fn descriptor_reference(location: &OpenLocation, descriptor: &Descriptor, span: Span) -> Value {
     let identifier = Identifier::Digest(descriptor.digest.clone());
     Value::string(location.reference(identifier), span)
 }
@@ -423,7 +422,7 @@ fn blob(location: &OpenLocation, descriptor: &Descriptor, span: Span) -> Record 
         "media_type" => text(Some(&descriptor.media_type), span),
         "size" => size(Some(descriptor.size), span),
         "annotations" => annotations(&descriptor.annotations, span),
-        "reference" => reference_of(location, descriptor, span),
+        "reference" => descriptor_reference(location, descriptor, span),
         "digest" => text(Some(&descriptor.digest), span),
     }
 }
@@ -433,7 +432,7 @@ fn subject(location: &OpenLocation, descriptor: &Descriptor, span: Span) -> Reco
         "artifact_type" => text(descriptor.artifact_type.as_ref(), span),
         "media_type" => text(Some(&descriptor.media_type), span),
         "annotations" => annotations(&descriptor.annotations, span),
-        "reference" => reference_of(location, descriptor, span),
+        "reference" => descriptor_reference(location, descriptor, span),
         "digest" => text(Some(&descriptor.digest), span),
     }
 }
@@ -457,7 +456,7 @@ fn entry(location: &OpenLocation, descriptor: &Descriptor, span: Span) -> Record
         "media_type" => text(Some(&descriptor.media_type), span),
         "size" => size(stated_size(descriptor), span),
         "annotations" => annotations(&descriptor.annotations, span),
-        "reference" => reference_of(location, descriptor, span),
+        "reference" => descriptor_reference(location, descriptor, span),
         "digest" => text(Some(&descriptor.digest), span),
     }
 }
@@ -477,7 +476,7 @@ mod tests {
         let span = Span::test_data();
         assert_eq!(text(Some(raw), span), Value::test_string(safe));
         let list = Value::test_list(vec![Value::test_string(safe)]);
-        assert_eq!(texts(&[raw.to_owned()], span), list);
+        assert_eq!(text_list(&[raw.to_owned()], span), list);
         let cells = annotations(&Annotations::from([(raw.into(), raw.into())]), span);
         let expected = [(safe.to_owned(), Value::test_string(safe))];
         assert_eq!(

@@ -1,5 +1,4 @@
-//! Repeated rounds of eight matrix jobs that publish one version at the same time, for each kind of delay and each
-//! command.
+//! Stress test of eight matrix jobs that publish one version at the same time.
 //!
 //! ```console
 //! $ cargo build -p cargo-oci-artifact && cargo run -p e2e --example matrix 20

@@ -41,7 +41,8 @@ fn print_row(name: &str, duration: Duration, note: &str) {
     println!("| {name} | {duration:.1?} | {note} |");
 }
 
-/// 10,000 tags, compared with the shell's own request for the same URL and with a plugin that sends no request.
+/// Measures `oci tags` on 10,000 tags, compared with `http get` for the same URL and with a plugin that sends no
+/// request.
 fn measure_lists() {
     let registry = Registry::open();
     sample_registry::put_releases(&registry, "many", &[SampleRelease::new("many", 0, 0)]);
@@ -82,7 +83,8 @@ fn measure_lists() {
         .nu_with_plugins(&plugins, &format!("{script} | to json --raw"))
         .succeeds();
     let duration: Value = serde_json::from_str(&duration.stdout).expect("JSON");
-    let time = |key: &str| Duration::from_nanos(duration[key].as_u64().expect("a duration"));
+    let time =
+        |key: &str| Duration::from_nanos(duration[key].as_u64().expect("the value is a duration"));
     let ratio = |ours: &str, other: &str| time(ours).as_secs_f64() / time(other).as_secs_f64();
     let to_get = |ours: &str, get: &str| format!("{:.2} of `http get`", ratio(ours, get));
     print_row(
@@ -121,7 +123,7 @@ fn measure_lists() {
     }
 }
 
-/// `oci tags --long` on 1,000 tags with one manifest each.
+/// Measures `oci tags --long` on 1,000 tags with one manifest each.
 fn measure_long_lists() {
     let registry = Registry::open();
     let releases: Vec<_> = (0..1000)
@@ -158,7 +160,7 @@ fn measure_long_lists() {
     }
 }
 
-/// Time of the first call in a shell, and of later calls.
+/// Measures the time of the first call in a shell, and of later calls.
 fn measure_calls() {
     let home = Home::new();
     let median = |run: &dyn Fn() -> Run| {
@@ -189,7 +191,7 @@ fn measure_calls() {
     let warm = home.nu_value(
         "oci reference a.b/c; 1..501 | each { timeit { oci reference a.b/c } } | math median",
     );
-    let warm = Duration::from_nanos(warm.as_u64().expect("a duration"));
+    let warm = Duration::from_nanos(warm.as_u64().expect("the value is a duration"));
     print_row(
         "later call in the same shell",
         warm,
@@ -197,7 +199,7 @@ fn measure_calls() {
     );
 }
 
-/// Time from Ctrl-C to the end of the shell process.
+/// Measures the time from Ctrl-C to the end of the shell process.
 fn measure_interrupts() {
     let home = Home::new();
     for (what, script) in [
@@ -226,7 +228,7 @@ fn measure_interrupts() {
     }
 }
 
-/// Tab completion at a registry that does not respond, alone and during another call.
+/// Measures Tab completion with a registry that does not respond, without and with a concurrent call.
 fn measure_completion() {
     let ((alone, _), (concurrent, _)) = (hanging_registry(), hanging_registry());
     let script = format!(
@@ -240,7 +242,8 @@ fn measure_completion() {
         concurrent.host(),
     );
     let duration: Value = Home::new().nu_value(&script);
-    let time = |key: &str| Duration::from_nanos(duration[key].as_u64().expect("a duration"));
+    let time =
+        |key: &str| Duration::from_nanos(duration[key].as_u64().expect("the value is a duration"));
     print_row("Tab key, registry does not respond", time("first"), "");
     print_row("Tab key again", time("again"), "");
     print_row(

@@ -92,7 +92,9 @@ fn respond(request: &Request) -> Response {
         request.header("x-amz-target") == Some("SpencerFrontendService.GetAuthorizationToken");
     let (status, document) = if is_signed && is_token {
         let end = SystemTime::now() + Duration::from_hours(12);
-        let end = end.duration_since(UNIX_EPOCH).expect("the epoch is over");
+        let end = end
+            .duration_since(UNIX_EPOCH)
+            .expect("the system clock is after 1970");
         let token = STANDARD.encode(format!("AWS:{AMAZON_PASSWORD}"));
         let token = json!({"authorizationToken": token, "expiresAt": end.as_secs()});
         (200, json!({"authorizationData": token}))

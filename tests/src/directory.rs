@@ -16,7 +16,7 @@ pub(crate) struct Directory(TempDir);
 impl Directory {
     /// Creates an empty directory.
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().expect("a temporary directory"))
+        Self(tempfile::tempdir().expect("a temporary directory can be created"))
     }
 
     /// Returns the path of the directory.

@@ -71,8 +71,9 @@ impl Layout {
     }
 
     fn blobs(&self) -> BTreeSet<String> {
-        let names = fs::read_dir(self.directory.join("blobs/sha256")).expect("blobs");
-        let names = names.map(|entry| entry.expect("a blob").file_name());
+        let names = fs::read_dir(self.directory.join("blobs/sha256"))
+            .expect("the blob directory can be read");
+        let names = names.map(|entry| entry.expect("the blob can be written").file_name());
         names
             .map(|name| format!("sha256:{}", name.to_string_lossy()))
             .collect()

@@ -220,7 +220,7 @@ fn run_concurrently(runs: Vec<Run>) -> Vec<Outcome> {
             .collect();
         let ended = running
             .into_iter()
-            .map(|job| job.join().expect("a run that ends"));
+            .map(|job| job.join().expect("a job does not panic"));
         ended.collect()
     })
 }

@@ -24,10 +24,14 @@ impl Schema {
                 reasons.insert(name.clone(), BTreeMap::new());
                 reason = Some(name);
             } else if let Some(row) = line.strip_prefix("| `") {
-                let (field, rest) = row.split_once("` | ").expect("a field and its type");
-                let (kind, _) = rest.split_once(" | ").expect("a type and its meaning");
-                let fields = reasons.get_mut(reason.as_ref().expect("a section"));
-                let fields = fields.expect("a section");
+                let (field, rest) = row
+                    .split_once("` | ")
+                    .expect("a row has a field and a type");
+                let (kind, _) = rest
+                    .split_once(" | ")
+                    .expect("a row has a type and a meaning");
+                let fields = reasons.get_mut(reason.as_ref().expect("a row is in a section"));
+                let fields = fields.expect("a row is in a section");
                 fields.insert(field.to_owned(), kind.to_owned());
             }
         }

@@ -34,7 +34,7 @@ impl Process {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("a shell starts");
+            .expect("a shell can be started");
         let lines = shell.stderr.take().map(BufReader::new);
         Self {
             shell,

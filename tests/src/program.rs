@@ -39,7 +39,7 @@ impl Home {
     pub fn new() -> Self {
         let directory = Directory::new();
         for inside in [".docker", ".cargo", "tmp"] {
-            fs::create_dir(directory.path().join(inside)).expect("a directory in a home");
+            fs::create_dir(directory.path().join(inside)).expect("the directory can be created");
         }
         Self { directory }
     }
@@ -97,8 +97,13 @@ impl Home {
         let runtime = self.path().join("run");
         let mut builder = fs::DirBuilder::new();
         let made = builder.recursive(true).mode(0o700).create(&runtime);
-        made.expect("a directory for sockets");
-        let bin = |program: PathBuf| program.parent().map(Path::to_owned).expect("a directory");
+        made.expect("the directory for sockets can be created");
+        let bin = |program: PathBuf| {
+            program
+                .parent()
+                .map(Path::to_owned)
+                .expect("a program is in a directory")
+        };
         let bins = [bin(program_path("cargo-oci")), bin(Tool::SecretTool.path())];
         // The daemon registers itself on the bus after it has moved to the background.
         let script = format!(
@@ -178,8 +183,9 @@ impl Home {
     #[must_use]
     pub fn nu_value(&self, pipeline: &str) -> Value {
         let outcome = self.nu(&format!("{pipeline} | to json --raw")).succeeds();
-        serde_json::from_str(&outcome.stdout)
-            .unwrap_or_else(|error| panic!("`{pipeline}` gave no JSON ({error}): {outcome}"))
+        serde_json::from_str(&outcome.stdout).unwrap_or_else(|error| {
+            panic!("`{pipeline}` printed invalid JSON ({error}): {outcome}")
+        })
     }
 
     /// Returns the error code of a Nushell pipeline that fails.
@@ -377,8 +383,8 @@ impl Run {
             .kill_on_drop(true);
         let command_line = self.command_line();
         let output = block_on(async {
-            let child = command.spawn().expect("the program starts");
-            let id = child.id().expect("a child that was just started");
+            let child = command.spawn().expect("the program can be started");
+            let id = child.id().expect("a started child has an ID");
             let _group = ProcessGroup(id);
             let ended = child.wait_with_output();
             tokio::pin!(ended);
@@ -402,7 +408,7 @@ impl Run {
         });
         let output = output
             .unwrap_or_else(|_| panic!("`{command_line}` did not end within {LIMIT:?}"))
-            .unwrap_or_else(|error| panic!("`{command_line}` could not be waited for: {error}"));
+            .unwrap_or_else(|error| panic!("`{command_line}` failed: {error}"));
         Outcome::new(command_line, &output)
     }
 
@@ -475,11 +481,11 @@ impl Outcome {
         assert_eq!(self.code, Some(code), "{self}");
         assert!(
             self.has_stderr_line("error: "),
-            "there is no `error:` line: {self}"
+            "missing `error:` line: {self}"
         );
         assert!(
             self.has_stderr_line("help: "),
-            "there is no `help:` line: {self}"
+            "missing `help:` line: {self}"
         );
         self
     }

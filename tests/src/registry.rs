@@ -117,7 +117,7 @@ impl Registry {
     }
 
     fn start_with(authentication: Authentication, deletes: bool) -> Self {
-        let data = tempfile::tempdir().expect("a directory for the registry's data");
+        let data = tempfile::tempdir().expect("the data directory can be created");
         let at = |name: &str| data.path().join(name);
         // The registry reads YAML, and every JSON document is valid YAML.
         let mut config = json!({
@@ -134,12 +134,14 @@ impl Registry {
             Authentication::Open => {}
             Authentication::Basic(Account { user, bcrypt, .. }) => {
                 let users = at("htpasswd");
-                fs::write(&users, format!("{user}:{bcrypt}\n")).expect("the users");
+                fs::write(&users, format!("{user}:{bcrypt}\n"))
+                    .expect("the `htpasswd` file can be written");
                 config["auth"] = json!({"htpasswd": {"realm": "testbed", "path": users}});
             }
             Authentication::Bearer(server) => {
                 let bundle = at("issuer.pem");
-                fs::write(&bundle, server.certificate_pem()).expect("the issuer's certificate");
+                fs::write(&bundle, server.certificate_pem())
+                    .expect("the certificate of the issuer can be written");
                 config["auth"] = json!({"token": {
                     "realm": server.realm(),
                     "service": SERVICE,
@@ -149,7 +151,7 @@ impl Registry {
             }
         }
         let file = at("config.yml");
-        fs::write(&file, config.to_string()).expect("the registry's configuration");
+        fs::write(&file, config.to_string()).expect("the configuration file can be written");
         let mut process = Process::start(
             Command::new(Tool::DockerRegistry.path())
                 .arg("serve")
@@ -201,7 +203,7 @@ impl Registry {
         if let Some(authorization) = self.authorization(path) {
             request = request.header("Authorization", authorization);
         }
-        loopback::send(request.body("").expect("a path makes a request"))
+        loopback::send(request.body("").expect("the path is valid in a request"))
     }
 
     fn authorization(&self, path: &str) -> Option<String> {
@@ -292,7 +294,7 @@ impl Registry {
     ///
     /// If the tag does not exist.
     pub fn add_tags(&self, repository: &str, tag: &str, names: impl IntoIterator<Item = String>) {
-        let digest = self.digest(repository, tag).expect("the tag is there");
+        let digest = self.digest(repository, tag).expect("the tag exists");
         for name in names {
             self.write_tag(repository, &name, &digest);
         }
@@ -346,8 +348,8 @@ impl Registry {
             .join("storage/docker/registry/v2/blobs/sha256");
         let directory = blobs.join(&encoded[..2]).join(encoded);
         if !directory.exists() {
-            fs::create_dir_all(&directory).expect("a directory for content");
-            fs::write(directory.join("data"), content).expect("content");
+            fs::create_dir_all(&directory).expect("the content directory can be created");
+            fs::write(directory.join("data"), content).expect("the content can be written");
         }
         digest
     }
@@ -366,7 +368,7 @@ impl Registry {
     ///
     /// If the tag does not exist.
     pub fn remove_tag(&self, repository: &str, tag: &str) {
-        fs::remove_dir_all(self.tag_directory(repository, tag)).expect("the tag is there");
+        fs::remove_dir_all(self.tag_directory(repository, tag)).expect("the tag exists");
     }
 
     fn tag_directory(&self, repository: &str, tag: &str) -> PathBuf {
@@ -378,12 +380,12 @@ impl Registry {
 
 /// Returns the relative path `ALGORITHM/ENCODED` of a digest.
 fn digest_path(digest: &str) -> PathBuf {
-    let (algorithm, encoded) = digest.split_once(':').expect("a digest");
+    let (algorithm, encoded) = digest.split_once(':').expect("a digest contains a colon");
     [algorithm, encoded].iter().collect()
 }
 
 /// Writes a link file that contains a digest.
 fn write_link(directory: &Path, digest: &str) {
-    fs::create_dir_all(directory).expect("a directory for a link file");
-    fs::write(directory.join("link"), digest).expect("a link file");
+    fs::create_dir_all(directory).expect("the directory of the link file can be created");
+    fs::write(directory.join("link"), digest).expect("the link file can be written");
 }

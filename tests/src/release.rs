@@ -1,5 +1,6 @@
-//! Fixtures for registries and directories: a release of two targets, pushed without a build, and images and packages
-//! in layouts, written according to the specification without code of this project.
+//! Fixtures: a release for two targets, which is pushed without a build, and layouts with an image or a package.
+//!
+//! The layouts are written according to the image specification, without code of this project.
 
 use std::fs;
 use std::path::Path;
@@ -96,9 +97,9 @@ pub fn layer(name: &str) -> Vec<u8> {
 fn store_blob(layout: &Path, media_type: &str, bytes: &[u8]) -> Value {
     let digest = sha256(bytes);
     let path = layout.join("blobs").join(digest.replace(':', "/"));
-    fs::create_dir_all(path.parent().expect("a directory for blobs"))
+    fs::create_dir_all(path.parent().expect("a blob is in a directory"))
         .expect("the directory can be created");
-    fs::write(path, bytes).expect("a blob");
+    fs::write(path, bytes).expect("the blob can be written");
     json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
 }
 
@@ -109,9 +110,10 @@ fn store_manifest(layout: &Path, manifest: &Value, tag: &str) -> String {
     let digest = entry["digest"].as_str().unwrap_or_default().to_owned();
     entry["annotations"] = json!({"org.opencontainers.image.ref.name": tag});
     let index = json!({"schemaVersion": 2, "manifests": [entry]});
-    fs::write(layout.join("index.json"), index.to_string()).expect("an index");
+    fs::write(layout.join("index.json"), index.to_string()).expect("the index can be written");
     let marker = json!({"imageLayoutVersion": "1.0.0"});
-    fs::write(layout.join("oci-layout"), marker.to_string()).expect("a marker");
+    fs::write(layout.join("oci-layout"), marker.to_string())
+        .expect("the `oci-layout` file can be written");
     digest
 }
 

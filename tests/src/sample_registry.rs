@@ -56,11 +56,14 @@ impl SampleRelease {
     /// Returns the release with this number of a repository. Releases are created one hour apart.
     #[must_use]
     pub fn new(repository: &str, number: usize, hours: usize) -> Self {
-        let first: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a date");
+        let first: Timestamp = "2026-01-01T00:00:00Z".parse().expect("the date is valid");
         Self {
             repository: repository.to_owned(),
             version: format!("1.{}.{}", number / 10, number % 10),
-            created: first + i64::try_from(hours).expect("few").hours(),
+            created: first
+                + i64::try_from(hours)
+                    .expect("the number of hours is small")
+                    .hours(),
             layer: LAYER_SIZES[number % LAYER_SIZES.len()],
         }
     }
@@ -159,7 +162,7 @@ pub fn put_blob(registry: &Registry, repository: &str, content: &[u8]) {
     let put = Request::put(format!("{location}{sign}digest={}", sha256(content)))
         .header("Content-Length", content.len())
         .body(content.to_vec());
-    let response = send(put.expect("a request"));
+    let response = send(put.expect("the request is valid"));
     assert_eq!(response.status(), 201, "{}", registry.log());
 }
 
@@ -180,6 +183,6 @@ pub fn put_manifest(
         .header("Content-Type", media_type)
         .header("Content-Length", document.len())
         .body(document);
-    let response = send(put.expect("a request"));
+    let response = send(put.expect("the request is valid"));
     assert_eq!(response.status(), 201, "{}", registry.log());
 }

@@ -85,7 +85,7 @@ impl Sources {
     fn empty(name: &str) -> Self {
         let directory = Directory::new();
         let root = directory.path().join(name);
-        fs::create_dir_all(&root).expect("a directory for sources");
+        fs::create_dir_all(&root).expect("the source directory can be created");
         Self { directory, root }
     }
 
@@ -105,13 +105,14 @@ impl Sources {
     pub fn write(&self, file: &str, text: &str) {
         let path = self.root.join(file);
         let parent = path.parent().expect("a file is in a directory");
-        fs::create_dir_all(parent).expect("a directory for a source file");
-        fs::write(path, text).expect("a source file");
+        fs::create_dir_all(parent).expect("the directory of the source file can be created");
+        fs::write(path, text).expect("the source file can be read or written");
     }
 
     /// Appends a line to a file.
     pub fn append(&self, file: &str, text: &str) {
-        let old = fs::read_to_string(self.root.join(file)).expect("a source file");
+        let old = fs::read_to_string(self.root.join(file))
+            .expect("the source file can be read or written");
         self.write(file, &format!("{old}\n{text}\n"));
     }
 
@@ -126,8 +127,10 @@ impl Sources {
     #[must_use]
     pub fn run_built(&self, program: &str) -> String {
         let path = self.root.join("target/release").join(program);
-        let output = Command::new(&path).output().expect("a program that runs");
-        String::from_utf8(output.stdout).expect("the program prints text")
+        let output = Command::new(&path)
+            .output()
+            .expect("the program can be started");
+        String::from_utf8(output.stdout).expect("the output is UTF-8")
     }
 
     /// Whether a build was started.
@@ -139,11 +142,15 @@ impl Sources {
     /// Returns the version in `Cargo.toml`.
     #[must_use]
     pub fn version(&self) -> String {
-        let manifest = fs::read_to_string(self.root.join("Cargo.toml")).expect("a manifest");
+        let manifest =
+            fs::read_to_string(self.root.join("Cargo.toml")).expect("the manifest can be read");
         let version = manifest
             .lines()
             .find_map(|line| line.strip_prefix("version = "));
-        version.expect("a version").trim_matches('"').to_owned()
+        version
+            .expect("the manifest contains a version")
+            .trim_matches('"')
+            .to_owned()
     }
 
     /// Returns the target tag of the host: `VERSION__TRIPLE`.
@@ -165,20 +172,24 @@ pub fn host_triple() -> &'static str {
             .arg("-vV")
             .envs(toolchain_variables())
             .output();
-        let output = rustc.expect("there is a rustc");
-        let text = String::from_utf8(output.stdout).expect("rustc writes text");
+        let output = rustc.expect("rustc is installed");
+        let text = String::from_utf8(output.stdout).expect("the output of rustc is UTF-8");
         let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-        host.expect("rustc names its host").to_owned()
+        host.expect("rustc prints its host triple").to_owned()
     });
     &HOST
 }
 
 fn copy_directory(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory can be made");
+    fs::create_dir_all(to).expect("a directory can be created");
     for entry in fs::read_dir(from).expect("a directory can be read") {
         let entry = entry.expect("a directory can be read");
         let name = entry.file_name();
-        if entry.file_type().expect("a file has a type").is_dir() {
+        if entry
+            .file_type()
+            .expect("the type of a file can be read")
+            .is_dir()
+        {
             // Build output is not part of the sources.
             if name != "target" {
                 copy_directory(&entry.path(), &to.join(name));

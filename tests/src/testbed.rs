@@ -48,7 +48,7 @@ impl Tool {
     }
 }
 
-/// Skips a test with a printed line if a tool is missing.
+/// Skips a test and prints a line if a tool is missing.
 ///
 /// If `CI` is set, a missing tool fails the test.
 #[macro_export]
@@ -91,7 +91,7 @@ pub fn are_installed(tools: &[Tool]) -> bool {
 /// If the program was not built. Cargo does not build the programs of one package for the tests of another.
 #[must_use]
 pub fn program_path(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
+    let test = std::env::current_exe().expect("the path of the test can be read");
     // target/<profile>/deps/<test>
     let profile = test.ancestors().nth(2).expect("tests are in `deps`");
     let program = profile.join(name);
@@ -114,7 +114,7 @@ pub fn plugin_path() -> PathBuf {
     let Some(named) = environment_variable("NU_PLUGIN_OCI") else {
         return program_path("nu_plugin_oci");
     };
-    let plugin = std::path::absolute(named).expect("a path");
+    let plugin = std::path::absolute(named).expect("the path is valid");
     assert!(plugin.is_file(), "`{}` does not exist", plugin.display());
     plugin
 }

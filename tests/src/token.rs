@@ -243,7 +243,7 @@ impl Signer {
         const LEEWAY: u64 = 60;
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
-            .expect("the epoch is over")
+            .expect("the system clock is after 1970")
             .as_secs();
         let access: Vec<_> = scopes
             .iter()
@@ -262,7 +262,7 @@ impl Signer {
         });
         let part = |document: Value| URL_SAFE_NO_PAD.encode(document.to_string());
         let signed = format!("{}.{}", part(header), part(claims));
-        let signature = self.key.sign(signed.as_bytes()).expect("the key signs");
+        let signature = self.key.sign(signed.as_bytes()).expect("the key can sign");
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 }

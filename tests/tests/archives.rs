@@ -16,25 +16,28 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
-    runtime.expect("a runtime starts").block_on(work)
+    runtime.expect("a runtime can be started").block_on(work)
 }
 
 /// Opens the archive of a location. Returns it with the identifier of its image.
 async fn open_archive(text: &str, make: bool) -> (Archive, Identifier) {
-    let written: LocationText = text.parse().expect("a location");
-    let location = written.locate(Path::new("")).await.expect("a name");
+    let written: LocationText = text.parse().expect("the text is a location");
+    let location = written
+        .locate(Path::new(""))
+        .await
+        .expect("the location can be resolved");
     let Some(identifier) = location.identifier() else {
-        panic!("`{text}` names no image");
+        panic!("`{text}` does not refer to an image");
     };
     let Location::Archive { file, format, .. } = location else {
-        panic!("`{text}` is no archive");
+        panic!("`{text}` is not an archive");
     };
     let archive = if make {
         Archive::create(file, format).await
     } else {
         Archive::open(file, format).await
     };
-    (archive.expect("an archive"), identifier)
+    (archive.expect("the archive can be opened"), identifier)
 }
 
 /// Returns a tar archive of one empty file with this name.

@@ -16,11 +16,11 @@ fn push_error(sources: &Sources, arguments: &[&str]) -> String {
         .assert_no_work_started();
     assert!(
         !sources.has_build_output(),
-        "something was built: {outcome}"
+        "the command built the package: {outcome}"
     );
     assert!(
         !sources.path().join("out").exists(),
-        "something was written: {outcome}"
+        "the command wrote output: {outcome}"
     );
     outcome.stderr
 }

@@ -62,7 +62,7 @@ fn block_on(work: impl Future<Output = Report>) -> Report {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
-    runtime.expect("a runtime starts").block_on(work)
+    runtime.expect("a runtime can be started").block_on(work)
 }
 
 #[test]

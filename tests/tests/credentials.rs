@@ -144,7 +144,7 @@ fn password_is_never_shown() {
         for (outcome, password) in [(refused, CANARY), (pushed, PASSWORD)] {
             for secret in secrets(password) {
                 let shown = outcome.stdout.contains(&secret) || outcome.stderr.contains(&secret);
-                assert!(!shown, "the secret is shown: {outcome}");
+                assert!(!shown, "the output contains a secret: {outcome}");
             }
         }
     }

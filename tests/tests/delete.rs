@@ -10,11 +10,11 @@ use e2e::require;
 /// Returns the targets in the index under a tag.
 fn targets_in_index(registry: &Registry, tag: &str) -> Vec<String> {
     let index = registry.manifest("widgets", tag);
-    let (_, index) = index.expect("there is an index");
+    let (_, index) = index.expect("the index exists");
     let entries = index["manifests"].as_array().into_iter().flatten();
     let target = |entry: &serde_json::Value| {
         let target = entry["annotations"]["dev.cargo-oci.target"].as_str();
-        target.expect("an entry names its target").to_owned()
+        target.expect("an entry has a target").to_owned()
     };
     entries.map(target).collect()
 }

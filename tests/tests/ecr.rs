@@ -8,7 +8,10 @@ use e2e::sources::Sources;
 
 /// Returns `HOST:PORT` of the registry under another host name, and the flags that resolve this name to the registry.
 fn resolve_as(host: &str, registry: &Registry) -> (String, [String; 3]) {
-    let (address, port) = registry.host().split_once(':').expect("a host with a port");
+    let (address, port) = registry
+        .host()
+        .split_once(':')
+        .expect("the address has a port");
     let flags = [
         "--plain-http".to_owned(),
         "--resolve".to_owned(),
@@ -29,7 +32,7 @@ fn push(home: &Home, name: &str, flags: &[String], sources: &Sources) -> Run {
 fn assert_no_secret_shown(outcome: &Outcome) {
     for secret in [SECRET_KEY, AMAZON_PASSWORD] {
         let shown = outcome.stdout.contains(secret) || outcome.stderr.contains(secret);
-        assert!(!shown, "the secret is shown: {outcome}");
+        assert!(!shown, "the output contains a secret: {outcome}");
     }
 }
 

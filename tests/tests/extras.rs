@@ -23,9 +23,11 @@ fn push(home: &Home, sources: &Sources, host: &str, more: &[&str]) -> Run {
 fn layers(registry: &Registry, sources: &Sources) -> Vec<(String, String, String)> {
     let (_, manifest) = registry
         .manifest("widgets", &sources.target_tag())
-        .expect("it is pushed");
+        .expect("the manifest was pushed");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let layers = manifest["layers"].as_array().expect("layers are a list");
+    let layers = manifest["layers"]
+        .as_array()
+        .expect("a manifest has a list of layers");
     let layers = layers.iter().map(|layer| {
         let annotations = &layer["annotations"];
         (
@@ -445,7 +447,7 @@ fn pushed_archive_is_readable_and_unpacked_by_pull() {
     assert_eq!(again.stdout, pushed.stdout);
     assert!(again.stderr.contains("Unchanged"), "{again}");
     let [(file, kind, digest)] = &layers(&registry, &sources)[..] else {
-        panic!("there is one layer: {pushed}");
+        panic!("expected one layer: {pushed}");
     };
     assert_eq!((file.as_str(), kind.as_str()), ("widgets.tar", "archive"));
 

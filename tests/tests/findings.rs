@@ -18,7 +18,9 @@ fn run_for_messages(home: &Home, line: &[&str]) -> Vec<Value> {
 
 fn string_values<'a>(messages: &'a [Value], field: &str) -> Vec<&'a str> {
     let texts = messages.iter().map(|message| message[field].as_str());
-    texts.map(|text| text.expect("a text")).collect()
+    texts
+        .map(|text| text.expect("the value is a string"))
+        .collect()
 }
 
 #[test]

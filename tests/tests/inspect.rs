@@ -318,7 +318,7 @@ fn export_writes_root_filesystem() {
     let names = written.chunks(512).filter(|block| block[0] != 0);
     let names = names.map(|block| block.split(|byte| *byte == 0).next().unwrap());
     assert_eq!(names.collect::<Vec<_>>(), [&b"one"[..], b"two"]);
-    // Content that is not an image has no root filesystem, and no file is created.
+    // An export of content that is not an image fails and creates no file.
     let _release = Release::push(&home, "oci:out");
     let package = [
         "export",

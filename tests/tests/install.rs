@@ -20,7 +20,7 @@ fn version_script(version: &str) -> String {
 fn publish_release(home: &Home, host: &str, version: &str, target: &str, programs: &[&str]) {
     let sources = Sources::widgets();
     let manifest = fs::read_to_string(sources.path().join("Cargo.toml"));
-    let manifest = manifest.expect("a manifest");
+    let manifest = manifest.expect("the manifest can be read");
     sources.write("Cargo.toml", &manifest.replace("1.2.3", version));
     sources.write("made", &version_script(version));
     let files = programs
@@ -38,12 +38,12 @@ fn installed_program(home: &Home, program: &str) -> PathBuf {
 /// Returns the output of an installed program.
 fn program_output(home: &Home, program: &str) -> String {
     let path = installed_program(home, program);
-    let metadata = fs::metadata(&path).expect("it is installed");
+    let metadata = fs::metadata(&path).expect("the program is installed");
     let mode = metadata.permissions().mode();
-    assert_eq!(mode & 0o111, 0o111, "it may be run");
+    assert_eq!(mode & 0o111, 0o111, "the program is executable");
     let output = std::process::Command::new(path).output();
     let output = output.expect("it runs");
-    String::from_utf8(output.stdout).expect("it prints text")
+    String::from_utf8(output.stdout).expect("the output is UTF-8")
 }
 
 fn list_installed(home: &Home) -> String {

@@ -28,7 +28,7 @@ fn write_large_file(path: &Path) {
         state ^= state << 17;
         state.to_le_bytes()
     });
-    let count = usize::try_from(LARGE / 8).expect("a small number");
+    let count = usize::try_from(LARGE / 8).expect("the count fits into `usize`");
     let content: Vec<u8> = words.take(count).flatten().collect();
     fs::write(path, content).expect("the file can be written");
 }
@@ -45,11 +45,11 @@ fn push(home: &Home, sources: &Sources, host: &str) -> Run {
 }
 
 fn file_names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).expect("the directory is there");
+    let entries = fs::read_dir(directory).expect("the directory exists");
     let mut names: Vec<_> = entries
         .map(|entry| {
             entry
-                .expect("it can be read")
+                .expect("the entry can be read")
                 .file_name()
                 .to_string_lossy()
                 .into_owned()
@@ -196,9 +196,9 @@ fn write_to_full_disk_fails_without_partial_output() {
     let full = on_a_full_disk(&home, 8 << 10, &copy).outcome();
     assert_eq!(full.code, Some(1), "{full}");
     assert!(full.stderr.contains("File too large"), "{full}");
-    let blobs = fs::read_dir(layout.join("blobs/sha256")).expect("the layout was made");
+    let blobs = fs::read_dir(layout.join("blobs/sha256")).expect("the layout was created");
     for blob in blobs {
-        let blob = blob.expect("it can be read");
+        let blob = blob.expect("the entry can be read");
         let name = blob.file_name().to_string_lossy().into_owned();
         assert!(blob.metadata().unwrap().len() < 8 << 20, "{name}");
         assert!(!name.starts_with(".partial-"), "{name}");

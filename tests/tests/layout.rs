@@ -74,7 +74,7 @@ fn skopeo_reads_and_copies_pushed_layout() {
     // `pull` recognizes a package whose index has lost its artifact type.
     let reference = format!("{}/acme/copy:{}", registry.host(), sources.version());
     let output = sources.sibling("pulled");
-    let output = output.to_str().expect("a path of ours is text");
+    let output = output.to_str().expect("the path is UTF-8");
     home.cargo_oci(["pull", &reference, "--output", output])
         .succeeds();
     let pulled = std::fs::read(sources.sibling("pulled/shellharden")).unwrap();

@@ -107,7 +107,7 @@ fn build_and_list_compiled(home: &Home, sources: &Sources) -> String {
 fn touch(path: &Path) {
     let file = fs::File::options().append(true).open(path).expect("a file");
     file.set_modified(std::time::SystemTime::now())
-        .expect("a time of modification");
+        .expect("the modification time can be set");
 }
 
 /// Writes a program that appends its arguments to `log` and runs them.
@@ -215,7 +215,7 @@ fn no_build_in_copied_workspace_pushes_files_of_copy() {
     let built = push(&home, &sources, &[]).succeeds();
     let copied = sources.sibling("copy");
     copy_tree(sources.path(), &copied);
-    fs::remove_dir_all(sources.path().join("target")).expect("the built files");
+    fs::remove_dir_all(sources.path().join("target")).expect("the target directory can be deleted");
     let again = home.cargo_oci(["push", "--no-build", "--registry=oci:out"]);
     let again = again.within(&copied).succeeds();
     assert_eq!(again.stdout, built.stdout);
@@ -273,11 +273,11 @@ fn build_after_no_build_is_fresh() {
     sources.write("build.rs", script);
     let built = push(&home, &sources, &[]).succeeds();
     let cache = sources.path().join("target/.rustc_info.json");
-    let cached = fs::read(&cache).expect("the cached output of rustc");
+    let cached = fs::read(&cache).expect("the cached output of rustc can be read");
     let again = push(&home, &sources, &["--no-build"]).succeeds();
     assert_eq!(again.stdout, built.stdout);
     assert_eq!(
-        fs::read(&cache).expect("the cached output of rustc"),
+        fs::read(&cache).expect("the cached output of rustc can be read"),
         cached
     );
     assert_eq!(build_and_list_compiled(&home, &sources), "");

@@ -14,7 +14,7 @@ use serde_json::json;
 
 /// Returns name, content and executable bit of the files in a directory, sorted by name.
 fn files(directory: &Path) -> Vec<(String, Vec<u8>, bool)> {
-    let entries = fs::read_dir(directory).expect("the output is there");
+    let entries = fs::read_dir(directory).expect("the output directory exists");
     let mut files: Vec<_> = entries
         .map(|entry| {
             let entry = entry.expect("the output can be read");

@@ -54,7 +54,7 @@ fn layer_has_bytes_of_the_built_file() {
     );
     let layers = manifest["layers"].as_array().unwrap();
     let [layer] = layers.as_slice() else {
-        panic!("one file is one layer: {manifest}");
+        panic!("expected one layer: {manifest}");
     };
     assert_eq!(layer["digest"], sha256(&binary));
     assert_eq!(layer["size"], binary.len());

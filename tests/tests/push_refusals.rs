@@ -54,7 +54,7 @@ fn crate_with_untracked_file_is_rejected_before_the_build() {
         assert!(refused.stderr.contains("`--allow-dirty`"), "{refused}");
         assert!(
             !sources.has_build_output(),
-            "something was built: {refused}"
+            "the command built the package: {refused}"
         );
         assert_nothing_written(&sources, &refused);
     }
@@ -128,7 +128,7 @@ fn packages_with_one_repository_and_tag_are_rejected() {
         assert!(refused.stderr.contains(&expected), "{refused}");
         assert!(
             !sources.has_build_output(),
-            "something was built: {refused}"
+            "the command built the package: {refused}"
         );
         assert_nothing_written(&sources, &refused);
     }

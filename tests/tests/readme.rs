@@ -42,7 +42,7 @@ fn ci_runs_the_two_commands_of_the_readme() {
     ];
     assert_eq!(commands, expected);
     let readme =
-        fs::read_to_string(repository_root().join("README.md")).expect("there is a README.md");
+        fs::read_to_string(repository_root().join("README.md")).expect("README.md can be read");
     let shown = code_block_lines(&readme);
     let position = |command: &str| {
         let found = shown

@@ -333,7 +333,7 @@ fn progress_bars_are_drawn_when_enabled() {
     assert!(bar(&pulled, "Pulling big"), "{pulled}");
     let plain = pull("second").succeeds();
     let lines: Vec<_> = plain.stderr.lines().map(str::trim_start).collect();
-    assert_eq!(lines.len(), 2, "a line for each thing: {plain}");
+    assert_eq!(lines.len(), 2, "two lines are expected: {plain}");
     assert!(
         lines[1].starts_with("Pulled second/big (96.0 MiB)"),
         "{plain}"

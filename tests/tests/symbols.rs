@@ -27,7 +27,9 @@ fn cargo_messages(home: &Home, sources: &Sources) -> String {
     let metadata = metadata.within(sources.path()).succeeds().stdout;
     let metadata: Value = serde_json::from_str(&metadata).expect("metadata is JSON");
     let package = &metadata["packages"][0];
-    let target = package["targets"].as_array().expect("a list of targets");
+    let target = package["targets"]
+        .as_array()
+        .expect("a package has a list of targets");
     let target = target.iter().find(|target| target["name"] == "round");
     let release = sources.path().join("target").join(MAC).join("release");
     let path = |name: &str| release.join(name).to_str().expect("text").to_owned();

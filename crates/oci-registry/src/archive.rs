@@ -292,13 +292,13 @@ impl Archive {
 }
 
 impl Inner {
-    /// Sets a tag on a manifest. `is_whole` states whether all its successors are in the archive.
+    /// Sets a tag on a manifest. `is_complete` is true if the archive contains all successors of the manifest.
     fn set_tag(
         &self,
         state: &mut ArchiveState,
         manifest: &Manifest,
         tag: &Tag,
-        is_whole: bool,
+        is_complete: bool,
     ) -> Result<(), Error> {
         let ArchiveFormat::Docker(name) = &self.format else {
             state.listing.set_tag(manifest.descriptor(), tag);
@@ -309,7 +309,7 @@ impl Inner {
             path,
             tag: tag.clone(),
         })?;
-        let is_image = is_whole && state.images.set_name(manifest, name, tag);
+        let is_image = is_complete && state.images.set_name(manifest, name, tag);
         let digest = manifest.digest();
         ensure!(
             is_image,
@@ -516,19 +516,19 @@ impl Target for Archive {
             self.contains(&descriptor),
             self.manifest_not_found(&digest.clone().into())
         );
-        let is_whole = manifest
+        let is_complete = manifest
             .successors()
             .into_iter()
             .all(|successor| self.contains(successor));
         if self.inner.has_single_write {
             // Changes the state in place, so that content pushed meanwhile is not lost.
             let mut state = self.state();
-            self.inner.set_tag(&mut state, manifest, tag, is_whole)?;
+            self.inner.set_tag(&mut state, manifest, tag, is_complete)?;
             state.has_unwritten_entries = true;
             return Ok(());
         }
         let mut state = self.state().clone();
-        self.inner.set_tag(&mut state, manifest, tag, is_whole)?;
+        self.inner.set_tag(&mut state, manifest, tag, is_complete)?;
         self.write(state).await
     }
 

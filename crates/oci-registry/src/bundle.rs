@@ -73,7 +73,7 @@ enum Error {
     #[snafu(display("failed to read the bundle {digest}: it has more than {MAX_FILES} files"))]
     TooMany { digest: Digest },
     #[snafu(display(
-        "failed to read the bundle {digest}: it has more than {limit} bytes decompressed"
+        "failed to read the bundle {digest}: it has more than {limit} bytes after decompression"
     ))]
     TooLarge { digest: Digest, limit: u64 },
     #[snafu(display("failed to find `{wanted}` in the bundle"))]

@@ -160,7 +160,7 @@ impl From<String> for Hint {
     }
 }
 
-/// Side of a copy, for an error of one of them.
+/// Side of a copy, for an error of the source or of the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// The source of the copy.

@@ -20,7 +20,7 @@ use crate::resolver::OperandResolver;
 use crate::settings::ConnectionSettings;
 use crate::value;
 
-/// Largest blob that is returned as a value, in bytes. The value is held in memory twice.
+/// Maximum size of a blob that is returned as a value, in bytes. The memory contains the value twice.
 const MAX_VALUE: usize = 64 << 20;
 
 /// The `oci blob` command.
@@ -60,8 +60,8 @@ impl PluginCommand for BlobCommand {
     }
 
     fn extra_description(&self) -> &'static str {
-        "Returns the bytes as a binary value of at most 64 MiB. Use --output to write larger blobs to a file. The digest is \
-         verified before the value is returned or the file gets its name."
+        "Returns the bytes as a binary value of at most 64 MiB. Use --output to write larger blobs to a file. The \
+         digest is verified before the value is returned or the file gets its final name."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -98,19 +98,19 @@ impl PluginCommand for BlobCommand {
         if let Some(output) = output.as_ref().filter(|_| operands.is_list()) {
             return Err(report::invalid(
                 "failed to write a list of blobs to one file",
-                "holds a single blob",
+                "only one blob can be written to a file",
                 output.span,
             )
-            .with_help("use `each` to write every blob to a file of its own"));
+            .with_help("use `each` to write each blob to a separate file"));
         }
         let output = output.map(|output| OutputArgument {
-            path: context.resolve(output.item),
+            path: context.resolve_path(output.item),
             span: output.span,
         });
         let blob_call = BlobCall {
             resolver: context.resolver(),
             output,
-            replaces: call.has_flag("force")?,
+            may_overwrite: call.has_flag("force")?,
             span: call.head,
         };
         context.values(operands, blob_call, BlobCall::fetch)
@@ -121,11 +121,11 @@ impl PluginCommand for BlobCommand {
 struct BlobCall {
     resolver: OperandResolver,
     output: Option<OutputArgument>,
-    replaces: bool,
+    may_overwrite: bool,
     span: Span,
 }
 
-/// The file that a blob is written to.
+/// File to which a blob is written.
 struct OutputArgument {
     path: PathBuf,
     span: Span,
@@ -141,11 +141,11 @@ impl BlobCall {
                 .with_help("append `@DIGEST`; `oci manifest` lists the digests of the blobs"));
         };
         if let Some(output) = &self.output {
-            let checked = OutputFile::check(&output.path, self.replaces);
-            checked.map_err(|error| output.error(&error))?;
+            let check = OutputFile::check(&output.path, self.may_overwrite);
+            check.map_err(|error| output.labelled_error(&error))?;
         }
-        let place = self.resolver.open(&operand).await?;
-        let descriptor = place.content().find_blob(&digest).await;
+        let location = self.resolver.open(&operand).await?;
+        let descriptor = location.content().find_blob(&digest).await;
         let descriptor = descriptor.map_err(|error| {
             self.resolver
                 .not_found(&error, ReferencePart::BlobDigest, &operand)
@@ -160,7 +160,7 @@ impl BlobCall {
             return Err(report::invalid(message, "larger than 64 MiB", at)
                 .with_help("pass --output to write it to a file"));
         }
-        let blob = place.content().blob(&descriptor).await;
+        let blob = location.content().blob(&descriptor).await;
         let blob = blob.map_err(|error| error.at(at))?;
         if let Some(output) = &self.output {
             return self.write(blob, &descriptor, output, at).await;
@@ -178,12 +178,12 @@ impl BlobCall {
         output: &OutputArgument,
         at: Span,
     ) -> Result<Value, LabeledError> {
-        let file = OutputFile::create(output.path.clone(), self.replaces).await;
-        let file = file.map_err(|error| output.error(&error))?;
+        let file = OutputFile::create(output.path.clone(), self.may_overwrite).await;
+        let file = file.map_err(|error| output.labelled_error(&error))?;
         let written = file.write(blob).await;
         written.map_err(|error| error.at(at))?;
         let finished = file.finish().await;
-        finished.map_err(|error| output.error(&error))?;
+        finished.map_err(|error| output.labelled_error(&error))?;
         let row = record! {
             "path" => Value::string(output.path.to_string_lossy(), self.span),
             "size" => value::size(Some(descriptor.size), self.span),
@@ -194,7 +194,7 @@ impl BlobCall {
 }
 
 impl OutputArgument {
-    fn error(&self, error: &oci_registry::Error) -> LabeledError {
+    fn labelled_error(&self, error: &oci_registry::Error) -> LabeledError {
         let is_conflict = error.kind() == ErrorKind::Conflict;
         let label = if is_conflict {
             "already exists"

@@ -48,10 +48,10 @@ impl PluginCommand for CatalogCommand {
     }
 
     fn extra_description(&self) -> &'static str {
-        "Rows appear while further pages are being fetched; no more pages are requested after `first`. Public registries \
-         such as Docker Hub and ghcr.io do not offer this list.\n\n\
-         For a directory, the command lists the OCI layouts below it, such as those that `oci copy` creates, with their \
-         relative paths. A directory that is a layout itself is listed as `.`."
+        "Rows appear while further pages are fetched. After `first`, no further pages are requested. Public registries \
+         such as Docker Hub and ghcr.io do not support this list.\n\n\
+         For a directory, the command lists the OCI layouts below it, such as the layouts that `oci copy` creates, \
+         with their relative paths. If the directory itself is a layout, it is listed as `.`."
     }
 
     fn search_terms(&self) -> Vec<&str> {

@@ -15,7 +15,7 @@ use crate::resolver::{OperandResolver, ResolvedManifest};
 use crate::settings::ConnectionSettings;
 use crate::{json, report, value};
 
-/// Largest config that is read, in bytes: the size limit of a manifest.
+/// Maximum size of a config that is read, in bytes. Manifests have the same limit.
 const MAX_CONFIG: usize = 4 << 20;
 
 /// The `oci config` command.
@@ -44,10 +44,10 @@ impl PluginCommand for ConfigCommand {
     }
 
     fn extra_description(&self) -> &'static str {
-        "Shows the JSON document that a manifest names as its config, unchanged. The config of an image states its \
-         entrypoint, environment and creation date; the config of a cargo package states its source and compiler.\n\n\
-         For an index, the config of the manifest for this machine is shown, unless --target or --platform select another \
-         one. Without tag and digest, the highest release of the repository is used."
+        "Shows the JSON document of the config unchanged. The config of an image states its entrypoint, environment \
+         and creation date; the config of a cargo package states its source and compiler.\n\n\
+         For an index, the config of the manifest for this machine is shown, unless --target or --platform select \
+         another manifest. Without tag and digest, the highest release of the repository is used."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -84,12 +84,12 @@ impl PluginCommand for ConfigCommand {
         let (is_raw, span) = (call.has_flag("raw")?, call.head);
         context.values(operands, resolver, move |resolver, operand| async move {
             let operand = resolver.locate(operand).await?;
-            show(&resolver.resolve(&operand).await?, &operand, is_raw, span).await
+            show_config(&resolver.resolve(&operand).await?, &operand, is_raw, span).await
         })
     }
 }
 
-async fn show(
+async fn show_config(
     found: &ResolvedManifest,
     operand: &Operand<Location>,
     is_raw: bool,
@@ -120,6 +120,6 @@ async fn show(
             at,
         )
         .with_inner(LabeledError::new(error.to_string()))
-        .with_help("pass --raw to show its bytes")
+        .with_help("pass --raw to show the bytes of the config")
     })
 }

@@ -44,7 +44,7 @@ impl PluginCommand for CopyCommand {
             .required(
                 "source",
                 SyntaxShape::String,
-                "The artifact to copy; omit it to copy the artifacts of the pipeline",
+                "The artifact to copy; omit it to copy the artifacts from the pipeline",
             )
             .optional(
                 "target",
@@ -73,13 +73,13 @@ impl PluginCommand for CopyCommand {
 
     fn extra_description(&self) -> &'static str {
         "Usage: `oci copy SOURCE TARGET` or `… | oci copy TARGET`. Source and target are registries, OCI layouts \
-         (`oci:DIRECTORY`) or archives (`oci-archive:FILE`). Digests do not change. Content that the target already has is \
-         not sent again.\n\n\
+         (`oci:DIRECTORY`) or archives (`oci-archive:FILE`). Digests do not change. Content that the target already \
+         has is not sent again.\n\n\
          If the target has no tag, the tag of the source is used. If the target ends with `/`, as in \
          `registry.acme.dev/mirror/`, the repository name of the source is appended; use this to copy many \
          repositories.\n\n\
-         `action` is `copied`, or `unchanged` if the target already has this digest under this name. With --dry-run it is \
-         `would copy` or `unchanged`. With --target or --platform, a single manifest of an index is copied."
+         `action` is `copied`, or `unchanged` if the target already has this digest under this name. With --dry-run it \
+         is `would copy` or `unchanged`. With --target or --platform, a single manifest of an index is copied."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -145,7 +145,7 @@ impl PluginCommand for CopyCommand {
                 ));
             }
         };
-        let target = input::operand::<CopyDestination<LocationText>>(engine, target)?;
+        let target = input::parse_operand::<CopyDestination<LocationText>>(engine, target)?;
         let (name, span) = (target.name.locate(context.current_dir()), target.span);
         let name = name.map_err(|error| error.at(span))?;
         let target = Operand { name, span };
@@ -174,17 +174,17 @@ impl PluginCommand for CopyCommand {
             target,
             all_tags,
             referrers: call.has_flag("referrers")?,
-            is_dry: call.has_flag("dry-run")?,
+            is_dry_run: call.has_flag("dry-run")?,
             concurrency: context.concurrency(),
             written: Mutex::default(),
             span: call.head,
         };
-        // Sequential, so that blobs shared by several artifacts are sent once.
+        // The operands are processed one after another, so that a blob of several artifacts is sent only once.
         context.rows_sequential(operands, copy_call, CopyCall::copy)
     }
 }
 
-/// The destination of a copy.
+/// Destination of a copy.
 #[derive(Debug, Clone)]
 enum CopyDestination<L = Location> {
     /// The artifact is copied to this location.
@@ -197,7 +197,7 @@ impl FromStr for CopyDestination<LocationText> {
     type Err = oci_registry::Error;
 
     fn from_str(text: &str) -> oci_registry::Result<Self> {
-        // A prefix is valid if it names a location once a repository is appended.
+        // A prefix is valid if it is a location after a repository name is appended.
         let with_repository = text
             .strip_suffix('/')
             .map(|_| format!("{text}x").parse::<LocationText>());
@@ -233,9 +233,9 @@ struct CopyCall {
     target: Operand<CopyDestination>,
     all_tags: bool,
     referrers: bool,
-    is_dry: bool,
+    is_dry_run: bool,
     concurrency: usize,
-    /// The names written at the target, with the repository that each was copied from.
+    /// Names that were written at the target, each with the repository that it was copied from.
     written: Mutex<HashMap<String, String>>,
     span: Span,
 }
@@ -256,7 +256,7 @@ impl CopyCall {
         }
         let source = self.resolver.open(&operand).await?;
         let target = self.target_location(&operand)?;
-        if self.is_dry {
+        if self.is_dry_run {
             self.compare_all(&source, &target, operand.span).await
         } else {
             self.copy_all(source, &target).await
@@ -270,7 +270,7 @@ impl CopyCall {
             manifest,
             ..
         } = self.resolver.resolve(operand).await?;
-        // A tag of an index does not name the manifest that was selected from it.
+        // The tag of an index does not point to the manifest that was selected from the index.
         let source_tag = match identifier {
             Identifier::Tag(tag) if !self.resolver.has_selection() => Some(tag),
             _ => None,
@@ -281,7 +281,7 @@ impl CopyCall {
         let named = tags.first().cloned();
         let named = named.map_or(Identifier::Digest(digest.clone()), Identifier::Tag);
         self.reserve_name(&location.with(named.clone()), &source.name(), operand.span)?;
-        if self.is_dry {
+        if self.is_dry_run {
             let action = self.compare(&location, &named, &manifest).await?;
             let name = location.with(named).to_string();
             return Ok(value::action(name, action, Some(&digest), self.span));
@@ -289,12 +289,12 @@ impl CopyCall {
         let target = self.open_target(&location).await?;
         let is_changed = AtomicBool::new(false);
         let observer = |event| {
-            let is_done = match event {
+            let is_change = match event {
                 CopyEvent::Tag(..) => true,
                 CopyEvent::Manifest(copied) => copied.digest == digest,
                 _ => false,
             };
-            is_changed.fetch_or(is_done, Ordering::Relaxed);
+            is_changed.fetch_or(is_change, Ordering::Relaxed);
         };
         let options = CopyOptions {
             tags,
@@ -326,16 +326,16 @@ impl CopyCall {
         let (sender, receiver) = mpsc::unbounded_channel();
         let copied_tags = Arc::new(Mutex::new(HashSet::new()));
         let work = async move {
-            let (copied_so_far, row) = (Arc::clone(&copied_tags), target.clone());
+            let (observed_tags, location) = (Arc::clone(&copied_tags), target.clone());
             let observer = move |event| {
                 if let CopyEvent::Tag(tag, named, _) = event {
-                    let name = row.reference(tag.clone());
+                    let name = location.reference(tag.clone());
                     let row = value::action(name, "copied", Some(&named.digest), span);
-                    copied_so_far
+                    observed_tags
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .insert(tag);
-                    // Fails only if the receiver was dropped, which also cancels this task.
+                    // Sending fails only if the receiver was dropped, which also cancels this task.
                     let _ = sender.send(Ok(row));
                 }
             };
@@ -430,7 +430,7 @@ impl CopyCall {
         target.await.map_err(|error| error.at(self.target.span))
     }
 
-    /// Labels an error at the source or the target, whichever caused it.
+    /// Converts an error of a copy. The label marks the source or the target, depending on the side that failed.
     fn labelled_error(&self, error: &oci_registry::Error, source: Span) -> LabeledError {
         error.at(match error.side() {
             Some(Side::Target) => self.target.span,
@@ -438,7 +438,7 @@ impl CopyCall {
         })
     }
 
-    /// Returns the repository that this source is copied to.
+    /// Returns the repository to which a source is copied.
     fn target_location(&self, operand: &Operand<Location>) -> Result<Location, LabeledError> {
         let prefix = match &self.target.name {
             CopyDestination::Exact(location) => return Ok(location.whole_repository()),
@@ -477,7 +477,8 @@ impl CopyCall {
     }
 }
 
-/// Returns the `action` cell of a dry run: `unchanged` if the target has this digest under this name.
+/// Returns the `action` cell of a dry run: `unchanged` if the target has this digest under this name, otherwise `would
+/// copy`.
 async fn dry_run_action(
     existing: Option<&OpenLocation>,
     named: &Identifier,
@@ -501,7 +502,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn target_with_trailing_slash_is_a_prefix() {
+    fn target_with_trailing_slash_is_parsed_as_prefix() {
         for text in ["a.b/", "localhost:5000/", "a.b/c/d/", "oci:dir/"] {
             let read = text.parse::<CopyDestination<LocationText>>();
             assert!(

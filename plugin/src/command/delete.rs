@@ -53,12 +53,13 @@ impl PluginCommand for DeleteCommand {
     }
 
     fn extra_description(&self) -> &'static str {
-        "Deleting a tag keeps the manifest and its other tags. Deleting a manifest by its digest also deletes every tag that \
-         names it. A digest may also name a blob. Deleting the tag or the manifest of one target of a package also removes \
-         its entry from the index of the release; the index is deleted with its last entry.\n\n\
-         The output has one row per change. `action` is `deleted`, or `changed` for an index that lost an entry; with \
-         --dry-run it is `would delete` or `would change`. Content that was deleted together with an earlier row has no \
-         second row. Many registries disable deletion: the command then fails with `oci::unsupported` and deletes nothing."
+        "Deleting a tag keeps the manifest and its other tags. Deleting a manifest by its digest also deletes every \
+         tag that points to it. A digest may also refer to a blob. Deleting the tag or the manifest of one target of a \
+         package also removes its entry from the index of the release; the index is deleted with its last entry.\n\n\
+         The output has one row per change. `action` is `deleted`, or `changed` for an index from which an entry was \
+         removed; with --dry-run it is `would delete` or `would change`. Content that was deleted together with an \
+         earlier row has no second row. Many registries disable deletion: the command then fails with \
+         `oci::unsupported` and deletes nothing."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -74,7 +75,7 @@ impl PluginCommand for DeleteCommand {
             },
             Example {
                 example: "oci tags registry.acme.dev/ci/builds --long | where created < (date now) - 30day | oci delete --dry-run",
-                description: "List the builds older than a month that would be deleted",
+                description: "Preview the deletion of builds that are older than a month",
                 result: None,
             },
         ]
@@ -93,7 +94,7 @@ impl PluginCommand for DeleteCommand {
         let operands = context.operands::<LocationText>(input)?;
         let delete_call = DeleteCall {
             resolver: context.resolver(),
-            is_dry: call.has_flag("dry-run")?,
+            is_dry_run: call.has_flag("dry-run")?,
             deleted_by_location: Mutex::default(),
             span: call.head,
         };
@@ -104,9 +105,9 @@ impl PluginCommand for DeleteCommand {
 /// A call of `oci delete`.
 struct DeleteCall {
     resolver: OperandResolver,
-    is_dry: bool,
+    is_dry_run: bool,
     /// Content that was deleted so far, or that a dry run would delete, by repository. An operand that was deleted
-    /// together with an earlier one is skipped.
+    /// together with an earlier operand is skipped.
     deleted_by_location: Mutex<BTreeMap<String, DeletedSet>>,
     span: Span,
 }
@@ -119,7 +120,7 @@ impl DeleteCall {
             let message = format!("refusing to delete the whole repository `{}`", operand.name);
             return Err(
                 report::invalid(message, "has no tag or digest", at).with_help(format!(
-                    "to delete all its tags, run `oci tags {} | oci delete`",
+                    "run `oci tags {} | oci delete` to delete all its tags",
                     operand.name
                 )),
             );
@@ -143,14 +144,14 @@ impl DeleteCall {
         };
         let mut deleted_by_location = self.deleted_by_location.lock().await;
         let deleted_set = deleted_by_location.entry(location.name()).or_default();
-        let done = self
-            .delete_named(&location, &identifier, &operand, deleted_set)
+        let rows = self
+            .delete_content(&location, &identifier, &operand, deleted_set)
             .await;
-        let done = done?;
-        Ok(stream::iter(done.into_iter().map(Ok)).boxed())
+        let rows = rows?;
+        Ok(stream::iter(rows.into_iter().map(Ok)).boxed())
     }
 
-    async fn delete_named(
+    async fn delete_content(
         &self,
         location: &OpenLocation<dyn Delete>,
         named: &Identifier,
@@ -162,8 +163,8 @@ impl DeleteCall {
             return Ok(Vec::new());
         }
         let content = &**location.content();
-        let held = Source::resolve(content, named).await;
-        let held = match (held, named) {
+        let resolved = Source::resolve(content, named).await;
+        let resolved = match (resolved, named) {
             (Err(error), Identifier::Digest(digest)) if error.kind() == ErrorKind::NotFound => {
                 let deleted = match self.delete_blob(location, digest).await {
                     Ok(deleted) => deleted,
@@ -177,7 +178,7 @@ impl DeleteCall {
                 deleted_set.insert(named.clone());
                 return Ok(vec![deleted]);
             }
-            (Ok(held), _) => held,
+            (Ok(resolved), _) => resolved,
             (Err(error), _) => {
                 return Err(self
                     .resolver
@@ -185,46 +186,48 @@ impl DeleteCall {
                     .await);
             }
         };
-        let digest = &held.digest;
+        let digest = &resolved.digest;
         if deleted_set.contains(named, Some(digest)) {
             return Ok(Vec::new());
         }
-        let listed = oci_package::find_entry(content, named).await;
-        let listed = listed.map_err(|error| error.at(at))?;
-        let listed = listed.and_then(|listed| deleted_set.remaining_entry(listed));
-        let mut done = Vec::new();
-        if let Some(listed) = &listed {
+        let entry = oci_package::find_entry(content, named).await;
+        let entry = entry.map_err(|error| error.at(at))?;
+        let entry = entry.and_then(|entry| deleted_set.remaining_entry(entry));
+        let mut rows = Vec::new();
+        if let Some(entry) = &entry {
             // `remove` deletes the tags before it changes the index, so their rows come first.
-            let tags = listed.tags.iter().cloned().map(Identifier::Tag);
-            done.extend(tags.map(|tag| self.row(location, &tag, "delete", Some(digest))));
-            let index = Identifier::Tag(listed.index.clone());
-            done.push(if self.is_dry {
-                deleted_set.insert_entry(listed);
-                let is_last = listed.other_entries.is_empty();
-                let verb = if is_last { "delete" } else { "change" };
-                self.row(location, &index, verb, None)
+            let tags = entry.tags.iter().cloned().map(Identifier::Tag);
+            rows.extend(tags.map(|tag| self.row(location, &tag, "delete", Some(digest))));
+            let index = Identifier::Tag(entry.index.clone());
+            rows.push(if self.is_dry_run {
+                deleted_set.insert_entry(entry);
+                let is_last = entry.other_entries.is_empty();
+                let action = if is_last { "delete" } else { "change" };
+                self.row(location, &index, action, None)
             } else {
-                let members = std::slice::from_ref(&listed.selector);
-                let removed = oci_package::remove(content, &listed.index, members, &|_| {}).await;
+                let selectors = std::slice::from_ref(&entry.selector);
+                let removed = oci_package::remove(content, &entry.index, selectors, &|_| {}).await;
                 let removed = removed.map_err(|error| error.at(at))?;
-                deleted_set.insert_removed(&listed.index, &removed);
+                deleted_set.insert_removed(&entry.index, &removed);
                 match &removed.index {
-                    Some(left) => self.row(location, &index, "change", Some(left.digest())),
+                    Some(remaining) => {
+                        self.row(location, &index, "change", Some(remaining.digest()))
+                    }
                     None => self.row(location, &index, "delete", None),
                 }
             });
         }
         let deleted = match named {
             // `remove` already deleted this tag.
-            Identifier::Tag(_) if listed.is_some() => return Ok(done),
-            _ if self.is_dry => Ok(()),
+            Identifier::Tag(_) if entry.is_some() => return Ok(rows),
+            _ if self.is_dry_run => Ok(()),
             Identifier::Tag(tag) => content.delete_tag(tag).await,
             Identifier::Digest(digest) => content.delete_manifest(digest).await,
         };
         deleted.map_err(|error| error.at(at))?;
         deleted_set.insert(named.clone());
-        done.push(self.row(location, named, "delete", Some(digest)));
-        Ok(done)
+        rows.push(self.row(location, named, "delete", Some(digest)));
+        Ok(rows)
     }
 
     async fn delete_blob(
@@ -234,23 +237,24 @@ impl DeleteCall {
     ) -> oci_registry::Result<Value> {
         let content = &**location.content();
         Source::find_blob(content, digest).await?;
-        if !self.is_dry {
+        if !self.is_dry_run {
             content.delete_blob(digest).await?;
         }
         Ok(self.row(location, &digest.clone().into(), "delete", Some(digest)))
     }
 
+    /// Returns the row for an action: `delete` or `change`.
     fn row(
         &self,
         location: &OpenLocation<dyn Delete>,
         named: &Identifier,
-        verb: &str,
+        action: &str,
         digest: Option<&Digest>,
     ) -> Value {
-        let action = if self.is_dry {
-            format!("would {verb}")
+        let action = if self.is_dry_run {
+            format!("would {action}")
         } else {
-            format!("{verb}d")
+            format!("{action}d")
         };
         value::action(
             location.reference(named.clone()),

@@ -40,9 +40,9 @@ impl PluginCommand for IndexCommand {
     }
 
     fn extra_description(&self) -> &'static str {
-        "Shows the document unchanged, with the field names of the OCI image specification: `schemaVersion`, `mediaType`, \
-         `manifests` and so on. A reference that does not name an index is an error. `oci manifest` shows manifests and \
-         indexes with a fixed set of columns."
+        "Shows the document unchanged, with the field names of the OCI image specification: `schemaVersion`, \
+         `mediaType`, `manifests` and so on. A reference to a manifest that is not an index is an error. `oci \
+         manifest` shows manifests and indexes with a fixed set of columns."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -79,12 +79,12 @@ impl PluginCommand for IndexCommand {
         let (is_raw, span) = (call.has_flag("raw")?, call.head);
         context.values(operands, resolver, move |resolver, operand| async move {
             let operand = resolver.locate(operand).await?;
-            show(&resolver.resolve(&operand).await?, &operand, is_raw, span)
+            show_index(&resolver.resolve(&operand).await?, &operand, is_raw, span)
         })
     }
 }
 
-fn show(
+fn show_index(
     found: &ResolvedManifest,
     operand: &Operand<Location>,
     is_raw: bool,

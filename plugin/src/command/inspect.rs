@@ -42,11 +42,11 @@ impl PluginCommand for InspectCommand {
     }
 
     fn extra_description(&self) -> &'static str {
-        "The values are read from the annotations or, if these are missing, from the labels of the image. `targets` has one \
-         row per manifest of an index, or a single row for a manifest: its `target`, `platform` and `size`, the lowest \
-         `glibc` version that it runs with, its `reference` and its `digest`. If the tag, index, manifest and config of a \
-         package contradict each other, `conflicts` lists the differences. Without tag and digest, the highest release of \
-         the repository is used."
+        "The values are read from the annotations or, if these are missing, from the labels of the image. `targets` \
+         has one row per manifest of an index, or a single row for a manifest: its `target`, `platform` and `size`, \
+         the lowest `glibc` version that it runs with, its `reference` and its `digest`. If the tag, index, manifest \
+         and config of a package contradict each other, `conflicts` lists the differences. Without tag and digest, the \
+         highest release of the repository is used."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -105,8 +105,8 @@ impl InspectCall {
         let operand = self.resolver.locate(operand).await?;
         let found = self.resolver.resolve(&operand).await?;
         let source = found.location.with_cache(self.cache.as_ref());
-        let listing = found.listing(&operand);
-        let inspection = oci_package::inspect(&source, listing, &found.manifest).await;
+        let origin = found.origin(&operand);
+        let inspection = oci_package::inspect(&source, origin, &found.manifest).await;
         let inspection = inspection.map_err(|error| error.at(operand.span))?;
         Ok(value::release(&found.location, &inspection, self.span))
     }

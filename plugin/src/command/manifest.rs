@@ -38,9 +38,9 @@ impl PluginCommand for ManifestCommand {
     }
 
     fn extra_description(&self) -> &'static str {
-        "A manifest has `config` and `layers`, an index has `manifests`; the other columns are null. `size` is the sum of \
-         config and layers, or of the manifests of an index if the index states their sizes. Without tag and digest, the \
-         highest release of the repository is used.\n\n\
+        "A manifest has `config` and `layers`, an index has `manifests`; the other columns are null. `size` is the sum \
+         of config and layers, or of the manifests of an index if the index states their sizes. Without tag and \
+         digest, the highest release of the repository is used.\n\n\
          With --target or --platform, a manifest of the index is shown instead of the index."
     }
 

@@ -1,6 +1,6 @@
-//! The commands, one file each.
+//! Commands of the plugin, one file for each.
 //!
-//! Contains the list of all commands, and the parts of a signature that they share.
+//! Contains the list of all commands, and the parts that their signatures share.
 
 mod blob;
 mod catalog;
@@ -23,8 +23,8 @@ use nu_protocol::Type;
 
 use crate::OciPlugin;
 
-/// Every command of the plugin.
-pub(crate) fn all() -> Vec<Box<dyn PluginCommand<Plugin = OciPlugin>>> {
+/// Returns all commands of the plugin.
+pub(crate) fn all_commands() -> Vec<Box<dyn PluginCommand<Plugin = OciPlugin>>> {
     vec![
         Box::new(oci::OciCommand),
         Box::new(blob::BlobCommand),
@@ -44,7 +44,7 @@ pub(crate) fn all() -> Vec<Box<dyn PluginCommand<Plugin = OciPlugin>>> {
     ]
 }
 
-/// Description of an argument that names a manifest.
+/// Description of an argument that is a reference to a manifest.
 const REFERENCE: &str =
     "The manifest, as `REGISTRY/REPOSITORY:TAG`, `…@DIGEST` or `oci:DIRECTORY:TAG`";
 
@@ -74,7 +74,7 @@ fn input_output_types(one: &Type, list: &Type) -> Vec<(Type, Type)> {
     ]
 }
 
-/// Returns the search terms of one command, followed by the shared ones.
-fn search_terms(own: &[&'static str]) -> Vec<&'static str> {
-    [own, &SEARCH_TERMS].concat()
+/// Returns the search terms of one command, followed by the shared search terms.
+fn search_terms(specific: &[&'static str]) -> Vec<&'static str> {
+    [specific, &SEARCH_TERMS].concat()
 }

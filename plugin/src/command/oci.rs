@@ -6,7 +6,7 @@ use nu_protocol::{Category, LabeledError, Signature, Type, Value};
 use crate::OciPlugin;
 use crate::completion::completes;
 
-/// The `oci` command, the parent of all others.
+/// The `oci` command, the parent of all other commands.
 pub(crate) struct OciCommand;
 
 impl SimplePluginCommand for OciCommand {
@@ -23,7 +23,7 @@ impl SimplePluginCommand for OciCommand {
     }
 
     fn description(&self) -> &'static str {
-        "Work with OCI registries as tables."
+        "Commands for OCI registries, OCI layouts and archives."
     }
 
     fn extra_description(&self) -> &'static str {

@@ -42,9 +42,9 @@ impl PluginCommand for PingCommand {
     }
 
     fn extra_description(&self) -> &'static str {
-        "`authenticated` is true if the registry accepted a credential; `credential_source` names its source. A registry \
-         that requires a credential when none was found counts as reachable. A rejected \
-         credential is an error. `latency` is the duration of one request, without connecting and authenticating."
+        "`authenticated` is true if the registry accepted a credential; `credential_source` names its source. A \
+         registry that requires a credential is reachable even if no credential was found. A rejected credential is an \
+         error. `latency` is the duration of one request, without connection setup and authentication."
     }
 
     fn search_terms(&self) -> Vec<&str> {

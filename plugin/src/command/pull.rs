@@ -70,11 +70,11 @@ impl PluginCommand for PullCommand {
     }
 
     fn extra_description(&self) -> &'static str {
-        "Every file is verified before it gets its name. Existing files with the same content are not downloaded again; an \
-         existing file with different content is an error unless --force is given. Archives that `cargo oci push --archive` \
-         created are unpacked unless --titles is given.\n\n\
-         For an index, the files for this machine are downloaded, unless --target or --platform select others. Without tag \
-         and digest, the highest release of the repository is used."
+        "The digest of a file is verified before the file gets its final name. Existing files with the same content \
+         are not downloaded again; an existing file with different content is an error unless --force is given. \
+         Archives that `cargo oci push --archive` created are unpacked unless --titles is given.\n\n\
+         For an index, the files for this machine are downloaded, unless --target or --platform select another \
+         manifest. Without tag and digest, the highest release of the repository is used."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -114,20 +114,20 @@ impl PluginCommand for PullCommand {
         let operands = context.operands::<LocationText>(input)?;
         let output: Option<PathBuf> = call.get_flag("output")?;
         let include = call.get_flag_value("include").map(|value| {
-            let (item, span) = (patterns(&value)?, value.span());
+            let (item, span) = (parse_patterns(&value)?, value.span());
             Ok::<_, LabeledError>(Spanned { item, span })
         });
-        let directory = context.resolve(output.unwrap_or_default());
+        let directory = context.resolve_path(output.unwrap_or_default());
         let pull_call = PullCall {
             resolver: context.selecting_resolver()?.for_machine(),
             directory,
             include: include.transpose()?,
             uses_titles: call.has_flag("titles")?,
-            replaces: call.has_flag("force")?,
+            may_overwrite: call.has_flag("force")?,
             concurrency: context.concurrency(),
             span: call.head,
         };
-        // Sequential, because all files are written to the same directory.
+        // The operands are processed one after another, because all files are written to the same directory.
         context.rows_sequential(operands, pull_call, PullCall::pull)
     }
 }
@@ -138,7 +138,7 @@ struct PullCall {
     directory: PathBuf,
     include: Option<Spanned<Vec<Pattern>>>,
     uses_titles: bool,
-    replaces: bool,
+    may_overwrite: bool,
     concurrency: usize,
     span: Span,
 }
@@ -149,8 +149,8 @@ impl PullCall {
         let at = operand.span;
         let found = self.resolver.resolve(&operand).await?;
         let source = &**found.location.content();
-        let agreed = oci_package::check(source, found.listing(&operand), &found.manifest).await;
-        agreed.map_err(|error| error.at(at))?;
+        let checked = oci_package::check(source, found.origin(&operand), &found.manifest).await;
+        checked.map_err(|error| error.at(at))?;
         let ResolvedManifest {
             location, manifest, ..
         } = found;
@@ -168,7 +168,7 @@ impl PullCall {
             let contents = oci_package::open_archives(source, files, &self.directory, |_, _| {});
             contents.await.map_err(|error| error.at(at))?
         };
-        let groups = self.included(groups, &name)?;
+        let groups = self.filter_included(groups, &name)?;
         let mut rows = Vec::new();
         for group in groups {
             rows.extend(self.write(group, at).await?.into_iter().map(Ok));
@@ -176,14 +176,14 @@ impl PullCall {
         Ok(stream::iter(rows).boxed())
     }
 
-    /// Returns the name that a file is written under.
+    /// Returns the name under which a file is written.
     fn name<'a>(&self, file: &'a PackageFile) -> &'a FileName {
         let title = file.title.as_ref().filter(|_| self.uses_titles);
         title.unwrap_or(&file.name)
     }
 
-    /// Drops the files that match no `--include` pattern. Fails if no file is left.
-    fn included(
+    /// Removes the files that match no `--include` pattern. Fails if no file remains.
+    fn filter_included(
         &self,
         mut groups: Vec<FileSource>,
         name: &str,
@@ -203,12 +203,12 @@ impl PullCall {
         if groups.is_empty() {
             let message = format!("failed to pull `{name}`: no file matches --include");
             return Err(report::not_found(message, "matches no file", include.span)
-                .with_help(format!("the files are {}", names.join(", "))));
+                .with_help(format!("choose from these files: {}", names.join(", "))));
         }
         Ok(groups)
     }
 
-    /// Writes the files of one group and returns a row for each.
+    /// Writes the files of one source, and returns a row for each file.
     async fn write(&self, group: FileSource, at: Span) -> Result<Vec<Value>, LabeledError> {
         let FileSource { source, files } = group;
         let file_entry = |file: &PackageFile| FileEntry {
@@ -217,21 +217,21 @@ impl PullCall {
         };
         let file_entries: Vec<_> = files.iter().map(file_entry).collect();
         let paths = Mutex::new(BTreeMap::new());
-        let observer = |placed: &FileEntry, path: &Path| {
+        let observer = |written: &FileEntry, path: &Path| {
             let mut paths = paths.lock().unwrap_or_else(PoisonError::into_inner);
-            paths.insert(placed.name.clone(), path.to_owned());
+            paths.insert(written.name.clone(), path.to_owned());
         };
         let options = UnpackOptions {
-            replace: self.replaces,
+            replace: self.may_overwrite,
             concurrency: self.concurrency,
             observer: &observer,
             ..UnpackOptions::default()
         };
-        let done = unpack(&*source, &file_entries, &self.directory, options).await;
-        done.map_err(|error| {
-            let is_occupied = error.kind() == ErrorKind::Conflict;
+        let unpacked = unpack(&*source, &file_entries, &self.directory, options).await;
+        unpacked.map_err(|error| {
+            let is_conflict = error.kind() == ErrorKind::Conflict;
             let error = error.at(at);
-            if is_occupied {
+            if is_conflict {
                 error.with_help(
                     "choose another directory with --output, or pass --force to overwrite the file",
                 )
@@ -255,8 +255,8 @@ impl PullCall {
 }
 
 /// Parses a pattern or a list of patterns.
-fn patterns(value: &Value) -> Result<Vec<Pattern>, LabeledError> {
-    let read = |text: &Value| {
+fn parse_patterns(value: &Value) -> Result<Vec<Pattern>, LabeledError> {
+    let parse = |text: &Value| {
         Pattern::new(text.as_str()?).map_err(|error| {
             let message = format!(
                 "failed to parse the pattern `{}`",
@@ -265,5 +265,5 @@ fn patterns(value: &Value) -> Result<Vec<Pattern>, LabeledError> {
             report::invalid(message, error.msg, text.span())
         })
     };
-    settings::as_list(value).iter().map(read).collect()
+    settings::as_list(value).iter().map(parse).collect()
 }

@@ -39,8 +39,8 @@ impl PluginCommand for ReferenceCommand {
     }
 
     fn extra_description(&self) -> &'static str {
-        "The reference is parsed strictly and without network access. The registry is required; `tag` and `digest` are null \
-         if they are missing. An error points at the invalid part."
+        "The reference is parsed strictly and without network access. The registry is required; `tag` and `digest` are \
+         null if they are missing. An error marks the invalid part."
     }
 
     fn search_terms(&self) -> Vec<&str> {

@@ -53,11 +53,11 @@ impl PluginCommand for ReferrersCommand {
     }
 
     fn extra_description(&self) -> &'static str {
-        "If the registry does not support the referrers API, the list is read from the referrers tag. The size and date are \
-         read from the manifest of each referrer, several at once. Rows can be piped to `oci referrers` again, for example \
-         to list the signatures of an SBOM. With --all, each row is followed by its own referrers, and `subject` names the \
-         manifest that a row refers to. With --all and --artifact-type, the list contains the referrers of this type and \
-         everything that refers to them."
+        "If the registry does not support the referrers API, the list is read from the referrers tag. The size and \
+         date are read from the manifests of the referrers, several at a time. Rows can be piped to `oci referrers` \
+         again, for example to list the signatures of an SBOM. With --all, the referrers of a referrer follow its row, \
+         and `subject` is the reference of the manifest that a row refers to. With --all and --artifact-type, the list \
+         contains the referrers of this type and all their referrers."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -115,7 +115,7 @@ struct ReferrersCall {
     artifact_type: Option<MediaType>,
     is_recursive: bool,
     cache: Option<Cache>,
-    /// Limit for requests for single referrers, shared by all subjects.
+    /// Limiter for concurrent requests for single referrers, shared by all subjects.
     concurrency: Concurrency,
     max_concurrent: usize,
     span: Span,
@@ -139,7 +139,7 @@ impl ReferrersCall {
             }
         };
         let (is_recursive, wanted) = (self.is_recursive, self.artifact_type.clone());
-        let branches = if is_recursive {
+        let nodes = if is_recursive {
             let tree = oci_package::referrer_tree(Arc::clone(location.content()), subject, wanted);
             tree.map_err(move |error| error.at(at)).boxed()
         } else {
@@ -153,11 +153,11 @@ impl ReferrersCall {
         };
         let source = location.with_cache(self.cache.as_ref());
         let fetcher = TagDetailsFetcher::new(Arc::clone(&source), self.concurrency.clone());
-        let rows = runtime::map_in_order(branches, self.max_concurrent, move |branch| {
+        let rows = runtime::map_in_order(nodes, self.max_concurrent, move |node| {
             let (location, source, fetcher) =
                 (location.clone(), Arc::clone(&source), fetcher.clone());
             async move {
-                let referrer = &branch.referrer;
+                let referrer = &node.referrer;
                 let summary = match fetch_summary(&*source, &fetcher, referrer).await {
                     Err(error) if oci_package::is_document_error(&error) => {
                         let name = location.reference(referrer.digest.clone());
@@ -166,7 +166,7 @@ impl ReferrersCall {
                     }
                     summary => summary.map_err(|error| error.at(at))?,
                 };
-                let subject = is_recursive.then_some(&branch.subject);
+                let subject = is_recursive.then_some(&node.subject);
                 let summary = summary.as_ref();
                 Ok(value::referrer(&location, referrer, subject, summary, span))
             }
@@ -175,14 +175,15 @@ impl ReferrersCall {
     }
 }
 
-/// Fetches a referrer and returns its summary. Returns `None` if it was deleted: lists of referrers may be outdated.
+/// Fetches a referrer and returns its summary. Returns `None` if the referrer was deleted, because a list of referrers
+/// may be outdated.
 async fn fetch_summary(
     source: &dyn Source,
     fetcher: &TagDetailsFetcher,
     referrer: &Descriptor,
 ) -> oci_registry::Result<Option<Summary>> {
-    let named = referrer.digest.clone().into();
-    match source.manifest(&named).await.optional()? {
+    let identifier = referrer.digest.clone().into();
+    match source.manifest(&identifier).await.optional()? {
         Some(manifest) => fetcher.summary(&manifest).await.map(Some),
         None => Ok(None),
     }

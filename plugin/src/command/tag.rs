@@ -54,8 +54,8 @@ impl PluginCommand for TagCommand {
 
     fn extra_description(&self) -> &'static str {
         "Usage: `oci tag REFERENCE TAG …` or `… | oci tag TAG …`. An existing tag is moved.\n\n\
-         `action` is `tagged`, or `unchanged` if the tag already names this manifest. With --dry-run it is `would tag` or \
-         `unchanged`. With --target or --platform, a single manifest of an index is tagged."
+         `action` is `tagged`, or `unchanged` if the tag already points to this manifest. With --dry-run it is `would \
+         tag` or `unchanged`. With --target or --platform, a single manifest of an index is tagged."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -71,7 +71,7 @@ impl PluginCommand for TagCommand {
             },
             Example {
                 example: "oci catalog registry.acme.dev | where name starts-with team-a/ | oci tags | where name == nightly | oci tag last-night --dry-run",
-                description: "Preview tagging many repositories",
+                description: "Preview a new tag for many repositories",
                 result: None,
             },
         ]
@@ -95,22 +95,24 @@ impl PluginCommand for TagCommand {
                 .is_ok_and(|text| text.contains(['/', ':']))
         };
         let (references, tags) = arguments.split_at(usize::from(
-            arguments.first().is_some_and(|it| is_reference(&it)),
+            arguments.first().is_some_and(|first| is_reference(&first)),
         ));
         if tags.is_empty() {
             return Err(
                 report::invalid("failed to tag: missing tag", "expected a tag", call.head)
-                    .with_help("add the tags after the reference"),
+                    .with_help("pass the tags after the reference"),
             );
         }
-        let tags: Result<Vec<Operand<oci_registry::Tag>>, _> =
-            tags.iter().map(|tag| input::operand(engine, tag)).collect();
+        let tags: Result<Vec<Operand<oci_registry::Tag>>, _> = tags
+            .iter()
+            .map(|tag| input::parse_operand(engine, tag))
+            .collect();
         let tags = tags?;
         let operands = context.operands_from::<LocationText>(references, input)?;
         let tag_call = TagCall {
             resolver: context.selecting_resolver()?,
             tags,
-            is_dry: call.has_flag("dry-run")?,
+            is_dry_run: call.has_flag("dry-run")?,
             span: call.head,
         };
         context.rows_sequential(operands, tag_call, TagCall::tag)
@@ -121,7 +123,7 @@ impl PluginCommand for TagCommand {
 struct TagCall {
     resolver: OperandResolver,
     tags: Vec<Operand<oci_registry::Tag>>,
-    is_dry: bool,
+    is_dry_run: bool,
     span: Span,
 }
 
@@ -131,7 +133,7 @@ impl TagCall {
         let ResolvedManifest {
             location, manifest, ..
         } = self.resolver.resolve(&operand).await?;
-        let target = if self.is_dry {
+        let target = if self.is_dry_run {
             None
         } else {
             let (client, base) = (self.resolver.client(), self.resolver.base());
@@ -160,8 +162,8 @@ impl TagCall {
         manifest: &Manifest,
         tag: &Operand<oci_registry::Tag>,
     ) -> Result<Value, LabeledError> {
-        let named = tag.name.clone().into();
-        let current = location.content().resolve(&named).await.optional();
+        let identifier = tag.name.clone().into();
+        let current = location.content().resolve(&identifier).await.optional();
         let current = current.map_err(|error| error.at(tag.span))?;
         let is_unchanged = current.is_some_and(|current| current.digest == *manifest.digest());
         let action = match target {
@@ -173,7 +175,7 @@ impl TagCall {
                 "tagged"
             }
         };
-        let name = location.reference(named);
+        let name = location.reference(identifier);
         Ok(value::action(
             name,
             action,

@@ -42,7 +42,7 @@ impl PluginCommand for TagsCommand {
             )
             .switch(
                 "long",
-                "Also show the size, date, platforms, digest and more of each tag",
+                "Also show the size, date, platforms, digest and other details of each tag",
                 Some('l'),
             )
             .input_output_types(super::input_output_types(&table, &table))
@@ -56,11 +56,12 @@ impl PluginCommand for TagsCommand {
 
     fn extra_description(&self) -> &'static str {
         "Each row has the `name` and `reference` of a tag. If the input is a list of repositories, each row also has \
-         `repository`. With --long, the manifest of each tag is fetched, several at once, for `size`, `created`, \
+         `repository`. With --long, the manifests of the tags are fetched, several at a time, for `size`, `created`, \
          `platforms`, `targets`, `artifact_type`, `media_type`, `annotations` and `digest`.\n\n\
-         Rows appear while further pages are being fetched; no more pages are requested after `first`. The cells are empty \
-         if a tag was deleted meanwhile or its manifest cannot be read; in the second case a warning on stderr shows the \
-         reason. If the registry's rate limit is exceeded, the table ends with an error after the rows so far."
+         Rows appear while further pages are fetched. After `first`, no further pages are requested. The details are \
+         null if a tag was deleted meanwhile or its manifest cannot be read. If a manifest cannot be read, a warning \
+         on stderr shows the reason. If the registry's rate limit is exceeded, an error follows the rows received so \
+         far."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -121,7 +122,7 @@ struct TagsCall {
     is_long: bool,
     has_repository_column: bool,
     cache: Option<Cache>,
-    /// Limit for requests for single tags, shared by all repositories.
+    /// Limiter for concurrent requests for single tags, shared by all repositories.
     concurrency: Concurrency,
     span: Span,
 }
@@ -144,7 +145,7 @@ impl TagsCall {
         let tags = location.content().tags();
         let source = location.with_cache(self.cache.as_ref());
         let (span, has_repository_column) = (self.span, self.has_repository_column);
-        let named = location.clone();
+        let repository = location.clone();
         let row = move |name: &str, identifier: Identifier| {
             let mut row = record! {
                 "name" => value::text(Some(name), span),
@@ -155,61 +156,65 @@ impl TagsCall {
             }
             row
         };
-        let of_other = {
+        let other_row = {
             let row = row.clone();
             move |other: &OtherName| row(&other.name, other.digest.clone().into())
         };
         let tags_call = Arc::clone(&self);
-        let failed = move |error: oci_registry::Error| {
+        let to_labeled_error = move |error: oci_registry::Error| {
             let error = oci_package::explain_repository(&operand.name, error);
             tags_call
                 .resolver
                 .not_found(&error, ReferencePart::Location, &operand)
         };
         // The names of a layout that are not valid tags follow the tags.
-        let others = {
-            let (source, failed) = (Arc::clone(&source), failed.clone());
-            let others = async move { source.other_names().await.map_err(failed) };
-            let others = others.map_ok(|others| stream::iter(others).map(Ok));
-            others.try_flatten_stream()
+        let other_names = {
+            let (source, to_labeled_error) = (Arc::clone(&source), to_labeled_error.clone());
+            let other_names = async move { source.other_names().await.map_err(to_labeled_error) };
+            let other_names = other_names.map_ok(|other_names| stream::iter(other_names).map(Ok));
+            other_names.try_flatten_stream()
         };
         if !self.is_long {
             let rows = tags
                 .map_ok(move |tag| row(tag.as_str(), tag.clone().into()))
-                .map_err(failed);
-            let others = others.map_ok(move |other| of_other(&other));
-            let rows = rows.chain(others);
+                .map_err(to_labeled_error);
+            let other_names = other_names.map_ok(move |other| other_row(&other));
+            let rows = rows.chain(other_names);
             return Ok(rows.map_ok(move |row| Value::record(row, span)).boxed());
         }
         let fetcher = TagDetailsFetcher::new(source, self.concurrency.clone());
         let rows = fetcher.tags(tags).map({
-            let (failed, named) = (failed.clone(), named.clone());
+            let (to_labeled_error, repository) = (to_labeled_error.clone(), repository.clone());
             move |details| {
-                let details = details.map_err(&failed)?;
+                let details = details.map_err(&to_labeled_error)?;
                 let mut row = row(details.tag.as_str(), details.tag.clone().into());
                 if let Some(error) = &details.error {
-                    report::warn_incomplete_row(&named.reference(details.tag.clone()), error);
+                    report::warn_incomplete_row(&repository.reference(details.tag.clone()), error);
                 }
                 row.extend(value::tag_details(details.details.as_ref(), span));
                 Ok(Value::record(row, span))
             }
         });
-        let others = others.and_then(move |other| {
-            let (fetcher, failed, named) = (fetcher.clone(), failed.clone(), named.clone());
-            let mut row = of_other(&other);
+        let other_names = other_names.and_then(move |other| {
+            let (fetcher, to_labeled_error, repository) = (
+                fetcher.clone(),
+                to_labeled_error.clone(),
+                repository.clone(),
+            );
+            let mut row = other_row(&other);
             async move {
                 let details = match fetcher.details(&other.digest).await {
                     Err(error) if oci_package::is_document_error(&error) => {
-                        report::warn_incomplete_row(&named.reference(other.digest), &error);
+                        report::warn_incomplete_row(&repository.reference(other.digest), &error);
                         None
                     }
-                    details => details.map_err(failed)?,
+                    details => details.map_err(to_labeled_error)?,
                 };
                 row.extend(value::tag_details(details.as_ref(), span));
                 Ok(Value::record(row, span))
             }
         });
-        let rows = rows.chain(others);
+        let rows = rows.chain(other_names);
         Ok(rows.boxed())
     }
 }

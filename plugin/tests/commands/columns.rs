@@ -1,4 +1,4 @@
-//! The columns of every command, in its signature and in the README.
+//! Columns of every command, in its signature and in the README.
 
 use nu_plugin::{Plugin, PluginCommand};
 use nu_plugin_oci::OciPlugin;
@@ -6,10 +6,10 @@ use nu_protocol::Type;
 
 use crate::reading::LONG;
 
-/// The first line of the table in the README, and the text that ends it.
+/// First line of the table in the README, and the text after its last line.
 const TABLE: (&str, &str) = ("| command | columns |", "\n\n");
 
-/// Returns the columns of a type. Of several types the table or record has them.
+/// Returns the columns of a type. For an alternative of several types, these are the columns of the table or record.
 fn columns(of: &Type) -> Vec<(&str, &Type)> {
     match of {
         Type::Table(columns) | Type::Record(columns) => columns
@@ -22,10 +22,13 @@ fn columns(of: &Type) -> Vec<(&str, &Type)> {
 }
 
 /// Returns the name of a type, with a question mark if it may be `null`.
-fn word(of: &Type) -> String {
+fn type_name(of: &Type) -> String {
     match of {
         Type::OneOf(types) => {
-            let words = types.iter().filter(|of| **of != Type::Nothing).map(word);
+            let words = types
+                .iter()
+                .filter(|of| **of != Type::Nothing)
+                .map(type_name);
             let words: Vec<_> = words.collect();
             let is_nullable = types.iter().any(|of| *of == Type::Nothing);
             words.join(" or ") + if is_nullable { "?" } else { "" }
@@ -36,24 +39,24 @@ fn word(of: &Type) -> String {
     }
 }
 
-/// Appends the rows of the README for one output type and for the tables nested in it.
+/// Appends the README rows of one output type, and of the tables that it contains.
 fn rows(name: &str, of: &Type, rows_so_far: &mut Vec<String>) {
     let columns = columns(of);
     let cells: Vec<_> = columns
         .iter()
-        .map(|(name, of)| format!("`{name}` {}", word(of)))
+        .map(|(name, of)| format!("`{name}` {}", type_name(of)))
         .collect();
-    // With some flags the output is text or bytes instead.
+    // With some flags the output is a string or a binary value instead.
     let others: Vec<_> = match of {
         Type::OneOf(types) => types
             .iter()
             .filter(|of| **of != Type::Nothing && self::columns(of).is_empty())
-            .map(word)
+            .map(type_name)
             .collect(),
         _ => Vec::new(),
     };
     let cells = match (cells.is_empty(), others.is_empty()) {
-        (true, _) => word(of),
+        (true, _) => type_name(of),
         (false, true) => cells.join(", "),
         (false, false) => format!("{}; or {}", cells.join(", "), others.join(" or ")),
     };
@@ -66,16 +69,16 @@ fn rows(name: &str, of: &Type, rows_so_far: &mut Vec<String>) {
     }
 }
 
-/// The row of `oci tags`, whose signature has no columns because most of them need a flag.
+/// Row of `oci tags`. Its signature has no columns, because most of its columns depend on a flag.
 const TAGS: &str = "| `oci tags` | `name` string, `reference` string; of a list also `repository` string; with --long also \
     `size` filesize?, `created` datetime?, `platforms` list<string>?, `targets` list<string>?, `artifact_type` string?, \
     `media_type` string?, `annotations` record?, `digest` string? |";
 
-/// The column that `oci referrers` has with `--all` only.
+/// Column that `oci referrers` has only with `--all`.
 const SUBJECT: &str = "; with --all also `subject` string |";
 
 #[test]
-fn readme_names_every_column_of_every_signature() {
+fn readme_table_lists_columns_of_all_signatures() {
     let commands = OciPlugin::default().commands();
     let mut table = vec![TABLE.0.to_owned(), "| --- | --- |".to_owned()];
     let mut sorted: Vec<_> = commands.iter().collect();
@@ -96,7 +99,7 @@ fn readme_names_every_column_of_every_signature() {
             let row = table.pop().unwrap();
             table.push(row.trim_end_matches(" |").to_owned() + SUBJECT);
         }
-        check_list(&**command);
+        check_list_columns(&**command);
     }
     let expected = table.join("\n");
     let readme = include_str!("../../README.md");
@@ -107,11 +110,14 @@ fn readme_names_every_column_of_every_signature() {
         .find(TABLE.1)
         .map_or(readme.len(), |end| start + end);
     let written = readme[start..end].trim_end();
-    assert_eq!(written, expected, "the README should say:\n\n{expected}\n");
+    assert_eq!(
+        written, expected,
+        "the table in the README must be:\n\n{expected}\n"
+    );
 }
 
 /// Checks that the output for a list has the columns of the output for one reference.
-fn check_list(command: &dyn PluginCommand<Plugin = OciPlugin>) {
+fn check_list_columns(command: &dyn PluginCommand<Plugin = OciPlugin>) {
     let types = command.signature().input_output_types;
     let names = |of| {
         columns(of)
@@ -135,7 +141,7 @@ fn digest_is_the_last_column() {
 }
 
 #[test]
-fn tags_help_names_columns_without_a_type() {
+fn tags_help_lists_columns_that_its_type_omits() {
     let commands = OciPlugin::default().commands();
     let tags = commands.iter().find(|command| command.name() == "oci tags");
     let help = tags.unwrap().extra_description();

@@ -13,7 +13,7 @@ use testkit::server::Response;
 
 use crate::{Directory, INDEX, cell, columns, eval, eval_in, manifest, ok, serve, shell, texts};
 
-/// The artifact type of a package for one target.
+/// Artifact type of a package for one target.
 const PACKAGE_TARGET: &str = "application/vnd.cargo-oci.package-target.v1";
 
 pub(crate) fn annotations(pairs: &[(&str, &str)]) -> Annotations {
@@ -23,7 +23,7 @@ pub(crate) fn annotations(pairs: &[(&str, &str)]) -> Annotations {
         .collect()
 }
 
-/// A file as a layer.
+/// Creates the layer of a file.
 pub(crate) fn layer(title: &str, kind: &str, content: &str) -> Blob {
     let mut layer = Blob::from_bytes(MediaType::OCTET_STREAM, content.to_owned());
     layer.descriptor_mut().annotations = annotations(&[
@@ -44,7 +44,7 @@ pub(crate) async fn push(layout: &Layout, packed: Packed) -> Manifest {
     manifest
 }
 
-/// Release 1.0.0 of widgets for two targets, each with a program and a file.
+/// Pushes release 1.0.0 of widgets for two targets, each with a program and a file.
 pub(crate) async fn release(layout: Layout) {
     let mut entries = Vec::new();
     for (target, architecture) in [
@@ -126,11 +126,11 @@ fn tables_escape_characters_that_change_direction() {
     let targets = cell(tag, "targets").as_list().unwrap();
     assert_eq!(text(&targets[0]), "x\\u{2066}y");
     let raw = eval_in(&mut shell, "oci manifest oci:widgets:1.0.0 --raw").unwrap();
-    assert!(text(&raw).contains('\u{202e}'), "a document is exact");
+    assert!(text(&raw).contains('\u{202e}'), "a document is not escaped");
 }
 
 #[test]
-fn index_prints_the_document_unchanged() {
+fn index_returns_document_unchanged() {
     let directory = Directory::new("index");
     directory.layout("widgets", release);
     let mut shell = directory.shell();
@@ -159,7 +159,7 @@ fn index_prints_the_document_unchanged() {
 }
 
 #[test]
-fn config_of_a_target_is_a_record() {
+fn config_of_target_is_record() {
     let directory = Directory::new("config");
     directory.layout("widgets", release);
     let mut shell = directory.shell();
@@ -201,7 +201,7 @@ fn config_that_is_not_json_requires_raw() {
 }
 
 #[test]
-fn examples_return_their_documented_results() {
+fn examples_return_documented_results() {
     let mut shell = shell();
     let commands = nu_plugin::Plugin::commands(&OciPlugin::default());
     let mut count = 0;
@@ -218,7 +218,7 @@ fn examples_return_their_documented_results() {
 }
 
 #[test]
-fn reference_is_parsed_and_its_error_has_a_span() {
+fn reference_is_split_and_parse_error_has_span() {
     let rows = eval("[{reference: 'a.b/c:1'} {reference: 'a.b:80/c/d'}] | oci reference").unwrap();
     assert_eq!(texts(&rows, "registry"), ["a.b", "a.b:80"]);
     assert!(cell(&rows.as_list().unwrap()[1], "tag").is_nothing());
@@ -230,7 +230,7 @@ fn reference_is_parsed_and_its_error_has_a_span() {
 }
 
 #[test]
-fn inspect_of_a_release_has_all_columns() {
+fn inspect_of_release_returns_all_columns() {
     let directory = Directory::new("inspect");
     directory.layout("widgets", release);
     let mut shell = directory.shell();
@@ -270,7 +270,7 @@ fn inspect_of_a_release_has_all_columns() {
     ];
     let size = i64::try_from(content.concat().len()).unwrap();
     assert_eq!(*cell(first, "size"), Value::test_filesize(size));
-    // The reference of a target row is accepted by `oci inspect`, whose table has that one row.
+    // `oci inspect` accepts the reference of a target row. Its table then has only this row.
     let pages = eval_in(
         &mut shell,
         "(oci inspect oci:widgets).targets | oci inspect",
@@ -343,7 +343,7 @@ fn attestations_are_not_listed_as_platforms_or_targets() {
 }
 
 #[test]
-fn referrers_are_rows_and_input_of_the_next_command() {
+fn referrer_rows_are_valid_input_of_other_commands() {
     let directory = Directory::new("referrers");
     directory.layout("widgets", async |layout| {
         let subject = push(
@@ -404,7 +404,7 @@ fn referrers_are_rows_and_input_of_the_next_command() {
         "note",
     );
     assert_eq!(note.as_str().unwrap(), "signed contents");
-    // `--all` lists each referrer and then its own referrers.
+    // With `--all`, the referrers of a referrer follow it.
     let all = eval_in(&mut shell, &format!("{sboms} --all")).unwrap();
     assert_eq!(texts(&all, "artifact_type"), ["a/sbom", "a/signature"]);
     assert_eq!(texts(&all, "subject")[1], texts(&all, "reference")[0]);
@@ -413,7 +413,7 @@ fn referrers_are_rows_and_input_of_the_next_command() {
 }
 
 #[test]
-fn referrers_of_an_absent_subject_are_listed() {
+fn referrers_of_missing_subject_are_listed() {
     let digest = Digest::sha256(b"subject");
     let gone = Digest::sha256(b"gone");
     let list = format!(
@@ -431,7 +431,7 @@ fn referrers_of_an_absent_subject_are_listed() {
     let [row] = rows.as_list().unwrap() else {
         panic!("{rows:?}")
     };
-    // The list may be stale, so the row has the data of the list and no size.
+    // The list may be outdated, so the row has the values of the list and no size.
     assert!(cell(row, "size").is_nothing());
     assert!(cell(row, "created").as_date().is_ok());
     let requests = registry.request_lines();
@@ -439,7 +439,7 @@ fn referrers_of_an_absent_subject_are_listed() {
 }
 
 #[test]
-fn unreadable_referrer_is_a_row_without_size() {
+fn unreadable_referrer_row_has_no_size() {
     let (digest, broken) = (Digest::sha256(b"subject"), Digest::sha256(b"broken"));
     let list = format!(
         r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{{"mediaType":"{}","digest":"{broken}","size":9,
@@ -518,7 +518,7 @@ fn blob_is_verified_before_it_is_returned_or_written() {
         std::fs::remove_file(&file).unwrap();
         std::os::unix::fs::symlink("/dev/null", &file).unwrap();
         eval_in(&mut shell, &format!("{} --force", fetch(&right))).unwrap();
-        assert!(file.is_symlink(), "a device is written, not replaced");
+        assert!(file.is_symlink(), "the link to a device is not replaced");
     }
 
     for (source, help) in [

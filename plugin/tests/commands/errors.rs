@@ -1,4 +1,4 @@
-//! The printed error of each [`ErrorKind`].
+//! Snapshots of the printed error of each [`ErrorKind`].
 
 use nu_protocol::engine::StateWorkingSet;
 use nu_protocol::{Config, ErrorStyle, Value, format_cli_error};
@@ -7,7 +7,7 @@ use testkit::failures::{failing_registry, without_random_name};
 
 use crate::{Directory, eval_in};
 
-/// The host in snapshots. It is as long as the host of a server, because errors contain the column of a label.
+/// Host in snapshots. It is as long as the host of a test server, because errors contain the columns of a label.
 const HOST: &str = "127.0.0.1:PORT_";
 
 /// Returns a command that fails with an error of this kind.

@@ -5,7 +5,7 @@ use crate::documents::release;
 use crate::{Directory, artifact, cell, columns, eval, eval_in, manifest, ok, serve, tags, texts};
 
 #[test]
-fn unreadable_tag_is_a_row_without_details() {
+fn unreadable_tag_row_has_no_details() {
     let good = artifact("");
     let registry = serve(move |request| match request.split('?').next().unwrap() {
         "GET /v2/x/tags/list" => tags(r#""1.0.0","html","mine","2.0.0""#),
@@ -26,13 +26,13 @@ fn unreadable_tag_is_a_row_without_details() {
             );
         }
     }
-    // The manifest alone is an error with the cause.
+    // `oci manifest` fails with the cause.
     let error = eval(&format!("oci manifest {}/x:mine", registry.host())).unwrap_err();
     assert_eq!(error.code.as_deref(), Some("oci::denied"));
 }
 
 #[test]
-fn catalog_of_a_directory_lists_its_layouts() {
+fn catalog_of_directory_lists_layouts() {
     let directory = Directory::new("catalog");
     for name in ["b", "team/a"] {
         directory.layout(&format!("all/{name}"), release);
@@ -71,7 +71,7 @@ fn name_of_a_layout_entry_is_escaped() {
 }
 
 /// Returns the code, the labelled part of the source and the help of an error.
-fn refusal(directory: &Directory, source: &str) -> (String, String, String) {
+fn eval_error(directory: &Directory, source: &str) -> (String, String, String) {
     let mut shell = directory.shell();
     let error = eval_in(&mut shell, source).unwrap_err();
     let under = shell.engine_state().get_span_contents(error.labels[0].span);
@@ -80,7 +80,7 @@ fn refusal(directory: &Directory, source: &str) -> (String, String, String) {
 }
 
 #[test]
-fn missing_content_has_a_span_and_a_hint() {
+fn missing_content_error_has_label_and_help() {
     let registry = serve(|request| match request {
         "GET /v2/a/tags/list?n=1000" => tags(r#""1.8""#),
         _ => Response::error(404, "NAME_UNKNOWN"),
@@ -160,13 +160,13 @@ fn missing_content_has_a_span_and_a_hint() {
             "x86_64-unknown-linux-musl".into(),
         ),
     ] {
-        let (code, label, advice) = refusal(&directory, &source);
+        let (code, label, advice) = eval_error(&directory, &source);
         assert_eq!(code, "oci::not_found", "{source}");
         assert_eq!(label, under, "{source}");
         assert!(advice.contains(&help), "{source}: {advice}");
     }
     // If the source does not contain the name literally, the label marks the whole argument.
-    let (_, label, _) = refusal(
+    let (_, label, _) = eval_error(
         &directory,
         &format!("let name = '{host}/a:1.9'; oci manifest $name"),
     );

@@ -1,4 +1,4 @@
-//! The commands in Nushell's plugin protocol, within this process, against scripted registries and layouts.
+//! Tests of the commands in Nushell's plugin protocol, in this process, with scripted registries and layouts.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -72,7 +72,7 @@ fn tags(names: &str) -> Response {
     ok(format!(r#"{{"name":"x","tags":[{names}]}}"#))
 }
 
-/// The manifest of an artifact with one layer and these annotations.
+/// Returns the manifest of an artifact with one layer and the given annotations.
 fn artifact(annotations: &str) -> String {
     let layer = Digest::sha256(b"abc");
     format!(
@@ -88,7 +88,7 @@ fn manifest(body: impl AsRef<[u8]>) -> Response {
     ok(body).header("Content-Type", MANIFEST)
 }
 
-/// A directory of one test.
+/// Temporary directory of one test.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -99,7 +99,7 @@ impl Directory {
         Self(path)
     }
 
-    /// Returns a shell with this working directory.
+    /// Returns a shell with this directory as its working directory.
     fn shell(&self) -> PluginTest {
         let mut shell = shell();
         let directory = Value::test_string(self.0.to_str().unwrap());

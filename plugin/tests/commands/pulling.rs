@@ -11,7 +11,7 @@ use crate::documents::{annotations, layer, push, release};
 use crate::{Directory, cell, columns, eval_in, texts};
 
 #[test]
-fn pull_returns_a_row_per_file() {
+fn pull_returns_one_row_per_file() {
     let directory = Directory::new("pull");
     directory.layout("widgets", release);
     let mut shell = directory.shell();
@@ -28,7 +28,7 @@ fn pull_returns_a_row_per_file() {
     assert_eq!(written, b"program of x86_64-unknown-linux-musl");
     let digests = texts(&rows, "digest");
     assert_eq!(digests[0], Digest::sha256(&written).to_string());
-    // A repeated pull changes nothing. A file with other content is replaced with `--force` only.
+    // A repeated pull changes nothing. A file with different content is replaced only with `--force`.
     assert_eq!(eval_in(&mut shell, pull).unwrap(), rows);
     std::fs::write(out.join("widgets"), "mine").unwrap();
     let error = eval_in(&mut shell, pull).unwrap_err();
@@ -51,7 +51,7 @@ fn pull_returns_a_row_per_file() {
 }
 
 #[test]
-fn pull_of_release_under_other_version_is_refused() {
+fn pull_of_release_with_tag_of_other_version_is_rejected() {
     let directory = Directory::new("pull-other-version");
     directory.layout("widgets", async |layout| {
         release(layout.clone()).await;
@@ -76,7 +76,7 @@ fn pull_of_release_under_other_version_is_refused() {
 }
 
 #[test]
-fn pull_without_files_is_refused() {
+fn pull_of_artifact_without_files_is_rejected() {
     let directory = Directory::new("pull-nothing");
     directory.layout("empty", async |layout| {
         let packed = Packed::new("a/b".into(), Blob::empty(), vec![], Annotations::new());
@@ -88,8 +88,8 @@ fn pull_without_files_is_refused() {
     assert!(error.help.unwrap().contains("oci manifest"));
 }
 
-/// A package of one archive layer, as `cargo oci push --archive` publishes it.
-async fn archived(layout: Layout, files: Vec<BundleFile>) {
+/// Pushes a package with one archive layer, as `cargo oci push --archive` does.
+async fn push_archive(layout: Layout, files: Vec<BundleFile>) {
     let media_type = MediaType::from("application/vnd.oci.image.layer.v1.tar");
     let mut tar = bundle(media_type, files).await.unwrap();
     tar.descriptor_mut().annotations = annotations(&[
@@ -103,7 +103,7 @@ async fn archived(layout: Layout, files: Vec<BundleFile>) {
 }
 
 #[test]
-fn pull_unpacks_the_files_of_an_archive() {
+fn pull_unpacks_files_of_archive() {
     let directory = Directory::new("pull-archive");
     let files = [("widgets", true), ("LICENSE", false)].map(|(name, executable)| {
         let path = directory.0.join(format!("{name}.source"));
@@ -115,7 +115,7 @@ fn pull_unpacks_the_files_of_an_archive() {
             executable,
         }
     });
-    directory.layout("archive", |layout| archived(layout, files.to_vec()));
+    directory.layout("archive", |layout| push_archive(layout, files.to_vec()));
     let mut shell = directory.shell();
     let rows = eval_in(&mut shell, "oci pull oci:archive:1 --output out").unwrap();
     let out = directory.0.join("out");
@@ -144,7 +144,7 @@ fn pull_unpacks_the_files_of_an_archive() {
 }
 
 #[test]
-fn pull_with_names_writes_these_files_only() {
+fn pull_with_include_writes_only_matching_files() {
     let directory = Directory::new("pull-some");
     directory.layout("widgets", release);
     let mut shell = directory.shell();
@@ -168,14 +168,14 @@ fn pull_with_names_writes_these_files_only() {
     assert_eq!(error.labels[0].text, "matches no file");
     assert_eq!(
         error.help.as_deref(),
-        Some("the files are `widgets`, `LICENSE`")
+        Some("choose from these files: `widgets`, `LICENSE`")
     );
     let error = pull("--include '[a'").unwrap_err();
     assert_eq!(error.code.as_deref(), Some("oci::invalid_input"));
 }
 
 #[test]
-fn tar_layer_of_another_tool_is_pulled_as_a_file() {
+fn tar_layer_of_other_tool_is_pulled_as_file() {
     let directory = Directory::new("pull-tar");
     directory.layout("tar", async |layout| {
         let tar = layer("data.tar", "file", "no tar at all");

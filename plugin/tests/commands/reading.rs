@@ -1,4 +1,4 @@
-//! `oci tags`, `oci catalog` and `oci manifest`, and behaviour of all commands.
+//! `oci tags`, `oci catalog` and `oci manifest`, and behaviour that all commands share.
 
 use std::path::Path;
 
@@ -56,7 +56,7 @@ const MANIFESTS: [&str; 8] = [
 ];
 
 #[test]
-fn oci_without_a_subcommand_lists_the_commands() {
+fn oci_without_subcommand_lists_commands() {
     let help = eval("oci").unwrap();
     for command in OciPlugin::default().commands() {
         assert!(help.as_str().unwrap().contains(command.name()), "{help:?}");
@@ -69,7 +69,7 @@ fn examples_of_all_commands_parse() {
     let mut count = 0;
     for command in OciPlugin::default().commands() {
         for example in command.examples() {
-            // The shell of the test has the language and these commands only.
+            // The shell of the test has only the language and these commands.
             for part in example
                 .example
                 .split(" | ")
@@ -110,8 +110,8 @@ fn tags_of_several_pages_return_rows() {
     assert_eq!(registry.request_lines().len(), 2);
 }
 
-/// Starts a registry with an endless list of pages of 200 tags, and with a small repository.
-fn endless() -> Server {
+/// Starts a registry with a repository whose tag list has no end, in pages of 200 tags, and with a small repository.
+fn start_endless_registry() -> Server {
     serve(|request| {
         if request.starts_with("GET /v2/small/") {
             return tags(r#""latest""#);
@@ -125,8 +125,8 @@ fn endless() -> Server {
 }
 
 #[test]
-fn first_row_requests_one_page() {
-    let registry = endless();
+fn first_row_of_long_list_requests_one_page() {
+    let registry = start_endless_registry();
     let (host, mut shell) = (registry.host(), shell());
     let rows = shell.eval(&format!("oci tags {host}/endless")).unwrap();
     let first = rows.into_iter().next().unwrap();
@@ -137,8 +137,8 @@ fn first_row_requests_one_page() {
 }
 
 #[test]
-fn row_of_the_third_page_requests_no_later_pages() {
-    let registry = endless();
+fn row_of_third_page_requests_no_later_pages() {
+    let registry = start_endless_registry();
     let rows = shell().eval(&format!("oci tags {}/endless", registry.host()));
     let row = rows.unwrap().into_iter().nth(450).unwrap();
     assert_eq!(cell(&row, "name").as_str().unwrap(), "2.50");
@@ -147,7 +147,7 @@ fn row_of_the_third_page_requests_no_later_pages() {
 }
 
 #[test]
-fn error_has_code_span_and_causes() {
+fn error_of_registry_has_code_label_and_causes() {
     let registry = serve(|_| Response::error(404, "NAME_UNKNOWN"));
     let source = format!("oci tags {}/acme/nothing", registry.host());
     let error = eval(&source).unwrap_err();
@@ -175,7 +175,7 @@ fn error_has_code_span_and_causes() {
 }
 
 #[test]
-fn parse_error_has_the_span_of_the_invalid_part() {
+fn parse_error_label_marks_invalid_part() {
     for (source, part) in [
         ("oci tags ghcr.io/acme/Widgets", "W"),
         ("oci tags 'ghcr.io/acme/wid gets'", " "),
@@ -191,7 +191,7 @@ fn parse_error_has_the_span_of_the_invalid_part() {
 }
 
 #[test]
-fn tags_of_a_tagged_reference_are_refused() {
+fn tags_of_reference_with_tag_is_rejected() {
     let error = eval("oci tags ghcr.io/acme/widgets:1").unwrap_err();
     assert_eq!(error.code.as_deref(), Some("oci::invalid_input"));
     assert_eq!(
@@ -228,7 +228,7 @@ fn references_are_read_from_arguments_or_input() {
     for source in [
         format!("'{host}/two' | oci tags"),
         format!("{{reference: '{host}/two'}} | oci tags"),
-        // The first command of a closure gets the closure's input.
+        // The first command of a closure receives the closure's input.
         format!("'two' | do {{|| oci tags {host}/two }}"),
     ] {
         let rows = eval(&source).unwrap();
@@ -238,7 +238,7 @@ fn references_are_read_from_arguments_or_input() {
 }
 
 #[test]
-fn input_without_a_reference_is_refused() {
+fn input_without_reference_is_rejected() {
     for (source, code) in [
         ("oci tags", Some("oci::invalid_input")),
         ("[a.b/c] | oci tags a.b/d", Some("oci::invalid_input")),
@@ -281,7 +281,7 @@ fn catalog_of_a_registry_returns_rows() {
 }
 
 #[test]
-fn tags_long_describes_the_manifests() {
+fn tags_long_returns_details_of_manifests() {
     let of_target = artifact(
         r#""dev.cargo-oci.target":"x86_64-apple-darwin","dev.cargo-oci.platform":"darwin/amd64",
         "org.opencontainers.image.created":"2026-01-02T03:04:05Z""#,
@@ -457,7 +457,7 @@ fn layout_directory_is_read_as_a_repository() {
 }
 
 #[test]
-fn manifest_of_a_tag_is_a_record() {
+fn manifest_of_tag_is_record() {
     let body = artifact(r#""org.opencontainers.image.title":"widgets""#);
     let (served, digest) = (body.clone(), Digest::sha256(body.as_bytes()));
     let registry = serve(move |request| match request {
@@ -488,7 +488,7 @@ fn manifest_of_a_tag_is_a_record() {
 }
 
 #[test]
-fn manifest_of_a_repository_is_its_highest_release() {
+fn manifest_of_repository_is_highest_release() {
     let registry = serve(|request| match request.split('?').next().unwrap() {
         "GET /v2/x/tags/list" => tags(r#""1.9.0","latest","1.10.0","2.0.0-rc.1","1.10.0__a""#),
         "GET /v2/none/tags/list" => tags(r#""latest""#),
@@ -555,7 +555,7 @@ fn manifest_of_an_index_is_selected_by_target_or_platform() {
 }
 
 #[test]
-fn tables_with_unknown_cells_fit_into_variables() {
+fn tables_with_null_cells_can_be_assigned_to_variables() {
     let registry = serve(|request| match request.split('?').next().unwrap() {
         "GET /v2/x/tags/list" => tags(r#""gone","1""#),
         "GET /v2/x/manifests/1" => manifest(artifact("")),
@@ -577,7 +577,7 @@ fn tables_with_unknown_cells_fit_into_variables() {
 }
 
 #[test]
-fn manifest_of_an_index_has_manifests_and_no_layers() {
+fn manifest_of_index_has_manifests_and_no_layers() {
     let digest = Digest::sha256(b"x");
     let body = format!(
         r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{MANIFEST}","digest":"{digest}","size":9,
@@ -604,16 +604,16 @@ fn connection_is_reused_until_the_environment_changes() {
         eval_in(&mut shell, &format!("oci tags {host}/one")).unwrap();
     }
     assert_eq!(registry.connections(), 1);
-    let elsewhere = Value::test_string("/nonexistent");
+    let missing_path = Value::test_string("/nonexistent");
     shell
         .engine_state_mut()
-        .add_env_var("DOCKER_CONFIG".into(), elsewhere);
+        .add_env_var("DOCKER_CONFIG".into(), missing_path);
     eval_in(&mut shell, &format!("oci tags {host}/one")).unwrap();
     assert_eq!(registry.connections(), 2);
 }
 
 #[test]
-fn empty_pipeline_data_is_no_input() {
+fn argument_with_null_pipeline_input_is_used() {
     let registry = two_repositories();
     let source = format!("oci tags {}/one", registry.host());
     let rows = shell().eval_with(&source, PipelineData::value(Value::test_nothing(), None));

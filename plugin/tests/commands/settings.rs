@@ -1,9 +1,9 @@
-//! Flags of connections.
+//! Connection flags.
 
 use crate::{eval, serve, tags, texts};
 
 #[test]
-fn resolve_flag_takes_one_host_or_a_list() {
+fn resolve_flag_accepts_string_or_list() {
     let registry = serve(|_| tags(r#""1.0.0""#));
     let port = registry.host().rsplit_once(':').unwrap().1.to_owned();
     let resolve = |name: &str| format!("{name}.example:{port}:127.0.0.1");

@@ -8,8 +8,8 @@ use crate::{Directory, cell, columns, eval_in, texts};
 
 const MUSL: &str = "x86_64-unknown-linux-musl";
 
-/// Returns the rows of a result as `NAME action`.
-fn done(rows: &Value) -> Vec<String> {
+/// Returns the rows of a result in the form `NAME ACTION`.
+fn actions(rows: &Value) -> Vec<String> {
     for row in rows.as_list().unwrap() {
         assert_eq!(columns(row), ["reference", "action", "digest"]);
     }
@@ -27,8 +27,8 @@ fn done(rows: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Fills a layout with the release and two tagged artifacts.
-async fn stocked(layout: Layout) {
+/// Pushes the release and two tagged artifacts to a layout.
+async fn push_artifacts(layout: Layout) {
     release(layout.clone()).await;
     for (name, tags) in [("one", &["1", "latest"][..]), ("two", &["2"])] {
         let config = Blob::from_bytes("a/b".into(), name);
@@ -43,23 +43,26 @@ async fn stocked(layout: Layout) {
 #[test]
 fn copy_keeps_digest_and_tag_and_skips_stored_content() {
     let directory = Directory::new("copy");
-    directory.layout("a", stocked);
+    directory.layout("a", push_artifacts);
     let mut shell = directory.shell();
     let copy = "oci copy oci:a:1 oci:b";
     let rows = eval_in(&mut shell, &format!("{copy} --dry-run")).unwrap();
-    assert_eq!(done(&rows), ["1 would copy"]);
+    assert_eq!(actions(&rows), ["1 would copy"]);
     assert!(!directory.0.join("b").exists());
     let rows = eval_in(&mut shell, copy).unwrap();
-    assert_eq!(done(&rows), ["1 copied"]);
+    assert_eq!(actions(&rows), ["1 copied"]);
     let row = &rows.as_list().unwrap()[0];
     let name = cell(row, "reference").as_str().unwrap().to_owned();
     assert_eq!(name, format!("oci:{}:1", directory.0.join("b").display()));
-    let there = eval_in(&mut shell, &format!("oci manifest '{name}'")).unwrap();
-    assert_eq!(cell(&there, "digest"), cell(row, "digest"));
+    let copied = eval_in(&mut shell, &format!("oci manifest '{name}'")).unwrap();
+    assert_eq!(cell(&copied, "digest"), cell(row, "digest"));
     for copy in [copy, "oci copy oci:a:1 oci:b --dry-run"] {
-        assert_eq!(done(&eval_in(&mut shell, copy).unwrap()), ["1 unchanged"]);
+        assert_eq!(
+            actions(&eval_in(&mut shell, copy).unwrap()),
+            ["1 unchanged"]
+        );
     }
-    // A copy under another name, of the highest release, and of one manifest of an index.
+    // Copies with a new tag, of the highest release, and of one manifest of an index.
     for (copy, expected) in [
         ("oci copy oci:a:1 oci:b:other".to_owned(), "other copied"),
         ("oci copy oci:a oci:c".to_owned(), "1.0.0 copied"),
@@ -73,22 +76,29 @@ fn copy_keeps_digest_and_tag_and_skips_stored_content() {
         ),
     ] {
         let rows = eval_in(&mut shell, &copy).unwrap();
-        assert_eq!(done(&rows), [expected], "{copy}");
+        assert_eq!(actions(&rows), [expected], "{copy}");
     }
 }
 
 #[test]
-fn copy_of_rows_and_of_repositories_copies_all_tags() {
-    let directory = Directory::new("copy-many");
-    directory.layout("a", stocked);
+fn copy_of_tag_rows_copies_each_row() {
+    let directory = Directory::new("copy-rows");
+    directory.layout("a", push_artifacts);
     let mut shell = directory.shell();
     let rows = eval_in(&mut shell, "oci tags oci:a | oci copy oci:b").unwrap();
-    let mut all = done(&rows);
+    let mut all = actions(&rows);
     all.sort();
     assert_eq!(
         all,
         ["1 copied", "1.0.0 copied", "2 copied", "latest copied"]
     );
+}
+
+#[test]
+fn copy_with_all_tags_returns_row_for_every_tag() {
+    let directory = Directory::new("copy-all-tags");
+    directory.layout("a", push_artifacts);
+    let mut shell = directory.shell();
     let rows = eval_in(&mut shell, "oci copy oci:a oci:c --all-tags --dry-run").unwrap();
     assert_eq!(rows.as_list().unwrap().len(), 4);
     assert!(!directory.0.join("c").exists());
@@ -99,15 +109,18 @@ fn copy_of_rows_and_of_repositories_copies_all_tags() {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), 4, "{rows:?}");
-        assert!(done(&rows).contains(&"2 unchanged".to_owned()), "{rows:?}");
+        assert!(
+            actions(&rows).contains(&"2 unchanged".to_owned()),
+            "{rows:?}"
+        );
     }
 }
 
 #[test]
-fn invalid_copy_is_refused_with_the_span_of_the_argument() {
+fn invalid_copy_is_rejected_with_label_at_argument() {
     let directory = Directory::new("copy-refused");
-    directory.layout("a", stocked);
-    directory.layout("b", stocked);
+    directory.layout("a", push_artifacts);
+    directory.layout("b", push_artifacts);
     let mut shell = directory.shell();
     for (source, code, part) in [
         ("oci copy oci:a:1", "oci::invalid_input", "oci:a:1"),
@@ -151,30 +164,30 @@ fn invalid_copy_is_refused_with_the_span_of_the_argument() {
 }
 
 #[test]
-fn tag_adds_tags_to_a_manifest() {
+fn tag_adds_and_moves_tags() {
     let directory = Directory::new("tag");
-    directory.layout("a", stocked);
+    directory.layout("a", push_artifacts);
     let mut shell = directory.shell();
     let tag = "oci tag oci:a:1 latest stable";
     let rows = eval_in(&mut shell, &format!("{tag} --dry-run")).unwrap();
-    assert_eq!(done(&rows), ["latest unchanged", "stable would tag"]);
+    assert_eq!(actions(&rows), ["latest unchanged", "stable would tag"]);
     assert!(eval_in(&mut shell, "oci manifest oci:a:stable").is_err());
     let rows = eval_in(&mut shell, tag).unwrap();
-    assert_eq!(done(&rows), ["latest unchanged", "stable tagged"]);
+    assert_eq!(actions(&rows), ["latest unchanged", "stable tagged"]);
     let [of_one, of_stable] = ["1", "stable"].map(|tag| {
         let record = eval_in(&mut shell, &format!("oci manifest oci:a:{tag}")).unwrap();
         cell(&record, "digest").clone()
     });
     assert_eq!(of_one, of_stable);
-    // A tag moves. The reference may come from the pipeline.
+    // The tag is moved. The reference comes from the pipeline.
     let rows = eval_in(&mut shell, "'oci:a:2' | oci tag stable").unwrap();
-    assert_eq!(done(&rows), ["stable tagged"]);
+    assert_eq!(actions(&rows), ["stable tagged"]);
     let rows = eval_in(
         &mut shell,
         &format!("oci tag oci:a:1.0.0 musl --target {MUSL}"),
     )
     .unwrap();
-    assert_eq!(done(&rows), ["musl tagged"]);
+    assert_eq!(actions(&rows), ["musl tagged"]);
     for (source, part) in [
         ("oci tag oci:a:1", "oci tag"),
         ("oci tag oci:a:1 'no tag'", " "),
@@ -192,14 +205,14 @@ fn tag_adds_tags_to_a_manifest() {
 }
 
 #[test]
-fn delete_of_a_digest_removes_its_tags_too() {
+fn delete_of_digest_also_deletes_its_tags() {
     let directory = Directory::new("delete");
-    directory.layout("a", stocked);
+    directory.layout("a", push_artifacts);
     let mut shell = directory.shell();
     let rows = eval_in(&mut shell, "oci delete oci:a:1 --dry-run").unwrap();
-    assert_eq!(done(&rows), ["1 would delete"]);
+    assert_eq!(actions(&rows), ["1 would delete"]);
     let rows = eval_in(&mut shell, "oci delete oci:a:1").unwrap();
-    assert_eq!(done(&rows), ["1 deleted"]);
+    assert_eq!(actions(&rows), ["1 deleted"]);
     let digest = cell(&rows.as_list().unwrap()[0], "digest")
         .as_str()
         .unwrap()
@@ -207,12 +220,12 @@ fn delete_of_a_digest_removes_its_tags_too() {
     let tags = eval_in(&mut shell, "oci tags oci:a").unwrap();
     assert_eq!(texts(&tags, "name"), ["1.0.0", "2", "latest"]);
     let rows = eval_in(&mut shell, &format!("oci delete oci:a@{digest}")).unwrap();
-    assert_eq!(done(&rows), ["digest deleted"]);
+    assert_eq!(actions(&rows), ["digest deleted"]);
     let tags = eval_in(&mut shell, "oci tags oci:a").unwrap();
     assert_eq!(texts(&tags, "name"), ["1.0.0", "2"]);
-    // Input from another command, whose rows are deleted while it lists them.
+    // The rows of another command are deleted while that command lists them.
     let rows = eval_in(&mut shell, "oci tags oci:a | oci delete").unwrap();
-    assert_eq!(done(&rows), ["1.0.0 deleted", "2 deleted"]);
+    assert_eq!(actions(&rows), ["1.0.0 deleted", "2 deleted"]);
     let tags = eval_in(&mut shell, "oci tags oci:a").unwrap();
     assert!(tags.as_list().unwrap().is_empty());
     for (source, code) in [
@@ -230,7 +243,7 @@ fn delete_of_a_digest_removes_its_tags_too() {
 }
 
 #[test]
-fn delete_of_a_target_manifest_removes_its_index_entry() {
+fn delete_of_target_manifest_removes_index_entry() {
     let directory = Directory::new("delete-manifest");
     directory.layout("a", release);
     let mut shell = directory.shell();
@@ -238,9 +251,12 @@ fn delete_of_a_target_manifest_removes_its_index_entry() {
     let digest = texts(cell(&index, "manifests"), "digest")[0].to_owned();
     let source = format!("oci delete oci:a@{digest}");
     let rows = eval_in(&mut shell, &format!("{source} --dry-run")).unwrap();
-    assert_eq!(done(&rows), ["1.0.0 would change", "digest would delete"]);
+    assert_eq!(
+        actions(&rows),
+        ["1.0.0 would change", "digest would delete"]
+    );
     let rows = eval_in(&mut shell, &source).unwrap();
-    assert_eq!(done(&rows), ["1.0.0 changed", "digest deleted"]);
+    assert_eq!(actions(&rows), ["1.0.0 changed", "digest deleted"]);
     let left = eval_in(&mut shell, "oci manifest oci:a:1.0.0").unwrap();
     assert_eq!(
         texts(cell(&left, "manifests"), "target"),
@@ -250,7 +266,7 @@ fn delete_of_a_target_manifest_removes_its_index_entry() {
 }
 
 #[test]
-fn delete_of_a_target_tag_removes_its_index_entry() {
+fn delete_of_target_tag_removes_index_entry() {
     let directory = Directory::new("delete-target");
     directory.layout("a", release);
     let mut shell = directory.shell();
@@ -262,7 +278,7 @@ fn delete_of_a_target_tag_removes_its_index_entry() {
     let rows = eval_in(&mut shell, &format!("{delete} --dry-run")).unwrap();
     let tag = format!("1.0.0__{MUSL}");
     assert_eq!(
-        done(&rows),
+        actions(&rows),
         [
             format!("{tag} would delete"),
             "1.0.0 would change".to_owned()
@@ -270,7 +286,7 @@ fn delete_of_a_target_tag_removes_its_index_entry() {
     );
     let rows = eval_in(&mut shell, &delete).unwrap();
     assert_eq!(
-        done(&rows),
+        actions(&rows),
         [format!("{tag} deleted"), "1.0.0 changed".to_owned()]
     );
     let index = eval_in(&mut shell, "oci manifest oci:a:1.0.0").unwrap();
@@ -285,10 +301,10 @@ fn delete_of_a_target_tag_removes_its_index_entry() {
 }
 
 #[test]
-fn row_deleted_with_an_earlier_row_counts_as_deleted() {
+fn row_deleted_with_earlier_row_is_skipped() {
     let musl = format!("1.0.0__{MUSL}");
     let arm = "1.0.0__aarch64-unknown-linux-musl".to_owned();
-    let stocked = |name: &str| {
+    let create_layout = |name: &str| {
         let directory = Directory::new(name);
         directory.layout("a", release);
         let mut shell = directory.shell();
@@ -298,8 +314,8 @@ fn row_deleted_with_an_earlier_row_counts_as_deleted() {
         }
         (directory, shell)
     };
-    // A tag is named twice, and the index is deleted with its last target before its own row.
-    let (_directory, mut shell) = stocked("delete-along");
+    // One tag occurs twice. The index is deleted with its last target, before its row is processed.
+    let (_directory, mut shell) = create_layout("delete-along");
     eval_in(&mut shell, &format!("oci tag oci:a:{musl} zoo")).unwrap();
     let source =
         format!("[oci:a:{musl} oci:a:{musl} oci:a:{arm} oci:a:1.0.0 oci:a:zoo] | oci delete");
@@ -315,16 +331,16 @@ fn row_deleted_with_an_earlier_row_counts_as_deleted() {
             format!("1.0.0 {delete}"),
             format!("zoo {delete}"),
         ];
-        assert_eq!(done(&rows), expected, "{source} {flag}");
+        assert_eq!(actions(&rows), expected, "{source} {flag}");
     }
     let tags = eval_in(&mut shell, "oci tags oci:a").unwrap();
     assert!(tags.as_list().unwrap().is_empty());
-    // If the index is deleted first, only the tags of the targets are left.
-    let (_directory, mut shell) = stocked("delete-index-first");
+    // If the index is deleted first, only the tags of the targets remain.
+    let (_directory, mut shell) = create_layout("delete-index-first");
     let source = format!("oci delete oci:a:1.0.0 oci:a:{musl} oci:a:{arm}");
     for (flag, delete) in [("--dry-run", "would delete"), ("", "deleted")] {
         let rows = eval_in(&mut shell, &format!("{source} {flag}")).unwrap();
         let expected = ["1.0.0", &musl, &arm].map(|name| format!("{name} {delete}"));
-        assert_eq!(done(&rows), expected, "{source} {flag}");
+        assert_eq!(actions(&rows), expected, "{source} {flag}");
     }
 }

@@ -87,7 +87,7 @@ pub fn send(request: Request<impl Into<Bytes>>) -> Response<Bytes> {
 #[must_use]
 pub fn get(url: &str) -> Response<Bytes> {
     let request = Request::get(url).header("Host", authority(&url.parse().expect("a URL")));
-    send(request.body("").expect("a URL makes a request"))
+    send(request.body("").expect("the URL is valid"))
 }
 
 fn authority(url: &Uri) -> String {

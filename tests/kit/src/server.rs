@@ -336,8 +336,8 @@ impl Shared {
 
 /// A scripted server. It ends when the value is dropped.
 ///
-/// Inside a runtime, the server runs on that runtime, so that a test with a paused clock controls both sides. Elsewhere it runs on
-/// the runtime of [`loopback`](crate::loopback), and the script must not use the clock.
+/// Inside a runtime, the server runs on that runtime, so that a test with a paused clock controls both sides. Elsewhere
+/// it runs on the runtime of [`loopback`](crate::loopback), and the script must not use the clock.
 pub struct Server {
     tcp: TcpServer,
     shared: Arc<Shared>,

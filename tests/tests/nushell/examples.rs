@@ -33,7 +33,11 @@ fn all_help_examples_succeed() {
     let commands = home.nu_value(
         "scope commands | where type == plugin and name starts-with 'oci ' | select name examples",
     );
-    let mut commands: Vec<_> = commands.as_array().expect("commands").iter().collect();
+    let mut commands: Vec<_> = commands
+        .as_array()
+        .expect("the result is a list")
+        .iter()
+        .collect();
     // `oci catalog` lists layouts that other examples copy, and `oci delete` deletes content that other examples
     // read, so these commands run last.
     commands.sort_by_key(|command| match command["name"].as_str() {
@@ -43,10 +47,12 @@ fn all_help_examples_succeed() {
     });
     let mut count = 0;
     for command in commands {
-        let examples = command["examples"].as_array().expect("examples");
+        let examples = command["examples"]
+            .as_array()
+            .expect("a command has a list of examples");
         assert!(!examples.is_empty(), "{command}");
         for example in examples {
-            let example = example["example"].as_str().expect("a text");
+            let example = example["example"].as_str().expect("the value is a string");
             let mut script = example.to_owned();
             for host in HOSTS {
                 script = script.replace(host, registry.host());
@@ -194,7 +200,7 @@ fn put_image(registry: &Registry, repository: &str) {
 
 /// Pushes an SBOM that refers to the manifest of a tag, and the fallback tag for registries without a referrers API.
 fn put_sbom(registry: &Registry, repository: &str, tag: &str) {
-    let subject = registry.digest(repository, tag).expect("the tag is there");
+    let subject = registry.digest(repository, tag).expect("the tag exists");
     let contents = b"SPDXVersion: SPDX-2.3";
     put_blob(registry, repository, contents);
     put_blob(registry, repository, b"{}");

@@ -31,7 +31,7 @@ fn queries_return_expected_results() {
 }
 
 fn parse_timestamp(text: &str) -> Timestamp {
-    text.parse().expect("a date")
+    text.parse().expect("the date is valid")
 }
 
 /// Returns the expected results of queries that need lists only, computed from the generated content.

@@ -30,7 +30,7 @@ fn add_tag(registry: &Registry, repository: &str, old: &str, new: &str) {
     ))
     .header("Content-Type", &stored.headers()["Content-Type"])
     .body(stored.body().clone());
-    assert_eq!(send(put.expect("a request")).status(), 201);
+    assert_eq!(send(put.expect("the request is valid")).status(), 201);
 }
 
 #[test]

@@ -61,10 +61,14 @@ fn completion_returns_in_time_and_blocks_no_call() {
         hosts.join(" ")
     );
     let timed = Home::new().nu_value(&script);
-    let timed = timed.as_array().expect("a row for each");
+    let timed = timed.as_array().expect("the result is a list");
     let least = |what: &str| {
         let took = timed.iter().map(|row| row[what]["took"].as_u64());
-        Duration::from_nanos(took.map(|took| took.expect("a duration")).min().unwrap())
+        Duration::from_nanos(
+            took.map(|took| took.expect("the value is a duration"))
+                .min()
+                .unwrap(),
+        )
     };
     for row in timed {
         assert_eq!(row["call"]["value"], "a.b", "{row}");

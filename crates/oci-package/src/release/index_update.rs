@@ -127,7 +127,7 @@ impl ReleaseWriter<'_> {
         Err(unknown_outcome.unwrap_or_else(|| exhausted.build().into()))
     }
 
-    /// Returns the index that an update would write if the manifest had its tag.
+    /// Returns the index that an update would write if the tag already pointed to the manifest.
     pub(super) async fn plan_index(
         &mut self,
         assignment: TagAssignment<'_>,

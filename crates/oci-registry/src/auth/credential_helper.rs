@@ -41,9 +41,7 @@ const ERASE: &str = "erase";
 
 /// Error of a helper that a configuration file names.
 #[derive(Debug, Snafu)]
-#[snafu(display(
-    "failed to use the helper that {location} names for the credential of `{server}`"
-))]
+#[snafu(display("failed to use the credential helper in {location} for `{server}`"))]
 pub(super) struct HelperError {
     server: String,
     location: String,
@@ -85,7 +83,7 @@ enum Error {
     },
     #[snafu(display("`{}` did not finish within {} seconds", program.display(), TIMEOUT.as_secs()))]
     TimedOut { program: PathBuf },
-    #[snafu(display("`{}` failed", program.display()))]
+    #[snafu(display("`{}` exited with an error", program.display()))]
     Failed { program: PathBuf },
     #[snafu(display("`{}` returned an invalid credential", program.display()))]
     InvalidOutput { program: PathBuf },

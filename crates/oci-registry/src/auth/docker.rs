@@ -69,7 +69,7 @@ impl ConfigDirectory {
         }
     }
 
-    /// Returns finch's directory, which has docker's format.
+    /// Returns finch's directory. Its `config.json` has docker's format.
     pub(super) fn finch(environment: &Environment, helpers: Arc<Helpers>) -> Self {
         Self {
             owner: "finch config",

@@ -19,7 +19,7 @@ use crate::reference::RegistryName;
 const AUTHS: &str = "auths";
 
 #[derive(Debug, Snafu)]
-#[snafu(display("failed to write {location}"))]
+#[snafu(display("failed to write the credentials in {location}"))]
 struct Error {
     location: String,
     source: std::io::Error,

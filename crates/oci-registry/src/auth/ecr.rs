@@ -613,14 +613,14 @@ mod tests {
             ("xpublic.ecr.aws", None),
             ("x.public.ecr.aws", None),
         ] {
-            // Some of these are not valid registry names and are rejected earlier.
+            // Some of these texts are not valid registry names, so they do not parse.
             let Ok(name) = registry.parse::<RegistryName>() else {
                 assert_eq!(expected, None);
                 continue;
             };
             assert_eq!(Service::for_registry(&name), expected, "{registry}");
         }
-        assert_eq!(service("PUBLIC_HOSTS.ecr.aws"), Some(Service::Public));
+        assert_eq!(service("PUBLIC.ecr.aws"), Some(Service::Public));
     }
 
     #[test]

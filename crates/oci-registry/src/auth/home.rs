@@ -15,7 +15,7 @@ pub(super) struct Home {
 }
 
 impl Home {
-    /// Returns an empty home directory, whose session directory has no files.
+    /// Creates an empty home directory. `XDG_RUNTIME_DIR` names a directory in it that does not exist.
     pub(super) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         Self {

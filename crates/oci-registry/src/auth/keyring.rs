@@ -115,7 +115,7 @@ impl Keyring {
     /// # Errors
     ///
     /// [`ErrorKind::Unauthenticated`] if the keyring cannot be used, [`ErrorKind::InvalidInput`] for a
-    /// [`Credential::Registry`], which is not long-lived.
+    /// [`Credential::Registry`], which is short-lived.
     pub async fn store(
         &self,
         registry: &RegistryName,

@@ -89,7 +89,7 @@ impl CredentialStore {
     /// # Errors
     ///
     /// [`ErrorKind::Unauthenticated`] if the helper that should store it fails, [`ErrorKind::InvalidInput`] if docker's
-    /// file is broken, if there is no home directory, and for a [`Credential::Registry`], which is not long-lived,
+    /// file is broken, if there is no home directory, and for a [`Credential::Registry`], which is short-lived,
     /// [`ErrorKind::Io`] if the file cannot be written.
     pub async fn store(
         &self,

@@ -169,8 +169,9 @@ fn persist(temporary: TempPath, path: &Path, replace: bool) -> Result<(), Error>
     }
 }
 
-/// Whether a path names a device, a pipe or an open file of a process, or leads to one. Everything else can be the name of
-/// a new file; a link to a file or to nothing is replaced itself.
+/// Whether a path is a device, a pipe or an open file of a process, or a link to one of these. Any other path is the name of a new file: an
+/// existing file or link is replaced if `replace` is set, and is an error otherwise. A link is replaced itself, and its
+/// target is kept.
 fn is_special(path: &Path, replace: bool) -> Result<bool, Error> {
     let metadata = std::fs::metadata(path);
     let is = |test: fn(&Metadata) -> bool| metadata.as_ref().is_ok_and(test);

@@ -42,7 +42,7 @@ pub struct BlobStream {
     pub(super) verification: Verification,
 }
 
-/// First bytes of a blob from an interrupted download, which resumes after them.
+/// First bytes of a blob from an interrupted download. The download resumes after these bytes.
 #[derive(Debug, Clone)]
 pub struct PartialBlob {
     pub(super) hasher: Hasher,

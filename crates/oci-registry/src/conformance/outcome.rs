@@ -6,7 +6,7 @@ use snafu::{ResultExt, Snafu, ensure};
 
 use crate::error::{ErrorKind, Failure};
 
-/// Result for a target that meets all requirements.
+/// Report about a target that meets all requirements.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Report {

@@ -1,6 +1,6 @@
 //! Blob whose content is read from the source of a copy.
 //!
-//! The target reads this content, so an error of the source is returned by the target. This module detects such an
+//! The target reads this content, so it returns the errors of the source as its own errors. This module detects such an
 //! error and attributes it to the source.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use crate::storage::Source;
 pub(super) struct SourceBlob {
     source: Arc<dyn Source>,
     descriptor: Descriptor,
-    /// Error of the source since the blob was last opened.
+    /// Last error of the source since the content was opened.
     failure: Arc<Mutex<Option<crate::Error>>>,
 }
 
@@ -72,7 +72,7 @@ struct SourceError {
 
 /// Marker in the cause chain of an error of the source.
 #[derive(Debug, Snafu)]
-#[snafu(display("the source failed"))]
+#[snafu(display("an error of the source of the copy"))]
 struct SourceMarker;
 
 impl SourceError {

@@ -29,7 +29,7 @@ async fn memory_with_index() -> (Memory, Manifest) {
 }
 
 #[tokio::test]
-async fn copy_transfers_blob_once_and_second_copy_nothing() {
+async fn repeated_copy_transfers_no_blob_again() {
     let (from, index) = memory_with_index().await;
     let from: Arc<dyn Source> = Arc::new(from);
     let to = Memory::new();

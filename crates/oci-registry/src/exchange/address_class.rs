@@ -210,7 +210,7 @@ mod tests {
             assert_eq!(provided_class(address), AddressClass::Loopback, "{address}");
             assert_eq!(server_class(address), AddressClass::Public, "{address}");
         }
-        // A server at 8.8.8.8, and clients at 10.0.0.1 and 9.9.9.9; a server at 127.0.0.1.
+        // Teredo addresses: a server at 8.8.8.8 with clients at 10.0.0.1 and 9.9.9.9, and a server at 127.0.0.1.
         for (address, class) in [
             ("2001:0:808:808:0:0:f5ff:fffe", AddressClass::Private),
             ("2001:0:808:808:0:0:f6f6:f6f6", AddressClass::Public),

@@ -26,19 +26,19 @@ const NO_RESPONSE: [&str; 3] = [
 pub(crate) enum Error {
     #[snafu(display("failed to set up the HTTP client"))]
     BuildClient { source: RootCause },
-    #[snafu(display("failed to read `{}`, {purpose}", path.display()))]
+    #[snafu(display("failed to read {purpose} in `{}`", path.display()))]
     ReadPem {
         path: PathBuf,
         purpose: &'static str,
         source: io::Error,
     },
-    #[snafu(display("failed to read `{}`, {purpose}: not valid PEM", path.display()))]
+    #[snafu(display("failed to read {purpose} in `{}`: not valid PEM", path.display()))]
     ParsePem {
         path: PathBuf,
         purpose: &'static str,
         source: RootCause,
     },
-    #[snafu(display("failed to read `{}`, {purpose}: no certificate found", path.display()))]
+    #[snafu(display("failed to read {purpose} in `{}`: no certificate found", path.display()))]
     EmptyPem {
         path: PathBuf,
         purpose: &'static str,

@@ -263,7 +263,8 @@ impl Exchange {
         let origin = Origin::from_url(&url);
         let mut is_trusted = !request.is_untrusted;
         for _ in 0..=MAX_REDIRECTS {
-            // A redirect that left the origin is untrusted even if it leads back: a third party chose the URL.
+            // After a redirect to another origin, a later redirect is untrusted even if it leads back, because a third
+            // party chose its URL.
             is_trusted &= Origin::from_url(&url) == origin;
             let outcome = self.send_once(request, &url, is_trusted).await;
             self.settings.observer.notify(|| ClientEvent::Request {

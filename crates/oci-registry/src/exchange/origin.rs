@@ -111,8 +111,8 @@ impl Peer {
             _ => self.url.join(text),
         };
         joined.map_err(|source| {
-            // In text that does not parse, the query is not known, and the end of the text may be a signature.
-            // Redaction does not match a part of a secret, so the text is truncated after redaction.
+            // The text does not parse as a URL, so everything after `?` or `#` is omitted, because it may contain a
+            // signature. The text is redacted before that, because redaction does not match a part of a secret.
             let redacted = self.secrets.redact(text);
             let text = redacted.split(['?', '#']).next().unwrap_or_default();
             NotAUrlSnafu {

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resolve_is_parsed_as_by_curl() {
+    fn resolve_accepts_only_the_format_of_curl() {
         let parse = |text: &str| {
             text.parse::<Resolve>()
                 .map(|resolve| (resolve.host, resolve.address.to_string()))

@@ -89,7 +89,7 @@ pub(crate) fn retry_after(
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// Moments until which servers have requested no requests, by origin.
+/// Ends of the pauses that servers have requested, by origin.
 #[derive(Debug, Default)]
 pub(super) struct Pauses(Mutex<HashMap<Origin, Instant>>);
 

@@ -67,7 +67,7 @@ impl Reference {
         self.digest.as_ref()
     }
 
-    /// Returns the digest, or else the tag, or else `None`.
+    /// Returns the digest if there is one, otherwise the tag if there is one.
     pub fn identifier(&self) -> Option<Identifier> {
         let digest = self.digest.clone().map(Identifier::Digest);
         digest.or_else(|| self.tag.clone().map(Identifier::Tag))
@@ -123,7 +123,7 @@ impl FromStr for Reference {
     }
 }
 
-/// Problem of a text that is not a reference, with a suggestion.
+/// Problem of an invalid reference, and a suggestion for a valid reference.
 pub(super) type ProblemWithHelp = (Problem, Option<String>);
 
 pub(super) fn parse(text: &str) -> Result<Reference, ProblemWithHelp> {

@@ -140,7 +140,7 @@ impl Location {
         }
     }
 
-    /// Returns the digest, or else the tag, or else `None`.
+    /// Returns the digest if there is one, otherwise the tag if there is one.
     pub fn identifier(&self) -> Option<Identifier> {
         let digest = self.digest().cloned().map(Identifier::Digest);
         digest.or_else(|| self.tag().cloned().map(Identifier::Tag))

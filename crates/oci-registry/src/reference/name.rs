@@ -170,7 +170,7 @@ pub(super) fn no_help(_: &str) -> Option<String> {
     None
 }
 
-/// Suggests the registry in a text that contains more, such as a URL.
+/// Suggests a registry for an invalid text, such as the host of a URL.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "all help functions have this signature"
@@ -191,7 +191,7 @@ fn split_port(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Whether the first component of a name is a registry, because it contains characters that only a host name has.
+/// Whether the first component of a name is a registry: it contains a `.` or a `:`, or is `localhost`.
 pub(super) fn is_registry(first: &str) -> bool {
     first.contains(['.', ':']) || first.eq_ignore_ascii_case("localhost")
 }
@@ -245,7 +245,7 @@ fn check_registry(text: &str) -> Result<String, Problem> {
         }
         start = span.end + 1;
     }
-    // URL parsers read such a host as an IPv4 address: `127.1` and `0x7f000001` would be this machine.
+    // URL parsers read such a host as an IPv4 address: `127.1` and `0x7f000001` would be the loopback address.
     if ends_in_number(host) && host.parse::<std::net::Ipv4Addr>().is_err() {
         return Err((
             "a host whose last part is a number must be an IPv4 address of four numbers",

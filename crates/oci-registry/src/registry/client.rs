@@ -68,7 +68,7 @@ pub struct ClientOptions {
     /// PEM files of the client certificate chain and its key, for all registries. If set, TLS is used for all
     /// registries.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// Options of individual registries, which take precedence over the general ones.
+    /// Options of individual registries, which take precedence over the options for all registries.
     pub registries: BTreeMap<RegistryName, RegistryOptions>,
     /// Certificate directories in the format of container tools. Each has a subdirectory `HOST[:PORT]` per registry:
     /// its `*.crt` files are trusted CA certificates, and a `*.cert` file with the `*.key` file of the same name is the
@@ -130,11 +130,11 @@ impl ClientOptions {
 /// Numbers of requests and bytes that a [`Client`] has transferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TransferStats {
-    /// Requests sent, including each attempt, each redirect and each token request.
+    /// Number of requests, including each attempt, each redirect and each token request.
     pub requests: u64,
-    /// Bytes of request bodies.
+    /// Number of bytes in request bodies.
     pub sent: u64,
-    /// Bytes of response bodies.
+    /// Number of bytes in response bodies.
     pub received: u64,
 }
 

@@ -15,7 +15,7 @@ use crate::transport::Transport;
 /// above 4 MiB.
 const CHUNK_SIZES: [u64; 3] = [8 << 20, 4 << 20, 1 << 20];
 
-/// Upload methods that a registry supports, as far as its responses have shown.
+/// Upload methods that a registry supports, according to its responses so far.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UploadCapabilities {
     /// Whether the registry accepts the whole content in one PATCH, followed by the digest in the closing PUT.

@@ -53,7 +53,7 @@ impl UploadSession {
 /// Digest of the blob to send.
 pub(super) enum BlobDigest {
     Known(Digest),
-    /// Computed while the file is sent.
+    /// Digest that is computed while the file is sent.
     Pending(Arc<UnhashedFile>),
 }
 

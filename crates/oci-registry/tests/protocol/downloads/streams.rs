@@ -1,4 +1,4 @@
-//! Downloads that are interrupted, resumed or refused.
+//! Downloads that are interrupted, resumed or rejected.
 
 use oci_registry::{ErrorKind, Source};
 use testkit::server::{Response, Server};
