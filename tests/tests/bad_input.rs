@@ -333,6 +333,9 @@ fn damaged_layout_is_reported_with_hint() {
     for layout in ["oci:no-index", "oci:no-marker"] {
         let refused = home.cargo_oci(["tags", layout]).fails_with(8);
         assert!(refused.stderr.contains("help: "), "{refused}");
-        assert!(refused.stderr.contains("copy it again"), "{refused}");
+        assert!(
+            refused.stderr.contains("copy the layout again"),
+            "{refused}"
+        );
     }
 }

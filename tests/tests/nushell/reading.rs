@@ -138,7 +138,7 @@ fn list_without_new_names_is_an_error() {
         let run = home.nu(&format!("{list} | collect | to nuon")).outcome();
         assert!(run.stderr.contains("oci::protocol"), "{run}");
         let text = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(text.contains("after 100 pages in a row"), "{run}");
+        assert!(text.contains("more than 100 consecutive pages"), "{run}");
     }
 }
 

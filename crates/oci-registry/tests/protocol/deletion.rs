@@ -69,7 +69,7 @@ async fn deletion_at_registry_without_support_changes_nothing() {
             repository.delete_blob(&blob).await.unwrap_err(),
         ] {
             assert_eq!(error.kind(), ErrorKind::Unsupported, "{status}");
-            assert!(format!("{:?}", error.hints()).contains("disabled"));
+            assert!(format!("{:?}", error.hints()).contains("enable deletion on"));
         }
         let methods = ["GET", "HEAD", "DELETE"];
         let requests = registry.server.requests();

@@ -134,7 +134,7 @@ async fn list_after_100_pages_without_new_name_is_rejected() {
             assert_eq!(error.kind(), ErrorKind::Protocol);
             let text = error.in_one_line();
             assert!(
-                text.contains("after 100 pages in a row without a new name"),
+                text.contains("more than 100 consecutive pages have no new name"),
                 "{text}"
             );
         }

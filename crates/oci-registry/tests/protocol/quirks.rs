@@ -147,7 +147,7 @@ async fn upload_to_missing_repository_hints_at_its_creation() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(error.registry_errors()[0].code, "NAME_UNKNOWN");
     let hints = format!("{:?}", error.hints());
-    assert!(hints.contains("created"), "{hints}");
+    assert!(hints.contains("create the repository first"), "{hints}");
 }
 
 #[tokio::test]

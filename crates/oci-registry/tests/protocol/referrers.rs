@@ -179,7 +179,7 @@ async fn referrers_after_100_pages_without_entry_are_rejected() {
         });
         let error = of_type(&writer(&server), subject.digest(), "a/two").await;
         let text = error.unwrap_err().in_one_line();
-        assert!(text.contains("100 pages in a row"), "{text}");
+        assert!(text.contains("more than 100 consecutive pages"), "{text}");
         assert_eq!(server.requests().len(), new + 100);
     }
 }
