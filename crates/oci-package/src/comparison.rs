@@ -58,7 +58,7 @@ impl Comparison {
         }
     }
 
-    /// Returns the result as one word.
+    /// Returns the name of the result: `same`, `missing` or `other`.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Same(_) => "same",

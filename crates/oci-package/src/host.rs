@@ -39,8 +39,8 @@ impl Machine {
     }
 }
 
-/// Returns the machine of a Linux host. A client built for musl may run on a host with glibc, so the installed glibc
-/// decides.
+/// Returns the machine of a Linux host. A client built for musl may run on a host with glibc, so the target depends on
+/// the installed glibc.
 fn detect_linux(root: &Path, built_for: &str) -> Machine {
     let gnu = built_for.replace("-linux-musl", "-linux-gnu");
     let glibc = GlibcVersion::installed(root, &gnu);

@@ -67,7 +67,7 @@ pub fn from_document_name(name: &str) -> Option<MediaType> {
     }))
 }
 
-/// Whether a name is that of a text document without a standard extension, such as `LICENSE`, `LICENSE-MIT` or
+/// Whether a file name belongs to a text document without a standard extension, such as `LICENSE`, `LICENSE-MIT` or
 /// `LICENSE.apache`.
 fn is_plain_text(name: &str) -> bool {
     [

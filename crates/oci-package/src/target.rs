@@ -191,7 +191,7 @@ fn is_packed_directory(layer: &Descriptor) -> bool {
     layer.annotation(annotation::UNPACK) == Some("true")
 }
 
-/// Whether a layer is the working directory of `oras push`, which has the title `.`.
+/// Whether a layer is the working directory of `oras push`. Such a layer has the title `.`.
 fn is_current_directory(layer: &Descriptor) -> bool {
     is_packed_directory(layer) && layer.annotation(annotation::TITLE) == Some(".")
 }

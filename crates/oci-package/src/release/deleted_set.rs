@@ -15,8 +15,8 @@ use super::edit::{EntryLocation, RemovedEntries};
 pub struct DeletedSet {
     tags: BTreeSet<Tag>,
     digests: BTreeSet<Digest>,
-    /// Entries that were removed from an index that still exists, by the tag of the index. The removal moved the tag to
-    /// a new manifest.
+    /// Removed entries of the indexes that still exist, keyed by the tag of the index. The removal moved this tag to a
+    /// new manifest.
     entries: BTreeMap<Tag, BTreeSet<Digest>>,
 }
 

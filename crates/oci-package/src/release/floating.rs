@@ -63,8 +63,8 @@ pub enum FloatingTagUpdate {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Conflict`] if one of the tags does not point to the index of a package. No tag is moved then. Otherwise
-/// the error of the target.
+/// [`ErrorKind::Conflict`] if one of the tags does not point to the index of a package; no tag is moved in this case.
+/// Otherwise the error of the target.
 pub async fn update_floating_tags(
     to: &dyn Target,
     index: &Manifest,

@@ -85,7 +85,7 @@ impl Default for PublishOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Published {
-    /// The manifest for the target: the manifest of the artifact, or the stored one with the same files.
+    /// The manifest for the target: the manifest of the artifact, or the stored manifest with the same files.
     pub manifest: Manifest,
     /// Delivery of each blob. Empty if no blob was sent.
     pub blobs: Vec<(Descriptor, Delivery)>,
@@ -173,7 +173,8 @@ pub async fn publish(
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PublishPlan {
-    /// The manifest that the tags would point to: the manifest of the artifact, or the stored one with the same files.
+    /// The manifest that the tags would point to: the manifest of the artifact, or the stored manifest with the same
+    /// files.
     pub manifest: Manifest,
     /// The blobs, and whether each blob is already stored. Empty if no blobs would be sent.
     pub blobs: Vec<(Descriptor, bool)>,
@@ -193,7 +194,7 @@ pub struct PlannedTag {
     pub action: TagAction,
     /// The index that would be written, or that is already up to date. `None` if there would be no index.
     pub index: Option<Manifest>,
-    /// Whether the index differs from the stored one.
+    /// Whether the index differs from the stored index.
     pub index_changes: bool,
 }
 

@@ -26,7 +26,7 @@ const MAX_READ_BACKS: usize = 4;
 
 /// The manifest that is published.
 pub(super) struct OwnManifest {
-    /// The manifest of the artifact, or the stored one with the same files.
+    /// The manifest of the artifact, or the stored manifest with the same files.
     pub(super) manifest: Manifest,
     /// Whether the manifest and all blobs that it lists are stored in the target.
     pub(super) is_stored: bool,
@@ -57,7 +57,7 @@ pub(super) struct TagDecision {
     pub(super) index: Option<Manifest>,
 }
 
-/// Manifest that the tag of the target points to.
+/// Manifest to which the tag of the target points.
 enum StoredManifest {
     Absent,
     /// The manifest that is published.
@@ -70,8 +70,8 @@ enum StoredManifest {
 }
 
 impl TargetPublication<'_> {
-    /// Performs step 1 and the checks of step 2: reads the stored state and decides what to write. Sends read
-    /// requests only.
+    /// Performs step 1 and the checks of step 2: reads the stored state and determines which tags and manifests to
+    /// write. Sends read requests only.
     ///
     /// If the stored manifest has the same files, it replaces `own`.
     pub(super) async fn decide(&mut self, own: &mut OwnManifest) -> crate::Result<TagDecision> {
@@ -175,7 +175,7 @@ impl TargetPublication<'_> {
         Ok(TagAction::Replace)
     }
 
-    /// Performs the decided action, then updates the index.
+    /// Sets the tag of the target according to the decision, then updates the index.
     pub(super) async fn write(
         &mut self,
         own: &mut OwnManifest,
