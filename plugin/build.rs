@@ -1,4 +1,4 @@
-//! Passes the target triple of the build to the program, which selects the files to pull for this target by default.
+//! Passes the target triple of the build to the program. `oci pull` selects the files for this target by default.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -83,7 +83,7 @@ impl<'a> CallContext<'a> {
         client.with_observer(report::observer())
     }
 
-    /// Returns the user's cache of registry content, or `None` without a home directory.
+    /// Returns the user's cache of registry content, or `None` if there is no home directory.
     pub(crate) fn cache(&self) -> Option<Cache> {
         self.shell.cache()
     }
@@ -108,8 +108,9 @@ impl<'a> CallContext<'a> {
         self.resolver().with_selection(self.call)
     }
 
-    /// Returns one value for a single operand, or a list of values for a list of operands, processed concurrently.
-    pub(crate) fn values<S, T, F>(
+    /// Processes the operands concurrently. Returns one value for a single operand, or a list of values for a list of
+    /// operands.
+    pub(crate) fn map_values<S, T, F>(
         self,
         operands: Operands<T>,
         state: S,
@@ -125,8 +126,8 @@ impl<'a> CallContext<'a> {
         runtime.map_values(self.engine, self.call.head, operands, concurrency, work)
     }
 
-    /// Returns one table with the rows of all operands, processed concurrently.
-    pub(crate) fn rows<S, T, F>(
+    /// Processes the operands concurrently. Returns one table with the rows of all operands.
+    pub(crate) fn map_rows<S, T, F>(
         self,
         operands: Operands<T>,
         state: S,
@@ -142,11 +143,11 @@ impl<'a> CallContext<'a> {
         runtime.map_tables(self.engine, self.call.head, operands, concurrency, work)
     }
 
-    /// Returns one table with the rows of all operands, processed one after another.
+    /// Processes the operands one after another. Returns one table with the rows of all operands.
     ///
     /// Used by commands that change content. If such a command fails or is interrupted, all earlier operands are
     /// completely processed.
-    pub(crate) fn rows_sequential<S, T, F>(
+    pub(crate) fn map_rows_sequentially<S, T, F>(
         self,
         operands: Operands<T>,
         state: S,

@@ -337,7 +337,7 @@ impl CachedList {
         self.requested_at.elapsed() >= WAIT_LIMIT && !self.is_finished()
     }
 
-    /// Whether fetching timed out without any name within the cache lifetime.
+    /// Whether fetching timed out without a name, and the cache lifetime has not elapsed since.
     fn timed_out_recently(&self) -> bool {
         self.requested_at.elapsed() < CACHE_LIFETIME && self.progress.borrow().has_timed_out
     }

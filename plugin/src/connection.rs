@@ -83,7 +83,7 @@ impl ShellContext {
         &self.current_dir
     }
 
-    /// Returns the user's cache of registry content, or `None` without a home directory.
+    /// Returns the user's cache of registry content, or `None` if there is no home directory.
     pub(crate) fn cache(&self) -> Option<Cache> {
         Cache::for_user(&self.environment())
     }
@@ -96,7 +96,7 @@ impl ShellContext {
             self.variables.get(home).map(PathBuf::from),
             self.current_dir.clone(),
         )
-        // The credentials that `cargo oci login` stored are used by the plugin.
+        // The plugin uses the credentials that `cargo oci login` stored.
         .with_application("cargo-oci")
     }
 

@@ -100,7 +100,7 @@ impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Operands<T> {
             });
             return Ok(Self::List(operands.boxed()));
         }
-        // The output of an external program ends with a line feed, which is not part of the name.
+        // The output of an external program ends with a line feed. The line feed is not part of the name.
         let is_program_output = matches!(input, PipelineData::ByteStream(..));
         match input.into_value(head)? {
             value @ Value::String { .. } if is_program_output => {
@@ -183,7 +183,7 @@ pub(crate) fn parse_operand<T: FromStr<Err = oci_registry::Error>>(
 
 /// Returns the span of a part of a name, if the source code at `written_at` contains the name literally.
 ///
-/// `find` locates the part in the written text, and returns `None` if the text is another name.
+/// `find` locates the part in the written text, and returns `None` if the text is a different name.
 pub(crate) fn span_of_part(
     engine: &EngineInterface,
     written_at: Span,

@@ -8,7 +8,7 @@ use std::fmt;
 use nu_protocol::{Record, Span, Value};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// Parses a JSON document. Fails if anything but whitespace follows it.
+/// Parses a JSON document. Fails if anything except whitespace follows the document.
 pub(crate) fn read(bytes: &[u8], span: Span) -> serde_json::Result<Value> {
     let mut document = serde_json::Deserializer::from_slice(bytes);
     let value = JsonValueSeed(span).deserialize(&mut document)?;

@@ -47,7 +47,7 @@ pub(crate) fn report(
     report.with_help(help.join("\n"))
 }
 
-/// Returns the range of the part in the written text, or `None` if the text is another name.
+/// Returns the range of the part in the written text, or `None` if the text is a different name.
 fn find_part(part: ReferencePart, name: &Location, text: &str) -> Option<Range<usize>> {
     let is_name = match name {
         Location::Registry(reference) => text
@@ -73,7 +73,7 @@ fn find_part(part: ReferencePart, name: &Location, text: &str) -> Option<Range<u
         }
         (ReferencePart::Location, _) => {
             let start = text.find(':')? + 1;
-            // Excludes the `:` or `@` before the identifier.
+            // The range excludes the `:` or `@` before the identifier.
             let end = end.map_or(text.len(), |end| end - 1);
             (start < end).then_some(start..end)
         }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_part_of_reference_has_its_range() {
+    fn find_part_returns_range_of_part_in_source() {
         let digest = oci_registry::Digest::sha256(b"");
         let by_digest = format!("a.b/c:1@{digest}");
         for (name, part, expected) in [

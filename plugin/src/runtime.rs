@@ -36,7 +36,7 @@ const BATCH_ROWS: usize = 32;
 /// Time limit for the end of blocking tasks after the connection to the shell was closed.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Worker threads, started by the first use.
+/// Worker threads, started on first use.
 #[derive(Debug, Default)]
 pub(crate) struct Runtime {
     threads: OnceLock<tokio::runtime::Runtime>,
@@ -139,8 +139,8 @@ impl Runtime {
         }
     }
 
-    /// Streams one table with the rows of all operands, in order. The first row of each of the next operands is fetched
-    /// while the rows of the current operand are passed on.
+    /// Streams one table with the rows of all operands, in order. While the shell reads the rows of one operand, the
+    /// first rows of the next operands are already fetched.
     pub(crate) fn map_tables<T, F>(
         &self,
         engine: &EngineInterface,

@@ -143,7 +143,7 @@ impl CallCounter {
     }
 }
 
-/// Reader of messages from the shell that records calls.
+/// Reader of messages from the shell. It counts the calls.
 ///
 /// It is dropped when the connection to the shell is closed: the shell has ended, so nothing receives the results of
 /// running calls.
@@ -166,7 +166,7 @@ impl<R: PluginRead<PluginInput>> PluginRead<PluginInput> for MonitoringReader<R>
 }
 
 thread_local! {
-    /// Whether the next row is available to this thread, which writes the rows of a table.
+    /// Whether the next row is available to this thread. The thread writes the rows of a table.
     static NEXT_ROW_READY: Cell<bool> = const { Cell::new(false) };
     /// Whether the last message of this thread was a row.
     static WROTE_ROW: Cell<bool> = const { Cell::new(false) };
@@ -180,7 +180,7 @@ pub(crate) fn set_next_row_ready(is_ready: bool) {
     NEXT_ROW_READY.set(is_ready);
 }
 
-/// Writer of messages to the shell that flushes available rows together.
+/// Writer of messages to the shell. It flushes available rows together.
 struct BatchingWriter<W>(W);
 
 impl<W: PluginWrite<PluginOutput>> PluginWrite<PluginOutput> for BatchingWriter<W> {

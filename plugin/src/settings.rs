@@ -92,7 +92,7 @@ impl ConnectionSettings {
         };
         let plain_http = match find(PLAIN_HTTP) {
             Some(Value::Bool { val, .. }) => Some(val),
-            Some(other) => return Err(wrong_type(PLAIN_HTTP, "true or false", &other)),
+            Some(other) => return Err(wrong_type_error(PLAIN_HTTP, "true or false", &other)),
             None => None,
         };
         let path = |name| read_path(name, find(name));
@@ -102,10 +102,10 @@ impl ConnectionSettings {
             (Some(chain), Some(key)) => Some((chain, key)),
             (None, None) => None,
             (Some(_), None) => {
-                return Err(missing_setting(CERT_FILE, KEY_FILE, find(CERT_FILE)));
+                return Err(missing_setting_error(CERT_FILE, KEY_FILE, find(CERT_FILE)));
             }
             (None, Some(_)) => {
-                return Err(missing_setting(KEY_FILE, CERT_FILE, find(KEY_FILE)));
+                return Err(missing_setting_error(KEY_FILE, CERT_FILE, find(KEY_FILE)));
             }
         };
         Ok(Self {
@@ -200,14 +200,14 @@ fn read_path(name: &str, value: Option<Value>) -> Result<Option<PathBuf>, Labele
     match value {
         Some(value) => match value.to_path() {
             Ok(path) => Ok(Some(path)),
-            Err(_) => Err(wrong_type(name, "a path", &value)),
+            Err(_) => Err(wrong_type_error(name, "a path", &value)),
         },
         None => Ok(None),
     }
 }
 
 /// Creates the error for a value of the wrong type.
-fn wrong_type(name: &str, expected: &str, value: &Value) -> LabeledError {
+fn wrong_type_error(name: &str, expected: &str, value: &Value) -> LabeledError {
     let found = value.get_type().get_non_specified_string();
     let label = format!("expected {expected}, found {found}");
     report::invalid(format!("failed to read `{name}`"), &label, value.span())
@@ -221,7 +221,7 @@ fn find_similar_key(name: &str) -> Option<&'static str> {
 }
 
 /// Creates the error for a certificate without key, or a key without certificate.
-fn missing_setting(given: &str, missing: &str, value: Option<Value>) -> LabeledError {
+fn missing_setting_error(given: &str, missing: &str, value: Option<Value>) -> LabeledError {
     let span = value.map_or(Span::unknown(), |value| value.span());
     report::invalid(
         format!("failed to read `{given}`: `{missing}` is missing"),
@@ -234,7 +234,11 @@ fn missing_setting(given: &str, missing: &str, value: Option<Value>) -> LabeledE
 fn read_resolve(value: &Value) -> Result<Vec<Resolve>, LabeledError> {
     let read = |text: &Value| {
         let Ok(written) = text.as_str() else {
-            return Err(wrong_type(RESOLVE, "a string or a list of strings", text));
+            return Err(wrong_type_error(
+                RESOLVE,
+                "a string or a list of strings",
+                text,
+            ));
         };
         let parsed = written.parse::<Resolve>();
         parsed.map_err(|error| error.at(text.span()))

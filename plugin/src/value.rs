@@ -32,7 +32,7 @@ pub(crate) fn record(columns: Columns) -> Type {
     Type::Record(columns.into())
 }
 
-/// Converts a text to a string value, or `None` to `null`. Active characters are escaped.
+/// Converts a text to a string value, or `None` to `null`. Control characters are escaped.
 pub(crate) fn text(text: Option<impl ToString>, span: Span) -> Value {
     text.map_or(Value::nothing(span), |text| {
         Value::string(escape(&text.to_string()), span)

@@ -113,11 +113,11 @@ impl PluginCommand for BlobCommand {
             may_overwrite: call.has_flag("force")?,
             span: call.head,
         };
-        context.values(operands, blob_call, BlobCall::fetch)
+        context.map_values(operands, blob_call, BlobCall::fetch)
     }
 }
 
-/// A call of `oci blob`.
+/// State of one call of `oci blob`.
 struct BlobCall {
     resolver: OperandResolver,
     output: Option<OutputArgument>,

@@ -94,7 +94,7 @@ impl PluginCommand for CatalogCommand {
             base: context.current_dir().to_owned(),
             span: call.head,
         };
-        context.rows(operands, catalog_call, CatalogCall::rows)
+        context.map_rows(operands, catalog_call, CatalogCall::rows)
     }
 }
 
@@ -117,7 +117,7 @@ impl FromStr for CatalogOperand {
     }
 }
 
-/// A call of `oci catalog`.
+/// State of one call of `oci catalog`.
 struct CatalogCall {
     client: Client,
     base: PathBuf,

@@ -82,7 +82,7 @@ impl PluginCommand for ConfigCommand {
         let operands = context.operands::<LocationText>(input)?;
         let resolver = context.selecting_resolver()?.for_machine();
         let (is_raw, span) = (call.has_flag("raw")?, call.head);
-        context.values(operands, resolver, move |resolver, operand| async move {
+        context.map_values(operands, resolver, move |resolver, operand| async move {
             let operand = resolver.locate(operand).await?;
             show_config(&resolver.resolve(&operand).await?, &operand, is_raw, span).await
         })

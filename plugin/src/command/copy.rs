@@ -180,7 +180,7 @@ impl PluginCommand for CopyCommand {
             span: call.head,
         };
         // The operands are processed one after another, so that a blob of several artifacts is sent only once.
-        context.rows_sequential(operands, copy_call, CopyCall::copy)
+        context.map_rows_sequentially(operands, copy_call, CopyCall::copy)
     }
 }
 
@@ -189,7 +189,7 @@ impl PluginCommand for CopyCommand {
 enum CopyDestination<L = Location> {
     /// The artifact is copied to this location.
     Exact(L),
-    /// The repository name of the source is appended to this prefix, which ends with `/`.
+    /// The repository name of the source is appended to this prefix. The prefix ends with `/`.
     Prefix(String),
 }
 
@@ -197,7 +197,7 @@ impl FromStr for CopyDestination<LocationText> {
     type Err = oci_registry::Error;
 
     fn from_str(text: &str) -> oci_registry::Result<Self> {
-        // A prefix is valid if it is a location after a repository name is appended.
+        // A prefix is valid if the prefix with an appended repository name is a valid location.
         let with_repository = text
             .strip_suffix('/')
             .map(|_| format!("{text}x").parse::<LocationText>());
@@ -227,7 +227,7 @@ impl CopyDestination {
     }
 }
 
-/// A call of `oci copy`.
+/// State of one call of `oci copy`.
 struct CopyCall {
     resolver: OperandResolver,
     target: Operand<CopyDestination>,

@@ -98,11 +98,11 @@ impl PluginCommand for DeleteCommand {
             deleted_by_location: Mutex::default(),
             span: call.head,
         };
-        context.rows_sequential(operands, delete_call, DeleteCall::delete)
+        context.map_rows_sequentially(operands, delete_call, DeleteCall::delete)
     }
 }
 
-/// A call of `oci delete`.
+/// State of one call of `oci delete`.
 struct DeleteCall {
     resolver: OperandResolver,
     is_dry_run: bool,

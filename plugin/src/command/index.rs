@@ -77,7 +77,7 @@ impl PluginCommand for IndexCommand {
         let operands = context.operands::<LocationText>(input)?;
         let resolver = context.resolver();
         let (is_raw, span) = (call.has_flag("raw")?, call.head);
-        context.values(operands, resolver, move |resolver, operand| async move {
+        context.map_values(operands, resolver, move |resolver, operand| async move {
             let operand = resolver.locate(operand).await?;
             show_index(&resolver.resolve(&operand).await?, &operand, is_raw, span)
         })

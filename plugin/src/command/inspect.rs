@@ -89,11 +89,11 @@ impl PluginCommand for InspectCommand {
             resolver: context.selecting_resolver()?,
             span: call.head,
         };
-        context.values(operands, inspect_call, InspectCall::show)
+        context.map_values(operands, inspect_call, InspectCall::show)
     }
 }
 
-/// A call of `oci inspect`.
+/// State of one call of `oci inspect`.
 struct InspectCall {
     resolver: OperandResolver,
     cache: Option<Cache>,

@@ -86,7 +86,7 @@ impl PluginCommand for ManifestCommand {
         let operands = context.operands::<LocationText>(input)?;
         let resolver = context.selecting_resolver()?;
         let (is_raw, span) = (call.has_flag("raw")?, call.head);
-        context.values(operands, resolver, move |resolver, operand| async move {
+        context.map_values(operands, resolver, move |resolver, operand| async move {
             let operand = resolver.locate(operand).await?;
             let ResolvedManifest {
                 location, manifest, ..

@@ -78,7 +78,7 @@ impl PluginCommand for PingCommand {
         let context = CallContext::open(plugin, engine, call)?;
         let operands = context.operands::<RegistryName>(input)?;
         let (client, span) = (context.client(), context.span());
-        context.values(operands, client, move |client, operand| async move {
+        context.map_values(operands, client, move |client, operand| async move {
             let at = operand.span;
             let registry = client.registry(&operand.name);
             let registry = registry.map_err(|error| error.at(at))?;

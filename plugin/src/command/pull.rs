@@ -128,11 +128,11 @@ impl PluginCommand for PullCommand {
             span: call.head,
         };
         // The operands are processed one after another, because all files are written to the same directory.
-        context.rows_sequential(operands, pull_call, PullCall::pull)
+        context.map_rows_sequentially(operands, pull_call, PullCall::pull)
     }
 }
 
-/// A call of `oci pull`.
+/// State of one call of `oci pull`.
 struct PullCall {
     resolver: OperandResolver,
     directory: PathBuf,

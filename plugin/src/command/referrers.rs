@@ -105,11 +105,11 @@ impl PluginCommand for ReferrersCommand {
             max_concurrent: context.concurrency(),
             span: call.head,
         };
-        context.rows(operands, referrers_call, ReferrersCall::rows)
+        context.map_rows(operands, referrers_call, ReferrersCall::rows)
     }
 }
 
-/// A call of `oci referrers`.
+/// State of one call of `oci referrers`.
 struct ReferrersCall {
     resolver: OperandResolver,
     artifact_type: Option<MediaType>,

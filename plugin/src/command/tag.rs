@@ -115,11 +115,11 @@ impl PluginCommand for TagCommand {
             is_dry_run: call.has_flag("dry-run")?,
             span: call.head,
         };
-        context.rows_sequential(operands, tag_call, TagCall::tag)
+        context.map_rows_sequentially(operands, tag_call, TagCall::tag)
     }
 }
 
-/// A call of `oci tag`.
+/// State of one call of `oci tag`.
 struct TagCall {
     resolver: OperandResolver,
     tags: Vec<Operand<oci_registry::Tag>>,

@@ -112,11 +112,11 @@ impl PluginCommand for TagsCommand {
             concurrency: Concurrency::new(context.concurrency()),
             span: call.head,
         };
-        context.rows(operands, tags_call, TagsCall::rows)
+        context.map_rows(operands, tags_call, TagsCall::rows)
     }
 }
 
-/// A call of `oci tags`.
+/// State of one call of `oci tags`.
 struct TagsCall {
     resolver: OperandResolver,
     is_long: bool,

@@ -141,7 +141,7 @@ fn digest_is_the_last_column() {
 }
 
 #[test]
-fn tags_help_lists_columns_that_its_type_omits() {
+fn tags_help_lists_all_columns() {
     let commands = OciPlugin::default().commands();
     let tags = commands.iter().find(|command| command.name() == "oci tags");
     let help = tags.unwrap().extra_description();

@@ -191,7 +191,7 @@ fn parse_error_label_marks_invalid_part() {
 }
 
 #[test]
-fn tags_of_reference_with_tag_is_rejected() {
+fn tags_command_rejects_reference_with_tag() {
     let error = eval("oci tags ghcr.io/acme/widgets:1").unwrap_err();
     assert_eq!(error.code.as_deref(), Some("oci::invalid_input"));
     assert_eq!(
