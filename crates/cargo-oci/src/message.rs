@@ -322,7 +322,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Whether a media type is that of a config blob, by its name.
+/// Whether a media type is that of a config blob. Only its name is compared.
 fn is_config(media_type: &MediaType) -> bool {
     let name = media_type.as_str();
     media_type.is_image_config() || *media_type == MediaType::EMPTY || name.contains(".config.")

@@ -89,7 +89,7 @@ impl Error {
         self
     }
 
-    /// Whether the error has hints.
+    /// Whether at least one hint was added to the error.
     pub(crate) fn has_help(&self) -> bool {
         !self.help.is_empty()
     }

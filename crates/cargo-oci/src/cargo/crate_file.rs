@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn crate_file_is_created_or_must_exist() {
+    async fn missing_crate_file_is_rejected_unless_created() {
         let scratch = TestDirectory::new_package();
         let error = package(&scratch, false, None).await.unwrap_err();
         assert_eq!(error_kind(&error), ErrorKind::InvalidInput);

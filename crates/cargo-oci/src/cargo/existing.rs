@@ -21,13 +21,13 @@ use super::{BuildOutput, BuildRequest, CargoEnvironment, messages::MessageReader
 use crate::stdio;
 
 /// Environment variable that is set if cargo runs this program as `RUSTC_WRAPPER`.
-const WRAPPER: &str = "CARGO_OCI_REFUSE_COMPILATION";
+const WRAPPER_VARIABLE: &str = "CARGO_OCI_REFUSE_COMPILATION";
 
-/// Environment variable that [cargo sets] for a compilation. It is not set for queries such as `-vV` and `--print`, and
+/// Environment variable that [cargo sets] for a compilation. It is not set for queries such as `-vV` and `--print`, nor
 /// for compilations that a build script runs to test the compiler.
 ///
 /// [cargo sets]: https://doc.rust-lang.org/cargo/reference/environment-variables.html#environment-variables-cargo-sets-for-crates
-const COMPILATION: &str = "CARGO_CRATE_NAME";
+const COMPILATION_VARIABLE: &str = "CARGO_CRATE_NAME";
 
 /// Text of the diagnostic for a rejected compilation.
 const REJECTED: &str = "cargo-oci: refused to compile";
@@ -94,8 +94,8 @@ pub(crate) async fn find_existing(
             .args(arguments)
             .args(["--message-format=json", "--color=never"])
             .env("RUSTC_WRAPPER", &wrapper)
-            .env(WRAPPER, "1")
-            .env_remove(COMPILATION)
+            .env(WRAPPER_VARIABLE, "1")
+            .env_remove(COMPILATION_VARIABLE)
             // Cargo caches the version and configuration of rustc for one wrapper only, so this run would replace the
             // cache of the user.
             .env("CARGO_CACHE_RUSTC_INFO", "0");
@@ -147,12 +147,12 @@ pub(crate) fn wrap_rustc(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Option<ExitCode> {
     let is_set = |name| environment.variables.contains_key(OsStr::new(name));
-    if !is_set(WRAPPER) {
+    if !is_set(WRAPPER_VARIABLE) {
         return None;
     }
     let mut arguments = arguments.into_iter().skip(1);
     let rustc = arguments.next()?;
-    if is_set(COMPILATION) {
+    if is_set(COMPILATION_VARIABLE) {
         let _ = stdio::write_stderr(&format!("{}\n", rejection_diagnostic()));
         return Some(ExitCode::FAILURE);
     }

@@ -218,8 +218,8 @@ const EXECUTABLE: &str = "100755";
 /// Mode of a submodule in git's index.
 const SUBMODULE: &str = "160000";
 
-/// Maximum duration of one git command. Without it, git would wait forever for a named pipe or a network drive that is
-/// not reachable.
+/// Maximum duration of one git command. Without this limit, git would wait forever for a named pipe or an unreachable
+/// network drive.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Maximum number of paths in the arguments of one command. The operating system limits the total length of arguments.

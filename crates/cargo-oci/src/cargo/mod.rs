@@ -114,7 +114,7 @@ impl fmt::Debug for CargoEnvironment {
     }
 }
 
-/// Error of a function in this module.
+/// Error of an operation of cargo, rustc or git.
 #[derive(Debug)]
 pub(crate) enum Error {
     /// Cargo failed to build or to package, and already printed the error to stderr.

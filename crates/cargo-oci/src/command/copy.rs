@@ -273,7 +273,7 @@ fn default_tag(source: &Location, root: &Identifier, selected: Option<&Manifest>
 pub(super) struct CopyReporter<'a> {
     session: &'a Session,
     location: &'a Location,
-    /// Verb of the summary.
+    /// Verb of the status line that summarizes the copy, such as `Copied`.
     summary_verb: &'static str,
     batch: Option<crate::progress::Batch>,
     counts: Mutex<CopyCounts>,

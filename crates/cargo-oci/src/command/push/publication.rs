@@ -119,7 +119,7 @@ fn check_single(publications: &[(&Package, PackageSettings)], argument: &str) ->
         names.join(", ")
     };
     Err(Error::usage(format!(
-        "failed to select a package: {argument} requires exactly one, but the selection is {found}"
+        "failed to select a package: {argument} requires exactly one package, but the selected packages are {found}"
     ))
     .help("select one with `--package NAME`"))
 }
