@@ -131,7 +131,7 @@ fn first_row_of_long_list_requests_one_page() {
     let rows = shell.eval(&format!("oci tags {host}/endless")).unwrap();
     let first = rows.into_iter().next().unwrap();
     assert_eq!(cell(&first, "name").as_str().unwrap(), "0.0");
-    // A second request for the list would arrive before the end of another command.
+    // The registry receives any second request for the list before the end of another command.
     eval_in(&mut shell, &format!("oci tags {host}/small")).unwrap();
     assert_eq!(registry.count("GET /v2/endless/"), 1);
 }
