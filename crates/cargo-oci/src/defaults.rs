@@ -75,7 +75,7 @@ impl DefaultsFile {
 
 impl Defaults {
     /// Reads `oci.toml` in cargo's home directory, if it exists.
-    pub(crate) fn of_user(environment: &cargo::CargoEnvironment) -> Result<Self, Error> {
+    pub(crate) fn for_user(environment: &cargo::CargoEnvironment) -> Result<Self, Error> {
         let Some(home) = cargo::cargo_home(environment) else {
             return Ok(Self::default());
         };

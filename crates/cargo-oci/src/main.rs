@@ -109,7 +109,7 @@ fn run(
         .enable_all()
         .build()?;
     let defaults = if cli.command.reads_defaults() {
-        Defaults::of_user(&cargo)?
+        Defaults::for_user(&cargo)?
     } else {
         Defaults::default()
     };

@@ -500,7 +500,7 @@ impl Error {
 }
 
 /// Writes a line of data to stdout.
-pub(crate) fn line(text: impl fmt::Display) -> Result<(), Error> {
+pub(crate) fn write_line(text: impl fmt::Display) -> Result<(), Error> {
     Ok(stdio::write_line(&text.to_string())?)
 }
 

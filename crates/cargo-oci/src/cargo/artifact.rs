@@ -110,7 +110,7 @@ pub(super) struct TargetDirectory<'a> {
 }
 
 impl<'a> TargetDirectory<'a> {
-    pub(super) fn of(request: &BuildRequest<'a>) -> Self {
+    pub(super) fn from_request(request: &BuildRequest<'a>) -> Self {
         Self {
             target_directory: &request.workspace.target_directory,
             profile_directory: request.selection.profile_directory(),

@@ -184,17 +184,17 @@ impl InstallRecord {
 }
 
 /// Returns the name and the source in the key of a record.
-fn parts(key: &str) -> Option<(&str, &str)> {
+fn split_key(key: &str) -> Option<(&str, &str)> {
     let (name, rest) = key.split_once(' ')?;
     let (_, source) = rest.split_once(' ')?;
     Some((name, source.strip_prefix('(')?.strip_suffix(')')?))
 }
 
 /// Whether a program name is a single normal path component, so that it names a file in `bin`.
-fn is_plain(program: &str) -> bool {
-    let mut words = Path::new(program).components();
-    let first = words.next();
-    matches!(first, Some(Component::Normal(word)) if word == program) && words.next().is_none()
+fn is_plain_file_name(program: &str) -> bool {
+    let mut components = Path::new(program).components();
+    let first = components.next();
+    matches!(first, Some(Component::Normal(name)) if name == program) && components.next().is_none()
 }
 
 /// Installed package.
@@ -265,7 +265,7 @@ impl InstalledPackages {
         let records: Records = toml::from_str(&text).context(ParseRecordsSnafu { path: &path })?;
         // `remove` deletes files by these names, so a name must not contain a path.
         let mut programs = records.v1.values().flatten();
-        if let Some(program) = programs.find(|program| !is_plain(program)) {
+        if let Some(program) = programs.find(|program| !is_plain_file_name(program)) {
             return Err(InvalidProgramNameSnafu { path, program }.build());
         }
         let details_path = root.join(DETAILS);
@@ -312,7 +312,7 @@ impl InstalledPackages {
 
     /// Whether a program belongs to an earlier version of this package.
     pub(crate) fn is_own(&self, program: &str, record: &InstallRecord) -> bool {
-        let owner = self.owner(program).and_then(parts);
+        let owner = self.owner(program).and_then(split_key);
         owner == Some((&record.name, &record.source))
     }
 
@@ -323,9 +323,9 @@ impl InstalledPackages {
     }
 
     /// Returns the packages that were installed from this source.
-    pub(crate) fn of_source(&self, source: &str) -> Vec<InstalledPackage> {
+    pub(crate) fn packages_from_source(&self, source: &str) -> Vec<InstalledPackage> {
         let packages = self.records.v1.iter().filter_map(|(key, programs)| {
-            let (name, package_source) = parts(key)?;
+            let (name, package_source) = split_key(key)?;
             let version = key.split(' ').nth(1)?;
             (package_source == source).then(|| InstalledPackage {
                 key: key.clone(),
@@ -339,14 +339,14 @@ impl InstalledPackages {
 
     /// Returns the packages that were installed from OCI repositories: the name of each package and the reference of
     /// its repository.
-    pub(crate) fn of_repositories(&self) -> Vec<(String, String)> {
+    pub(crate) fn packages_from_repositories(&self) -> Vec<(String, String)> {
         let packages = self.records.v1.keys().filter_map(|key| {
-            let (name, source) = parts(key)?;
-            let place = source.strip_prefix("registry+")?;
-            if let Some(repository) = place.strip_prefix("oci://") {
+            let (name, source) = split_key(key)?;
+            let location = source.strip_prefix("registry+")?;
+            if let Some(repository) = location.strip_prefix("oci://") {
                 return Some((name.to_owned(), repository.to_owned()));
             }
-            let path = Url::parse(place).ok()?.to_file_path().ok()?;
+            let path = Url::parse(location).ok()?.to_file_path().ok()?;
             let kind = if path.is_file() { "oci-archive" } else { "oci" };
             Some((name.to_owned(), format!("{kind}:{}", path.display())))
         });
@@ -360,7 +360,7 @@ impl InstalledPackages {
             .records
             .v1
             .keys()
-            .filter(|key| parts(key) == Some((&record.name, &record.source)))
+            .filter(|key| split_key(key) == Some((&record.name, &record.source)))
             .cloned()
             .collect();
         let mut obsolete = BTreeSet::new();
@@ -568,7 +568,7 @@ mod tests {
             Some("widgets 1.2.0 (registry+oci://a.b/widgets)")
         );
         assert_eq!(installed.owner("else"), Some("else 1.0.0 (path+file:///x)"));
-        let found = installed.of_source("registry+oci://a.b/widgets");
+        let found = installed.packages_from_source("registry+oci://a.b/widgets");
         assert_eq!(found.len(), 1);
         installed.remove(&found[0].key).unwrap();
         assert!(!scratch.path().join("root/bin/mine").exists());

@@ -132,7 +132,7 @@ impl<'a> MessageReader<'a> {
     pub(super) fn new(request: BuildRequest<'a>) -> Self {
         Self {
             request,
-            layout: TargetDirectory::of(&request),
+            layout: TargetDirectory::from_request(&request),
             container: None,
             found: CollectedFiles::default(),
             outside: None,

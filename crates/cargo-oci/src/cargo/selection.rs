@@ -56,7 +56,7 @@ pub(crate) struct Selection(Build);
 
 impl Selection {
     /// Creates a selection with only `--manifest-path`.
-    pub(crate) fn of_manifest(path: Option<PathBuf>) -> Self {
+    pub(crate) fn from_manifest(path: Option<PathBuf>) -> Self {
         Self(Build {
             manifest_path: path,
             ..Build::default()

@@ -132,7 +132,7 @@ struct SettingsTable {
 
 impl PackageSettings {
     /// Reads the settings of a workspace member.
-    pub(crate) fn of(workspace: &Workspace, package: &Package) -> Result<Self, super::Error> {
+    pub(crate) fn load(workspace: &Workspace, package: &Package) -> Result<Self, super::Error> {
         let mut settings = Self::default();
         settings.read(
             &workspace.metadata,
@@ -164,7 +164,7 @@ impl PackageSettings {
     }
 
     /// Returns the location of a table that sets at least one key, if any.
-    pub(crate) fn any_place(&self) -> Option<String> {
+    pub(crate) fn first_table(&self) -> Option<String> {
         let origin = self.origins.values().next()?;
         Some(format!("`{}` in `{}`", origin.table, origin.file.display()))
     }

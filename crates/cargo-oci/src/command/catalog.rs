@@ -57,7 +57,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             reporter.emit_query_result(&QueryResult::Repository { name, reference });
             return Ok(());
         }
-        report::line(reference)
+        report::write_line(reference)
     };
     match flags.source {
         CatalogArgument::Registry(registry) => {

@@ -389,7 +389,7 @@ impl DeleteTask {
                 digest,
             });
             if !session.reporter.is_json() {
-                report::line(name)?;
+                report::write_line(name)?;
             }
         }
         Ok(())

@@ -31,25 +31,25 @@ pub(crate) struct Flags {
 
 /// Collects and prints the suggestions.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    let selection = Selection::of_manifest(flags.manifest_path);
+    let selection = Selection::from_manifest(flags.manifest_path);
     let workspace = Workspace::load(&session.cargo, &selection).await?;
-    let (table, file) = table(&workspace)?;
-    let registry = registry(session, &workspace.root).await;
+    let (table, file) = settings_table(&workspace)?;
+    let registry = suggest_registry(session, &workspace.root).await;
     let targets = jobs::targets(&workspace.root);
     session.reporter.status(
         "Suggesting",
         format_args!("`{table}` for `{}`", file.display()),
     );
-    report::line(suggested_table(table, registry.as_ref(), &targets).trim_end())
+    report::write_line(suggested_table(table, registry.as_ref(), &targets).trim_end())
 }
 
 /// Returns the name and file of the table: that of the package, or of the workspace if it has several packages.
-fn table(workspace: &Workspace) -> Result<(&'static str, PathBuf), Error> {
+fn settings_table(workspace: &Workspace) -> Result<(&'static str, PathBuf), Error> {
     for package in &workspace.members {
-        let settings = PackageSettings::of(workspace, package)?;
-        if let Some(place) = settings.any_place() {
+        let settings = PackageSettings::load(workspace, package)?;
+        if let Some(table) = settings.first_table() {
             return Err(Error::usage(format!(
-                "refusing to suggest settings: {place} already exists"
+                "refusing to suggest settings: {table} already exists"
             ))
             .help("run `cargo oci push --dry-run` to see the effect of the settings"));
         }
@@ -71,7 +71,7 @@ struct Suggestion {
 }
 
 /// Returns the suggested registry: that of the CI job, or that of the forge that hosts the source repository.
-async fn registry(session: &Session, root: &Path) -> Option<Suggestion> {
+async fn suggest_registry(session: &Session, root: &Path) -> Option<Suggestion> {
     let image = session.environment.var("CI_REGISTRY_IMAGE");
     if let Some(value) = image.and_then(|image| prefix(image.to_ascii_lowercase())) {
         return Some(Suggestion {
@@ -158,7 +158,7 @@ fn suggested_table(table: &str, registry: Option<&Suggestion>, targets: &[Sugges
             text,
             "# From {}.\nregistry = {}",
             found.origin,
-            quoted(&found.value)
+            quote(&found.value)
         ),
         None => writeln!(
             text,
@@ -173,14 +173,14 @@ fn suggested_table(table: &str, registry: Option<&Suggestion>, targets: &[Sugges
     files.dedup();
     let _ = writeln!(text, "# From {}.\ntargets = [", files.join(", "));
     for found in targets {
-        let _ = writeln!(text, "    {},", quoted(&found.value));
+        let _ = writeln!(text, "    {},", quote(&found.value));
     }
     text.push_str("]\n");
     text
 }
 
 /// Returns a TOML string literal.
-fn quoted(text: &str) -> String {
+fn quote(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 

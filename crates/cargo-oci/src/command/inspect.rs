@@ -58,7 +58,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         return session.reporter.finish();
     }
     let name = reference.with(inspection.digest.clone());
-    report::line(format_page(&reference, &name, &inspection).trim_end())
+    report::write_line(format_page(&reference, &name, &inspection).trim_end())
 }
 
 /// Escapes text from a registry to a single line without control characters, because it is untrusted.

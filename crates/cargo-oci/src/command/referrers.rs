@@ -61,9 +61,9 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         }
         return session.reporter.finish();
     }
-    report::line(reference.with(digest.clone()))?;
+    report::write_line(reference.with(digest.clone()))?;
     for line in tree.format_lines() {
-        report::line(line)?;
+        report::write_line(line)?;
     }
     if tree.branches.is_empty() {
         session.reporter.note("no referrers");

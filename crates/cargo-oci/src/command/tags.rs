@@ -52,7 +52,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             reporter.emit_query_result(&QueryResult::for_tag(location, tag, None));
             return Ok(());
         }
-        report::line(tag)
+        report::write_line(tag)
     };
     let print_other = |other: &OtherName| {
         if reporter.is_json() {
@@ -60,7 +60,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             return Ok(());
         }
         // The digest is appended, because the name alone is not part of a valid reference.
-        report::line(format_args!("{}@{}", display_name(other), other.digest))
+        report::write_line(format_args!("{}@{}", display_name(other), other.digest))
     };
     let others = async |source: &dyn Source| {
         let mut others = source.other_names().await?;
@@ -108,7 +108,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         if reporter.is_json() {
             reporter.emit_query_result(&QueryResult::for_tag(location, tag, details));
         } else {
-            report::line(format_row(tag.as_str(), width, details))?;
+            report::write_line(format_row(tag.as_str(), width, details))?;
         }
         if let Some(error) = row.error {
             let (tag, error) = (location.with(row.tag), error.in_one_line());
@@ -131,7 +131,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
                 details.as_ref(),
             ));
         } else {
-            report::line(format_row(&display_name(&other), width, details.as_ref()))?;
+            report::write_line(format_row(&display_name(&other), width, details.as_ref()))?;
         }
     }
     reporter.finish()

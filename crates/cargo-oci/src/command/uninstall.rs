@@ -69,14 +69,14 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         PackageArgument::Package(name) => return Err(package_name_error(&installed, &name)),
     };
     let source = cargo::source_of(&repository, working_directory);
-    let found = source.map(|source| installed.of_source(&source));
+    let found = source.map(|source| installed.packages_from_source(&source));
     let found = found.unwrap_or_default();
     if found.is_empty() {
         let error = Error::new(
             ErrorKind::NotFound,
             format!("failed to uninstall `{repository}`: no package was installed from it"),
         );
-        let others = installed.of_repositories();
+        let others = installed.packages_from_repositories();
         let others: Vec<_> = others
             .iter()
             .map(|(name, repository)| format!("`{name}` from `{repository}`"))
@@ -110,7 +110,7 @@ fn package_name_error(installed: &InstalledPackages, name: &str) -> Error {
     let error = Error::usage(format!(
         "failed to uninstall `{name}`: expected a repository, not a package name"
     ));
-    let packages = installed.of_repositories();
+    let packages = installed.packages_from_repositories();
     let mut packages = packages.iter().filter(|(package, _)| package == name);
     match packages.next() {
         Some((_, repository)) => error.help(format!("run `cargo oci uninstall {repository}`")),

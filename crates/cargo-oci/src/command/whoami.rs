@@ -106,7 +106,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     if reporter.is_json() {
         return reporter.finish();
     }
-    report::line(username.unwrap_or(ANONYMOUS))
+    report::write_line(username.unwrap_or(ANONYMOUS))
 }
 
 /// Returns the user name of a credential, or a placeholder for a token.

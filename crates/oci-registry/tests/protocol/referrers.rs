@@ -41,7 +41,7 @@ async fn all(source: &dyn Source, subject: &Digest) -> oci_registry::Result<Vec<
     source.referrers(subject, None).try_collect().await
 }
 
-async fn of_type(
+async fn referrers_of_type(
     source: &dyn Source,
     subject: &Digest,
     artifact_type: &str,
@@ -89,7 +89,7 @@ async fn referrers_filter_is_applied_unless_the_registry_did() {
     let (one, two) = (referrer(&subject, "a/one"), referrer(&subject, "a/two"));
     let response = page(&[&one, &two]);
     let server = Server::start(move |_, _| response.clone());
-    let found = of_type(&writer(&server), subject.digest(), "a/two").await;
+    let found = referrers_of_type(&writer(&server), subject.digest(), "a/two").await;
     assert_eq!(found.unwrap(), [referrer_descriptor(&two)]);
     assert!(
         server.request_lines()[0].ends_with("?artifactType=a%2Ftwo"),
@@ -104,7 +104,7 @@ async fn referrers_filter_is_applied_unless_the_registry_did() {
         .header("OCI-Filters-Applied", "annotation, artifactType")
         .body(index(vec![bare.clone()]).bytes());
     let server = Server::start(move |_, _| filtered.clone());
-    let found = of_type(&writer(&server), subject.digest(), "a/two").await;
+    let found = referrers_of_type(&writer(&server), subject.digest(), "a/two").await;
     assert_eq!(found.unwrap(), [bare]);
 }
 
@@ -177,7 +177,7 @@ async fn referrers_after_100_pages_without_entry_are_rejected() {
             let link = format!("<{}?page={}>; rel=next", request.path(), earlier + 1);
             response.clone().header("Link", link)
         });
-        let error = of_type(&writer(&server), subject.digest(), "a/two").await;
+        let error = referrers_of_type(&writer(&server), subject.digest(), "a/two").await;
         let text = error.unwrap_err().in_one_line();
         assert!(text.contains("more than 100 consecutive pages"), "{text}");
         assert_eq!(server.requests().len(), new + 100);
@@ -198,7 +198,7 @@ async fn referrers_of_other_types_on_many_pages_are_skipped() {
         let link = format!("<{}?page={}>; rel=next", request.path(), earlier + 1);
         page(&[&other]).header("Link", link)
     });
-    let found = of_type(&writer(&server), &digest, "a/wanted").await;
+    let found = referrers_of_type(&writer(&server), &digest, "a/wanted").await;
     assert_eq!(found.unwrap(), [referrer_descriptor(&wanted)]);
 }
 
@@ -241,7 +241,7 @@ async fn missing_referrers_api_is_replaced_by_the_fallback_tag() {
             [referrer_descriptor(&one), referrer_descriptor(&two)],
             "{unsupported:?}"
         );
-        let found = of_type(&repository, subject.digest(), "a/two").await;
+        let found = referrers_of_type(&repository, subject.digest(), "a/two").await;
         assert_eq!(
             found.unwrap(),
             [referrer_descriptor(&two)],
@@ -695,7 +695,7 @@ async fn local_targets_list_the_referrers_of_a_manifest() {
             [referrer_descriptor(&one), referrer_descriptor(&two)],
             "{target:?}"
         );
-        let found = of_type(&*target, digest, "a/two").await.unwrap();
+        let found = referrers_of_type(&*target, digest, "a/two").await.unwrap();
         assert_eq!(found, [referrer_descriptor(&two)]);
         // The list does not depend on tags.
         target.delete_tag(&tag("two")).await.unwrap();

@@ -73,7 +73,7 @@ pub(super) fn select_publications<'a>(
     let selected = workspace.select(&flags.selection)?;
     let mut publications = Vec::new();
     for package in selected {
-        let settings = PackageSettings::of(workspace, package)?;
+        let settings = PackageSettings::load(workspace, package)?;
         if settings.is_published() {
             publications.push((package, settings));
         } else {
