@@ -105,11 +105,15 @@ fn invalid_paths_and_values_are_rejected() {
             1,
             "json-render-diagnostics",
         ),
-        (&["--annotation=dev.cargo-oci.x=y"], 2, "remove it"),
+        (
+            &["--annotation=dev.cargo-oci.x=y"],
+            2,
+            "remove the annotation",
+        ),
         (
             &["--annotation=org.opencontainers.image.title=x"],
             2,
-            "remove it",
+            "remove the annotation",
         ),
     ] {
         let push = ["push", "--registry=oci:out"].iter().chain(line).copied();

@@ -55,7 +55,7 @@ fn init_suggests_settings_that_push_accepts() {
     ]);
     let refused = push.within(sources.path()).fails_with(2);
     assert!(
-        refused.stderr.contains("not a declared target"),
+        refused.stderr.contains("the target is not declared"),
         "{refused}"
     );
     let again = init.fails_with(2);
