@@ -267,7 +267,8 @@ mod tests {
             ("http://255.255.255.255/", "a broadcast"),
         ] {
             let message = server.resolve(url).unwrap_err().to_string();
-            let expected = format!("a server at a private address may not name {expected} address");
+            let expected =
+                format!("a server at a private address may not refer to {expected} address");
             assert!(message.ends_with(&expected), "{message}");
         }
     }
