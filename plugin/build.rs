@@ -1,4 +1,5 @@
-//! Passes the target triple of the build to the program. `oci pull` selects the files for this target by default.
+//! Sets the environment variable `BUILT_FOR` to the target triple of the build. By default, `oci pull` selects the
+//! files for this target.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

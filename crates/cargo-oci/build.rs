@@ -1,4 +1,4 @@
-//! Sets `BUILT_FOR` to the target triple of the build, the default target of `pull` and `install`.
+//! Sets `BUILT_FOR` to the target triple that this program is built for. `pull` and `install` use it as the default.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -1,7 +1,7 @@
 //! State of one command call.
 //!
 //! Provides the steps that all commands share: reading the settings, opening a client, reading the operands and
-//! processing each operand. The environment of the shell is requested from the engine once per call.
+//! processing each operand. Each call requests the environment of the shell from the engine once.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -64,7 +64,7 @@ impl<'a> CallContext<'a> {
         self.operands_from(&self.call.positional, input)
     }
 
-    /// Reads the operands from `arguments`, or from the pipeline if there are no arguments.
+    /// Reads the operands from `arguments`, or from the pipeline if `arguments` is empty.
     pub(crate) fn operands_from<T>(
         &self,
         arguments: &[Value],
@@ -76,7 +76,7 @@ impl<'a> CallContext<'a> {
         Operands::read(self.engine, self.call.head, arguments, input)
     }
 
-    /// Returns a client, with the connections and tokens of earlier calls if the environment did not change.
+    /// Returns a client. If the environment did not change, the client has the connections and tokens of earlier calls.
     pub(crate) fn client(&self) -> Client {
         let client = self.plugin.clients.client(&self.shell);
         // The observer is not part of the shared client: a warning during completion would corrupt the command line.
@@ -164,7 +164,7 @@ impl<'a> CallContext<'a> {
     }
 }
 
-/// Passes a shared state to every call of `work`.
+/// Wraps `work` so that every call receives the shared state.
 fn with_state<S, T, F>(
     state: S,
     work: impl Fn(Arc<S>, Operand<T>) -> F,

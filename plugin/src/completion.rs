@@ -1,9 +1,9 @@
 //! Completion of registries, repositories and tags, and of the targets and platforms of an index.
 //!
-//! The shell waits for a list for at most [`WAIT_LIMIT`], or until it sends another call. A list that is not complete by
-//! then is still fetched in the background, and is available at the next completion. Completion does not wait for a
-//! registry that already exceeded the limit, and sends no requests to a registry that recently timed out. Errors result
-//! in an empty list.
+//! The shell waits for a list for at most [`WAIT_LIMIT`], or until it sends another call. A list that is still
+//! incomplete after that time is fetched in the background and is available at the next completion. If a list of a
+//! registry exceeded the limit, completion does not wait for other lists of the registry. If a registry recently timed
+//! out, completion sends it no requests. An error results in an empty list.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -29,15 +29,16 @@ use crate::input::Operand;
 use crate::resolver::{OperandResolver, ResolvedManifest};
 use crate::settings::ConnectionSettings;
 
-/// Maximum time that the shell waits for a new list. The shell waits only once for each list.
+/// Maximum time that the shell waits for a new list. The shell waits once for each list.
 ///
-/// This is about the time that a distant registry needs for authentication and one page.
+/// A distant registry needs about this time for authentication and one page.
 const WAIT_LIMIT: Duration = Duration::from_millis(500);
 
 /// Time limit for fetching a list in the background.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time after which a list is fetched again. Applies also to empty lists and to registries that timed out.
+/// Time from a request for a list until the list is fetched again. Also applies to empty lists and to lists that timed
+/// out.
 const CACHE_LIFETIME: Duration = Duration::from_secs(30);
 
 /// Maximum number of names that are read from a list.
@@ -54,7 +55,8 @@ pub(crate) enum ArgumentKind {
     Manifest,
 }
 
-/// Implements the completion method of a command. The argument maps a position to the kind of its argument.
+/// Implements the completion method of a command. `$kind` maps the position of an argument to the kind of name that the
+/// argument expects.
 macro_rules! completes {
     ($kind:expr) => {
         #[expect(
@@ -75,7 +77,7 @@ macro_rules! completes {
 }
 pub(crate) use completes;
 
-/// Returns the suggestions for an argument, or `None` to use the shell's own completion.
+/// Returns the suggestions for an argument, or `None` if the shell should use its own completion.
 pub(crate) fn complete(
     plugin: &OciPlugin,
     engine: &EngineInterface,
@@ -83,7 +85,7 @@ pub(crate) fn complete(
     argument: &ArgType<'_>,
     kind: impl Fn(usize) -> Option<ArgumentKind>,
 ) -> Option<Vec<DynamicSuggestion>> {
-    // Every completion must be counted, so this call precedes any early return.
+    // Every completion must be counted, so this line comes before any early return.
     let later_call = plugin.calls.begin_completion();
     let position = |position: usize| call.call.positional_iter().nth(position);
     let context = match argument {
@@ -113,7 +115,7 @@ pub(crate) fn complete(
 
 /// Whether a name has no special meaning on a command line.
 ///
-/// The shell inserts a suggestion as if it were typed, and the annotations of an index are arbitrary text.
+/// The shell inserts a suggestion as if the user had typed it, and the annotations of an index may contain any text.
 fn is_plain(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:+".contains(&byte);
     name.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
@@ -137,13 +139,13 @@ fn typed_text(expression: &Expression, has_placeholder: bool) -> Option<String> 
     Some(text)
 }
 
-/// List that completes an argument, and the text before and after a name of the list.
+/// List of names that complete an argument, and the text before and after each name.
 #[derive(Debug, PartialEq)]
 struct CompletionContext {
     list: NameList,
     prefix: String,
     suffix: &'static str,
-    /// Whether the name completes the argument, so that a space may follow.
+    /// Whether the argument is complete after the name, so that a space may follow.
     completes_argument: bool,
 }
 
@@ -157,7 +159,7 @@ impl CompletionContext {
         }
     }
 
-    /// Returns the context of a partially typed argument, which may start with a quote.
+    /// Returns the list and the surrounding text for a partially typed argument, which may start with a quote.
     fn from_argument(typed: &str, kind: ArgumentKind) -> Option<Self> {
         let quote = ["\"", "'", "`"]
             .into_iter()
@@ -173,11 +175,11 @@ impl CompletionContext {
         Some(context)
     }
 
-    /// Returns the context of a partially typed name.
+    /// Returns the list and the surrounding text for a partially typed name.
     fn from_name(typed: &str, kind: ArgumentKind) -> Option<Self> {
         let is_registry = kind == ArgumentKind::Registry;
-        // A tag follows the last colon. The colon belongs to a port or scheme instead if `/` follows it, or if neither `/`
-        // nor `:` precedes it.
+        // A tag follows the last colon. If `/` follows the colon, or if neither `/` nor `:` precedes it, the colon
+        // belongs to a port or scheme instead.
         let tagged = typed.rsplit_once(':');
         let tagged = tagged.filter(|(repository, tag)| {
             !tag.contains('/') && (repository.contains('/') || repository.contains(':'))
@@ -225,12 +227,12 @@ enum NameList {
 }
 
 impl NameList {
-    /// Returns the key of the list in the cache.
+    /// Returns the cache key of the list.
     fn key(&self) -> String {
         format!("{self:?}")
     }
 
-    /// Returns the registry that provides the list, if any.
+    /// Returns the registry that provides the list, or `None` if no registry provides it.
     fn registry(&self) -> Option<&RegistryName> {
         match self {
             Self::Registries => None,
@@ -241,7 +243,7 @@ impl NameList {
         }
     }
 
-    /// Fetches the names. Returns `None` on any error.
+    /// Returns a stream of the names, or `None` if an error occurs before the stream starts.
     async fn fetch(
         self,
         resolver: OperandResolver,
@@ -283,13 +285,13 @@ impl NameList {
     }
 }
 
-/// Creates an operand with an unknown span. Completion reports no errors, so the span is not used.
+/// Creates an operand with an unknown span. Completion reports no errors, so it needs no span.
 fn without_span(name: LocationText) -> Operand<LocationText> {
     let span = Span::unknown();
     Operand { name, span }
 }
 
-/// Returns the sorted distinct names of the entries of an index.
+/// Returns the sorted distinct names of an index's entries.
 fn entry_names(
     found: &ResolvedManifest,
     name: impl Fn(&Descriptor) -> Option<String>,
@@ -311,33 +313,33 @@ pub(crate) struct CompletionCache(Mutex<CachedLists>);
 
 #[derive(Default)]
 struct CachedLists {
-    /// Environment that the lists were fetched with. The cache is cleared when it changes.
+    /// Environment in which the lists were fetched. The cache is cleared when the environment changes.
     context: Option<ShellContext>,
     lists: HashMap<String, CachedList>,
 }
 
-/// List that is complete or being fetched.
+/// List of names that is complete or being fetched.
 #[derive(Clone)]
 struct CachedList {
     registry: Option<RegistryName>,
     requested_at: Instant,
-    /// The shell waits for the list until this instant.
+    /// Instant at which the shell stops waiting for the list.
     wait_until: Instant,
     progress: watch::Receiver<FetchedNames>,
 }
 
 impl CachedList {
-    /// Whether fetching has ended.
+    /// Whether the list is no longer being fetched.
     fn is_finished(&self) -> bool {
         self.progress.borrow().is_finished
     }
 
-    /// Whether the list is still being fetched after the wait limit.
+    /// Whether the list is still being fetched after the shell stopped waiting.
     fn is_late(&self) -> bool {
         self.requested_at.elapsed() >= WAIT_LIMIT && !self.is_finished()
     }
 
-    /// Whether fetching timed out without a name, and the cache lifetime has not elapsed since.
+    /// Whether fetching timed out before the first name, and the cache lifetime has not elapsed since the request.
     fn timed_out_recently(&self) -> bool {
         self.requested_at.elapsed() < CACHE_LIFETIME && self.progress.borrow().has_timed_out
     }
@@ -347,7 +349,7 @@ impl CachedList {
 struct FetchedNames {
     names: Vec<String>,
     is_finished: bool,
-    /// Whether fetching ended because the registry did not respond in time.
+    /// Whether fetching timed out before the first name.
     has_timed_out: bool,
 }
 
@@ -357,7 +359,7 @@ impl fmt::Debug for CompletionCache {
     }
 }
 
-/// Returns the names of a list that are available within the wait limit, or `None` on an error.
+/// Returns the names of a list that arrive within the wait limit, or `None` if the list cannot be requested.
 fn list_names(
     plugin: &OciPlugin,
     engine: &EngineInterface,
@@ -377,10 +379,10 @@ fn list_names(
     let mut progress = cached.progress;
     runtime.block_on(async {
         let finished = async {
-            // Waiting fails only if the sender was dropped. That ends the wait, too.
+            // Waiting fails only if the sender was dropped. No more names arrive in this case.
             let _ = progress.wait_for(|progress| progress.is_finished).await;
         };
-        // The names that have arrived so far are returned in all cases.
+        // In every case, the names that have arrived so far are returned.
         tokio::select! {
             () = finished => {}
             () = tokio::time::sleep_until(cached.wait_until) => {}
@@ -392,7 +394,7 @@ fn list_names(
 }
 
 impl CompletionCache {
-    /// Returns the cached list, or starts to fetch it.
+    /// Returns the cached list, or starts fetching the list.
     fn get<F>(
         &self,
         context: ShellContext,
@@ -452,7 +454,7 @@ impl CompletionCache {
     }
 }
 
-/// Publishes the names of a list while they arrive, and marks the list as finished.
+/// Publishes each name of a list when it arrives, and marks the list as finished after the last name.
 async fn receive_names(
     fetch: impl Future<Output = Option<NameStream>>,
     sender: watch::Sender<FetchedNames>,
@@ -464,7 +466,7 @@ async fn receive_names(
         while let Some(Ok(name)) = stream.next().await {
             names.push(name);
             sender.send_modify(|progress| {
-                // Expired names are replaced only when more new names have arrived.
+                // The new names replace the expired names as soon as there are more new names.
                 if progress.names.len() < names.len() {
                     progress.names.clone_from(&names);
                 }
@@ -539,7 +541,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn late_list_is_available_at_next_completion() {
+    async fn list_after_the_wait_limit_is_used_by_next_completion() {
         let completions = CompletionCache::default();
         let (list, shell) = (NameList::Registries, ShellContext::default);
         let second = Duration::from_secs(1);
@@ -552,7 +554,7 @@ mod tests {
         let again = completions.get(shell(), &list, || slow_names(second, &["not fetched"]));
         assert_eq!(again.requested_at, first.requested_at);
         assert_eq!(again.progress.borrow().names, ["a", "b"]);
-        // An expired list is fetched again. Its old names are returned until the new names have arrived.
+        // An expired list is fetched again. The old names are returned until the new list is longer or complete.
         tokio::time::sleep(CACHE_LIFETIME).await;
         let later = completions.get(shell(), &list, || slow_names(second, &["c", "d", "e"]));
         assert_ne!(later.requested_at, first.requested_at);
@@ -622,7 +624,7 @@ mod tests {
             })
         };
         let first = get("a.b", hour);
-        // Completion waits for other lists of the registry until the first list is late.
+        // Until the first list is late, completion also waits for other lists of the registry.
         let sibling = get("a.b/sibling", hour);
         assert_eq!(sibling.wait_until, sibling.requested_at + WAIT_LIMIT);
         tokio::time::sleep(WAIT_LIMIT).await;
@@ -634,7 +636,7 @@ mod tests {
         assert!(first.timed_out_recently());
         let skipped = get("a.b/more", Duration::ZERO);
         assert!(skipped.is_finished());
-        // The registry is tried again after the cache lifetime.
+        // After the cache lifetime, completion sends requests to the registry again.
         tokio::time::sleep(CACHE_LIFETIME).await;
         let again = get("a.b/more", Duration::ZERO);
         assert!(!again.is_finished());

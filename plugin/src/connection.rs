@@ -1,8 +1,8 @@
 //! Cache of the HTTP client, keyed by the environment of the shell.
 //!
 //! The plugin process keeps running when the shell changes its working directory or environment variables, and is not
-//! notified of these changes. Every call therefore requests both from the engine. The client, with its connections and
-//! tokens, is reused only while both are the same as in the previous call.
+//! notified of these changes. Every call therefore requests both from the engine. A call reuses the client, with its
+//! connections and tokens, only if both are the same as in the previous call.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use oci_registry::{Cache, Client, ClientOptions, Environment};
 
 use crate::settings::ConnectionSettings;
 
-/// Environment variables that Nushell changes between commands. No registry setting depends on them.
+/// Environment variables that Nushell itself changes between commands. No registry setting depends on them.
 const IGNORED_VARIABLES: [&str; 10] = [
     "CMD_DURATION_MS",
     "CURRENT_FILE",
@@ -29,7 +29,7 @@ const IGNORED_VARIABLES: [&str; 10] = [
     "SHLVL",
 ];
 
-/// Client of the last call, and the context that it was created for.
+/// Client of the last call, and the context for which it was created.
 #[derive(Default)]
 pub(crate) struct ClientCache(Mutex<Option<(ShellContext, Client)>>);
 
@@ -54,7 +54,7 @@ impl ClientCache {
     }
 }
 
-/// Inputs of a client: environment variables, working directory and settings of the shell.
+/// Inputs of a client: the shell's environment variables and working directory, and the connection settings.
 #[derive(Clone, PartialEq, Default)]
 pub(crate) struct ShellContext {
     variables: BTreeMap<String, String>,
@@ -96,7 +96,7 @@ impl ShellContext {
             self.variables.get(home).map(PathBuf::from),
             self.current_dir.clone(),
         )
-        // The plugin uses the credentials that `cargo oci login` stored.
+        // The credentials that `cargo oci login` stored are used.
         .with_application("cargo-oci")
     }
 
@@ -129,8 +129,8 @@ fn expand_home(environment: &Environment, path: &Path) -> PathBuf {
     }
 }
 
-/// Converts a variable to the form that an external program receives. Returns `None` for values that have no such form,
-/// such as records.
+/// Converts a variable to the form that an external program receives. Returns `None` for a value, such as a record,
+/// that cannot be passed to a program.
 fn convert_variable(name: String, value: &Value) -> Option<(String, String)> {
     if IGNORED_VARIABLES.contains(&name.as_str()) {
         return None;
@@ -142,7 +142,7 @@ fn convert_variable(name: String, value: &Value) -> Option<(String, String)> {
         }
         other => other.coerce_str().ok()?.into_owned(),
     };
-    // Nushell ignores the case of this name, and Windows spells it `Path`.
+    // Nushell ignores the case of `PATH`, and Windows spells the name `Path`.
     let is_path = name.eq_ignore_ascii_case("PATH");
     Some((if is_path { "PATH".into() } else { name }, text))
 }

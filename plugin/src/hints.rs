@@ -1,8 +1,8 @@
-//! Texts for the hints of library errors, in terms of the plugin's flags, commands and settings.
+//! Text of the hints of library errors, with the plugin's flags, commands and settings.
 
 use oci_registry::{Error, Hint};
 
-/// Returns the texts of the hints of an error.
+/// Returns the hints of an error as text.
 pub(crate) fn texts(error: &Error) -> Vec<String> {
     error.hints().iter().filter_map(text).collect()
 }
@@ -50,7 +50,7 @@ fn text(hint: &Hint) -> Option<String> {
         Hint::ListTags { location } => {
             return Some(format!("run `oci tags {location}` to list the tags"));
         }
-        // Hints of `cargo oci push`. The plugin does not publish packages.
+        // These hints are for `cargo oci push`. The plugin does not publish packages.
         Hint::OverwriteVersion
         | Hint::OverwriteTag
         | Hint::SkipIndex

@@ -1,7 +1,7 @@
 //! Operands of a command, read from its arguments or from the pipeline.
 //!
-//! An operand is a string, or a row of another command that has a `reference` column. A list is read as a stream. Parse
-//! errors are labelled at the invalid part of the source code.
+//! An operand is a string, or a row from another command with a `reference` column. A list is read as a stream. A parse
+//! error labels the invalid part of the source code.
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::report::{self, ToLabeledError};
 
-/// Column that is read from the rows of other commands.
+/// Name of the column that contains the reference in the rows of other commands.
 pub(crate) const REFERENCE: &str = "reference";
 
 /// Maximum number of operands that are read from the pipeline in advance.
@@ -25,7 +25,7 @@ const MAX_QUEUED_OPERANDS: usize = 16;
 pub(crate) struct Operand<T> {
     /// The parsed name.
     pub(crate) name: T,
-    /// Position in the source code, for labels.
+    /// Position of the operand in the source code, for labels.
     pub(crate) span: Span,
 }
 
@@ -38,7 +38,7 @@ pub(crate) enum Operands<T> {
 }
 
 impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Operands<T> {
-    /// Reads the operands from `arguments`, or from the pipeline if there are no arguments.
+    /// Reads the operands from `arguments`, or from the pipeline if `arguments` is empty.
     pub(crate) fn read(
         engine: &EngineInterface,
         head: Span,
@@ -76,7 +76,7 @@ impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Operands<T> {
         if let PipelineData::ListStream(list, _) = input {
             let (sender, receiver) = mpsc::channel(MAX_QUEUED_OPERANDS);
             let engine = engine.clone();
-            // A separate thread reads the list, because the iterator blocks while the previous command produces no
+            // A separate thread reads the list, because the iterator blocks until the previous command produces a
             // value.
             let reader = std::thread::Builder::new().name("oci input".into());
             let reading = reader.spawn(move || {
@@ -100,7 +100,7 @@ impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Operands<T> {
             });
             return Ok(Self::List(operands.boxed()));
         }
-        // The output of an external program ends with a line feed. The line feed is not part of the name.
+        // The output of an external program ends with a line feed, which is not part of the name.
         let is_program_output = matches!(input, PipelineData::ByteStream(..));
         match input.into_value(head)? {
             value @ Value::String { .. } if is_program_output => {
@@ -116,7 +116,7 @@ impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Operands<T> {
                 head,
             )
             .with_help("pass an argument, or pipe in a string, a list or a table")),
-            // The list is complete, so an invalid value fails the command before any value is processed.
+            // The list is complete, so an invalid value fails the command before the first operand is processed.
             Value::List { vals, .. } => {
                 let operands: Result<Vec<_>, _> = vals
                     .iter()
@@ -134,7 +134,7 @@ impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Operands<T> {
 }
 
 impl<T: Send + 'static> Operands<T> {
-    /// Whether the input is a list, even a list of one operand.
+    /// Whether the input is a list. A list of one operand is a list too.
     pub(crate) fn is_list(&self) -> bool {
         matches!(self, Self::List(_))
     }
@@ -183,7 +183,7 @@ pub(crate) fn parse_operand<T: FromStr<Err = oci_registry::Error>>(
 
 /// Returns the span of a part of a name, if the source code at `written_at` contains the name literally.
 ///
-/// `find` locates the part in the written text, and returns `None` if the text is a different name.
+/// `find` locates the part in the source text, and returns `None` if the source text is a different name.
 pub(crate) fn span_of_part(
     engine: &EngineInterface,
     written_at: Span,
@@ -197,14 +197,15 @@ pub(crate) fn span_of_part(
     Some(Span::new(start + part.start, start + part.end))
 }
 
-/// Returns the span of a part of a text, if the source code at `span` contains the text literally.
+/// Returns the span of a part of a string, if the source code at `span` contains the string literally.
 fn span_of(engine: &EngineInterface, span: Span, text: &str, part: Range<usize>) -> Option<Span> {
     let written = engine.get_span_contents(span).ok()?;
     let start = span.start + offset_in(&written, text)?;
     Some(Span::new(start + part.start, start + part.end))
 }
 
-/// Returns the offset of the text in the source code: 0 for a bare word, 1 inside quotes, `None` if it is not literal.
+/// Returns the offset of a string in the source code: 0 for a bare word, 1 inside quotes, `None` if the source code
+/// does not contain the string literally.
 fn offset_in(written: &[u8], text: &str) -> Option<usize> {
     if written == text.as_bytes() {
         return Some(0);

@@ -1,7 +1,7 @@
 //! Conversion of JSON documents to Nushell values.
 //!
-//! The document is converted without interpretation: keys keep their order and names, and strings stay strings even if
-//! they contain a date or a size. The caller has verified the digest of the bytes.
+//! The values are not interpreted: keys keep their order and names, and strings stay strings even if they contain a
+//! date or a size. The caller has verified the digest of the bytes.
 
 use std::fmt;
 
@@ -77,7 +77,7 @@ impl<'de> Visitor<'de> for JsonValueSeed {
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
         let mut record = Record::new();
         while let Some(JsonKey(key)) = fields.next_key()? {
-            // The last value of a duplicate key is used, as in other JSON parsers.
+            // If a key occurs twice, the last value is used, as in other JSON parsers.
             record.insert(key, fields.next_value_seed(self)?);
         }
         Ok(Value::record(record, self.0))

@@ -1,8 +1,7 @@
 //! `nu_plugin_oci`: OCI registries as Nushell tables.
 //!
-//! The plugin is a front end to `oci-registry` and `oci-package`; only the integration with Nushell is implemented
-//! here. The crate has a library, so that tests can run the plugin in their own process. The program `nu_plugin_oci`
-//! calls [`serve`].
+//! The plugin is a front end to `oci-registry` and `oci-package`, and implements only the integration with Nushell. It
+//! is a library, so that tests can run the plugin in their own process. The program `nu_plugin_oci` calls [`serve`].
 //!
 //! | module | contents |
 //! | --- | --- |
@@ -14,11 +13,11 @@
 //! | `open_location` | an opened repository, layout directory or archive |
 //! | `resolver` | resolution of an operand to a manifest |
 //! | `not_found` | errors for content that was not found |
-//! | `runtime` | waiting and streaming, both cancelled by Ctrl-C |
+//! | `runtime` | waiting for results and streaming of rows, until Ctrl-C |
 //! | `completion` | completion of registries, repositories, tags, targets and platforms |
 //! | `value`, `json` | conversion of library types and JSON documents to Nushell values |
 //! | `report` | conversion of library errors to Nushell errors |
-//! | `hints` | texts for the hints of library errors |
+//! | `hints` | text of the hints of library errors |
 //! | `serve` | communication with the shell |
 
 mod call_context;
@@ -50,7 +49,7 @@ pub use serve::serve;
 
 /// The Nushell plugin.
 ///
-/// Threads and connections are started by the first command that needs them.
+/// The first command that needs threads or connections starts them.
 #[derive(Debug, Default)]
 pub struct OciPlugin {
     runtime: Runtime,

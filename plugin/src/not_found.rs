@@ -1,6 +1,6 @@
 //! Errors for content that was not found.
 //!
-//! The label marks the missing part of the reference, if the source code contains the reference literally. `report`
+//! If the source code contains the reference literally, the label marks the missing part of the reference. `report`
 //! converts all other errors.
 
 use std::ops::Range;
@@ -16,7 +16,7 @@ use crate::report::ToLabeledError;
 /// Part of a reference that a label marks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReferencePart {
-    /// The repository, the layout's directory or the archive's file.
+    /// The repository, the directory of the layout or the file of the archive.
     Location,
     /// The tag or digest of a manifest.
     Identifier,
@@ -24,9 +24,9 @@ pub(crate) enum ReferencePart {
     BlobDigest,
 }
 
-/// Converts an error to a Nushell error. If `part` was not found, the label marks it.
+/// Converts an error to a Nushell error. If the content was not found, the label marks `part` of the reference.
 ///
-/// Blocks while the engine returns the source code.
+/// Blocks until the engine returns the source code.
 pub(crate) fn report(
     error: &Error,
     part: ReferencePart,
@@ -47,7 +47,7 @@ pub(crate) fn report(
     report.with_help(help.join("\n"))
 }
 
-/// Returns the range of the part in the written text, or `None` if the text is a different name.
+/// Returns the range of the part in the source text, or `None` if the source text is a different name.
 fn find_part(part: ReferencePart, name: &Location, text: &str) -> Option<Range<usize>> {
     let is_name = match name {
         Location::Registry(reference) => text

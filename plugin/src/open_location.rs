@@ -1,6 +1,6 @@
-//! An opened repository, layout directory or archive.
+//! Opened repository, layout directory or archive.
 //!
-//! Provides access to the content, and the full references of its tags and manifests.
+//! Provides access to the content, and returns the full references of tags and manifests.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,7 +78,7 @@ impl OpenLocation<dyn Target> {
 }
 
 impl OpenLocation<dyn Delete> {
-    /// Opens a location for deletion. Returns `None` for an archive, because archives do not support deletion.
+    /// Opens a location for deletion. Returns `None` for an archive: archives do not support deletion.
     pub(crate) async fn open_deletable(
         client: &Client,
         location: &Location,
@@ -98,7 +98,7 @@ fn to_absolute(location: &Location, base: &Path) -> Location {
     }
     | Location::Archive { file: path, .. } = &mut location
     {
-        // Collecting the components drops `.` components.
+        // `components` omits `.` components.
         *path = path.components().collect::<PathBuf>();
     }
     location

@@ -1,7 +1,7 @@
-//! Conversion of library errors to Nushell errors, and warnings on stderr.
+//! Conversion of library errors to Nushell errors, and output of warnings on stderr.
 //!
-//! A Nushell error has the message of the library error, a label at the argument that caused it, a code for scripts,
-//! the hints as help, and the chain of causes as inner errors.
+//! A Nushell error has the message of the library error, a label at the argument that caused the error, a code for
+//! scripts, the hints as help text, and the chain of causes as inner errors.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -63,16 +63,16 @@ pub(crate) fn new(
         .with_label(label, span)
 }
 
-/// Prints a warning that explains the empty cells of one row.
+/// Prints a warning that explains why cells of a row are empty.
 ///
-/// An error value in a cell would abort the pipeline that reads it.
+/// An error value in a cell would abort a pipeline that reads the cell.
 pub(crate) fn warn_incomplete_row(name: &str, error: &oci_registry::Error) {
     let reason = error.in_one_line();
     warn(&format!("no details of `{name}`: {reason}"));
 }
 
 /// Creates an observer that prints a warning for each retry, for each repository or registry that lists invalid names,
-/// and for each referrer that a registry does not list.
+/// and for each referrer that is missing in a registry's list.
 pub(crate) fn observer() -> Observer {
     let warned = Mutex::new(HashSet::new());
     Observer::new(move |event| match event {
@@ -111,7 +111,7 @@ pub(crate) fn configure(is_in_workflow: bool) {
     IN_WORKFLOW.store(is_in_workflow, Ordering::Relaxed);
 }
 
-/// Returns an error whose texts contain no workflow command, if a CI runner scans them.
+/// Removes workflow commands from the messages of an error if a CI runner scans the output of the shell.
 pub(crate) fn without_workflow_commands(error: LabeledError) -> LabeledError {
     if IN_WORKFLOW.load(Ordering::Relaxed) {
         with_texts(error, &safe)
@@ -120,7 +120,7 @@ pub(crate) fn without_workflow_commands(error: LabeledError) -> LabeledError {
     }
 }
 
-/// Replaces the texts of an error and of its inner errors.
+/// Applies `replace` to every message, help text and label of an error and of its inner errors.
 fn with_texts(mut error: LabeledError, replace: &impl Fn(&str) -> String) -> LabeledError {
     error.msg = replace(&error.msg);
     error.help = error.help.as_deref().map(replace);
@@ -134,7 +134,7 @@ fn with_texts(mut error: LabeledError, replace: &impl Fn(&str) -> String) -> Lab
     error
 }
 
-/// Returns text without workflow commands.
+/// Returns the text without workflow commands.
 fn safe(text: &str) -> String {
     oci_registry::without_workflow_commands(text, " [")
 }
@@ -155,7 +155,7 @@ fn default_label(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// Escapes control characters of a text that may come from a registry.
+/// Escapes control characters in text that may come from a registry.
 fn escape(text: &str) -> String {
     oci_registry::escape(text, 4000)
 }
@@ -198,7 +198,7 @@ mod tests {
         let error = oci_package::ReleaseTag::parse("a b").unwrap_err();
         let report = error.at(Span::test_data());
         let causes: Vec<_> = report.inner.iter().map(ShellError::to_string).collect();
-        assert_eq!(report.msg, "failed to use `a b` as a tag");
+        assert_eq!(report.msg, "invalid tag `a b`");
         assert_eq!(causes.len(), 1);
         assert!(causes[0].contains("a tag is made of"), "{causes:?}");
     }

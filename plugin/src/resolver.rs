@@ -1,7 +1,7 @@
 //! Resolution of an operand to a manifest.
 //!
-//! The resolver opens the location. A repository without tag and digest resolves to its highest release. `--target` or
-//! `--platform` select a manifest from an index; `oci-package` implements the selection.
+//! The resolver opens the location. A repository without a tag or digest resolves to its highest release. `--target` or
+//! `--platform` selects a manifest from an index; `oci-package` implements the selection.
 
 use std::path::{Path, PathBuf};
 
@@ -20,20 +20,20 @@ use crate::report::{self, ToLabeledError};
 /// Target triple that this program was built for.
 const BUILT_FOR: &str = env!("BUILT_FOR");
 
-/// Root directory of this machine.
+/// Root directory of this machine's file system.
 const ROOT: &str = "/";
 
-/// Resolves the operands of a call to manifests.
+/// Resolver that returns the manifest to which an operand refers.
 #[derive(Debug)]
 pub(crate) struct OperandResolver {
     client: Client,
     base: PathBuf,
-    /// Selectors for a manifest in an index, the preferred selector first. If the list is empty, no manifest is
-    /// selected.
+    /// Selectors for a manifest in an index, in order of preference. If the list is empty, no manifest is selected from
+    /// an index.
     selection: Vec<ManifestSelector>,
     /// Span of the flag `--target` or `--platform`.
     selection_span: Option<Span>,
-    /// Engine that provides the source code, for labels at a part of a reference.
+    /// Engine that returns the source code, for labels at a part of a reference.
     engine: Option<EngineInterface>,
 }
 
@@ -44,14 +44,14 @@ pub(crate) struct ResolvedManifest {
     pub(crate) location: OpenLocation,
     /// The tag or digest of the operand, or the tag of the highest release.
     pub(crate) identifier: Identifier,
-    /// The manifest, selected from the index if the resolver selects manifests.
+    /// The manifest of the operand, or the manifest that was selected from its index.
     pub(crate) manifest: Manifest,
-    /// The index that the manifest was selected from.
+    /// The index from which the manifest was selected.
     pub(crate) index: Option<Manifest>,
 }
 
 impl ResolvedManifest {
-    /// Returns the tag and the index through which the manifest was found.
+    /// Returns the tag and the index that led to the manifest.
     pub(crate) fn origin<'a>(&'a self, operand: &'a Operand<Location>) -> ManifestOrigin<'a> {
         ManifestOrigin::new(&operand.name, &self.identifier).with_index(self.index.as_ref())
     }
@@ -69,13 +69,13 @@ impl OperandResolver {
         }
     }
 
-    /// Enables error labels at a part of a reference.
+    /// Enables error labels that mark a part of a reference.
     pub(crate) fn with_engine(mut self, engine: &EngineInterface) -> Self {
         self.engine = Some(engine.clone());
         self
     }
 
-    /// Adds the flags that select a manifest from an index.
+    /// Adds the flags `--target` and `--platform` to a signature.
     pub(crate) fn selection_flags(signature: Signature) -> Signature {
         signature
             .named(
@@ -101,7 +101,7 @@ impl OperandResolver {
         Ok(self)
     }
 
-    /// Selects the manifest for this machine from an index, unless the flags select another manifest.
+    /// Selects the manifest for this machine from an index, unless a flag selects another manifest.
     pub(crate) fn for_machine(mut self) -> Self {
         if self.selection.is_empty() {
             self.selection = ManifestSelector::for_machine(Path::new(ROOT), BUILT_FOR);
@@ -114,7 +114,7 @@ impl OperandResolver {
         &self.client
     }
 
-    /// Whether a manifest is selected from an index.
+    /// Whether the resolver selects a manifest from an index.
     pub(crate) fn has_selection(&self) -> bool {
         !self.selection.is_empty()
     }
@@ -124,7 +124,7 @@ impl OperandResolver {
         &self.base
     }
 
-    /// Separates the path of a location to read from its tag or digest.
+    /// Splits the path of a location from its tag or digest. The location will be read.
     pub(crate) async fn locate(
         &self,
         operand: Operand<LocationText>,
@@ -135,7 +135,7 @@ impl OperandResolver {
         Ok(Operand { name, span })
     }
 
-    /// Separates the path of a location to delete from its tag or digest.
+    /// Splits the path of a location from its tag or digest. Content of the location will be deleted.
     pub(crate) async fn locate_deletable(
         &self,
         operand: Operand<LocationText>,
@@ -157,7 +157,7 @@ impl OperandResolver {
             .map_err(|error| self.not_found(&error, ReferencePart::Location, operand))
     }
 
-    /// Converts an error, with a label at the part of the operand that was not found.
+    /// Converts an error. If the content was not found, the label marks `part` of the operand.
     pub(crate) fn not_found(
         &self,
         error: &Error,
@@ -167,7 +167,7 @@ impl OperandResolver {
         not_found::report(error, part, operand, self.engine.as_ref())
     }
 
-    /// Converts an error of reading a manifest, with hints about the existing tags.
+    /// Converts an error that occurred when a manifest was read, and adds hints about the existing tags.
     pub(crate) async fn manifest_not_found(
         &self,
         source: &dyn Source,

@@ -1,8 +1,8 @@
 //! Asynchronous work for synchronous commands.
 //!
 //! [`Runtime::wait`] waits for one value, and [`Runtime::rows`] streams a table. [`Runtime::map_values`] and
-//! [`Runtime::map_tables`] apply them to all operands of a command. All of them stop at Ctrl-C: the engine does not cancel
-//! a plugin call, so the plugin itself handles the interrupt.
+//! [`Runtime::map_tables`] process all operands of a command in this way. Ctrl-C stops all of them: the engine does not
+//! cancel a plugin call, so the plugin itself handles the interrupt.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -33,14 +33,14 @@ pub(crate) type Rows = BoxStream<'static, Result<Value, LabeledError>>;
 /// the engine itself buffers up to 100 rows.
 const BATCH_ROWS: usize = 32;
 
-/// Time limit for the end of blocking tasks after the connection to the shell was closed.
+/// Time that blocking tasks have to finish after the shell closes the connection.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Worker threads, started on first use.
 #[derive(Debug, Default)]
 pub(crate) struct Runtime {
     threads: OnceLock<tokio::runtime::Runtime>,
-    /// Cancelled when the connection to the shell is closed, which ends all commands.
+    /// Token that is cancelled when the shell closes the connection. All commands then stop.
     disconnected: CancellationToken,
 }
 
@@ -93,11 +93,11 @@ impl Runtime {
                 batch = receiver.blocking_recv().unwrap_or_default().into_iter();
             }
             let row = first.take().map(Ok).or_else(|| batch.next());
-            // The first row is flushed immediately, because the shell may not need another row.
+            // The first row is flushed immediately, because the shell may not read another row.
             serve::set_next_row_ready(!is_first && batch.len() > 0);
             let row = match row {
                 Some(row) => row,
-                // An interrupted table ends with an error, so that it does not look complete.
+                // The last row of an interrupted table is an error, because the table would otherwise look complete.
                 None if stop.is_cancelled() && !is_interrupt_reported => {
                     is_interrupt_reported = true;
                     Err(interrupted_error(span))
@@ -186,12 +186,13 @@ impl Runtime {
         Ok(self.threads.get_or_init(|| started))
     }
 
-    /// Returns the token to cancel when the connection to the shell is closed.
+    /// Returns the token that is cancelled when the shell closes the connection.
     pub(crate) fn disconnected(&self) -> CancellationToken {
         self.disconnected.clone()
     }
 
-    /// Ends the worker threads. Does not wait for a blocked thread, such as one that writes to a pipe without a reader.
+    /// Stops the worker threads. Does not wait for a blocked thread, such as a thread that writes to a pipe that
+    /// nothing reads.
     pub(crate) fn shut_down(self) {
         if let Some(threads) = self.threads.into_inner() {
             threads.shutdown_timeout(SHUTDOWN_TIMEOUT);
@@ -201,7 +202,7 @@ impl Runtime {
 
 /// Maps items concurrently and yields the results in the order of the items.
 ///
-/// An error among the items keeps its position: it is yielded after the results of the items before it.
+/// An error in the input keeps its position: it is yielded after the results of all earlier items.
 pub(crate) fn map_in_order<T, U: Send + 'static, F>(
     items: impl Stream<Item = Result<T, LabeledError>> + Send + 'static,
     concurrency: usize,
@@ -219,7 +220,7 @@ where
 
 /// Spawns a task. Dropping the returned future aborts the task.
 ///
-/// A future that is not a task makes no progress while the shell reads no rows, so its connections would time out.
+/// While the shell reads no rows, only a task makes progress. The connections of a plain future would time out.
 fn spawn<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> impl Future<Output = T> + Send {
@@ -229,7 +230,7 @@ fn spawn<T: Send + 'static>(
             Ok(output) => output,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // A task that is still awaited is cancelled only when the runtime shuts down.
+                // While the task is awaited, only the shutdown of the runtime cancels it.
                 Err(_) => futures_util::future::pending().await,
             },
         }
@@ -255,7 +256,8 @@ async fn send_rows(rows: Rows, sender: mpsc::Sender<Vec<Result<Value, LabeledErr
     }
 }
 
-/// Yields rows up to and including the first error, and does not poll the stream again: polling may have side effects.
+/// Yields rows up to and including the first error. Does not poll the stream after an error, because polling may have
+/// side effects.
 fn up_to_error(rows: Rows) -> impl Stream<Item = Result<Value, LabeledError>> + Send {
     stream::unfold(Some(rows), |rows| async {
         let mut rows = rows?;
@@ -271,7 +273,7 @@ fn cancel_on_interrupt(
 ) -> Result<HandlerGuard, LabeledError> {
     let token = token.clone();
     let handler = move |action| {
-        // The engine also calls the handler with `SignalAction::Reset`, at every prompt.
+        // At every prompt, the engine calls the handler with `SignalAction::Reset`, which is not an interrupt.
         if action == SignalAction::Interrupt {
             token.cancel();
         }

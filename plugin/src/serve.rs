@@ -1,9 +1,9 @@
-//! Communication with the shell, instead of `nu_plugin::serve_plugin`.
+//! Communication with the shell. Replaces `nu_plugin::serve_plugin`.
 //!
-//! Three features need access to the messages. First, available rows are flushed together, because `serve_plugin` flushes
-//! every row, and the round trip to the shell is most of the cost of a row. Second, a completion ends when another call
-//! arrives, because it runs on the thread that accepts all calls. Third, running calls are cancelled when the shell has
-//! ended. `nu_plugin` handles the help and shells without local sockets.
+//! Three features need access to the messages. First, available rows are flushed together, because `serve_plugin`
+//! flushes after every row, and the round trip to the shell is most of the cost of a row. Second, a completion stops
+//! when another call arrives, because completions run on the thread that accepts all calls. Third, running calls are
+//! cancelled when the shell exits. `nu_plugin` handles the help output, and shells that do not support local sockets.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -26,7 +26,7 @@ const BUFFER_SIZE: usize = 1 << 16;
 
 /// Serves the plugin to the shell that started this process.
 ///
-/// The exit code is the only indication of an I/O error on the connection to the shell.
+/// If an I/O error occurs on the connection to the shell, only the exit code reports the error.
 pub fn serve() -> ExitCode {
     report::configure(is_in_workflow());
     let plugin = OciPlugin::default();
@@ -90,12 +90,12 @@ fn send_encoding(writer: &mut impl Write) -> io::Result<()> {
     writer.flush()
 }
 
-/// Counter of the calls that the shell sent. A completion ends when a later call is counted.
+/// Counter of the calls from the shell. A completion stops when a later call is counted.
 #[derive(Debug)]
 pub(crate) struct CallCounter {
     /// Number of calls received.
     count: watch::Sender<u64>,
-    /// Sequence numbers of the completion calls that were received but not started.
+    /// Sequence numbers of the completion calls that were received but have not started.
     completions: Mutex<VecDeque<u64>>,
 }
 
@@ -130,7 +130,7 @@ impl CallCounter {
                     // The sender lives as long as the plugin.
                     let _ = count.wait_for(|count| *count > number).await;
                 }
-                // A test harness serves the plugin without this module, and records no calls.
+                // A test harness does not use this module, so no calls are counted.
                 None => std::future::pending().await,
             }
         }
@@ -143,10 +143,10 @@ impl CallCounter {
     }
 }
 
-/// Reader of messages from the shell. It counts the calls.
+/// Reader of messages from the shell that counts the calls.
 ///
-/// It is dropped when the connection to the shell is closed: the shell has ended, so nothing receives the results of
-/// running calls.
+/// The reader is dropped when the shell closes the connection. The running calls are then cancelled, because nothing
+/// receives their results.
 struct MonitoringReader<R> {
     messages: R,
     calls: Arc<CallCounter>,
@@ -166,21 +166,21 @@ impl<R: PluginRead<PluginInput>> PluginRead<PluginInput> for MonitoringReader<R>
 }
 
 thread_local! {
-    /// Whether the next row is available to this thread. The thread writes the rows of a table.
+    /// Whether a further row is available after the row that this thread writes.
     static NEXT_ROW_READY: Cell<bool> = const { Cell::new(false) };
     /// Whether the last message of this thread was a row.
     static WROTE_ROW: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Announces whether another row is available after the next row that this thread writes.
+/// Sets whether another row is available after the next row that this thread writes.
 ///
-/// At most 99 consecutive rows may be announced: `nu_plugin` stops writing at 100 unacknowledged rows, and the shell cannot
-/// acknowledge a row that is still in the write buffer.
+/// At most 99 consecutive rows may be set as available: `nu_plugin` stops writing at 100 unacknowledged rows, and the
+/// shell cannot acknowledge a row that is still in the write buffer.
 pub(crate) fn set_next_row_ready(is_ready: bool) {
     NEXT_ROW_READY.set(is_ready);
 }
 
-/// Writer of messages to the shell. It flushes available rows together.
+/// Writer of messages to the shell that flushes available rows together.
 struct BatchingWriter<W>(W);
 
 impl<W: PluginWrite<PluginOutput>> PluginWrite<PluginOutput> for BatchingWriter<W> {
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn completion_ends_when_a_later_call_arrives() {
+    fn completion_stops_when_a_later_call_arrives() {
         let calls = CallCounter::default();
         calls.record_call(false);
         calls.record_call(true);

@@ -10,25 +10,25 @@ use oci_registry::Resolve;
 
 use crate::report::{self, ToLabeledError};
 
-/// Flag of a call, and its value if the user passed a value.
+/// Flag of a call, with its value if the user passed one.
 type GivenFlag = (Spanned<String>, Option<Value>);
 
 /// Key for using plain HTTP (`true`) or TLS (`false`) for all registries.
 const PLAIN_HTTP: &str = "plain-http";
-/// Key for CA certificates that are trusted in addition to the certificates of the system.
+/// Key for CA certificates that are trusted in addition to the system's certificates.
 const CA_FILE: &str = "ca-file";
 /// Key for the client certificate.
 const CERT_FILE: &str = "cert-file";
 /// Key for the private key of the client certificate.
 const KEY_FILE: &str = "key-file";
-/// Key for the addresses of hosts that override DNS.
+/// Key for host addresses that override DNS.
 const RESOLVE: &str = "resolve";
 /// Key for the maximum number of retries of a request.
 const RETRIES: &str = "retries";
 /// Key for the maximum number of concurrent requests.
 const CONCURRENCY: &str = "concurrency";
 
-/// All keys of the configuration. A command may have no flag for some of them.
+/// All keys of the configuration. Not every command has a flag for each key.
 const KEYS: [&str; 7] = [
     PLAIN_HTTP,
     CA_FILE,
@@ -42,16 +42,15 @@ const KEYS: [&str; 7] = [
 /// Connection settings of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ConnectionSettings {
-    /// Whether plain HTTP is used; `None` for the default. See `ClientOptions::plain_http`.
+    /// Whether plain HTTP is used. `None` selects the default. See `ClientOptions::plain_http`.
     pub(crate) plain_http: Option<bool>,
     /// File of additional CA certificates. See `ClientOptions::ca_file`. The path may be relative.
     pub(crate) ca_file: Option<PathBuf>,
-    /// Files of the client certificate and of its private key. See `ClientOptions::identity`. The paths may be
-    /// relative.
+    /// Files of the client certificate and its private key. See `ClientOptions::identity`. The paths may be relative.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
     /// Addresses that override DNS. See `ClientOptions::resolve`.
     pub(crate) resolve: Vec<Resolve>,
-    /// Maximum number of retries of a request after a transient failure.
+    /// Maximum number of retries of a request that fails temporarily.
     pub(crate) retries: u32,
     /// Maximum number of concurrent requests.
     pub(crate) concurrency: usize,
@@ -85,7 +84,7 @@ impl ConnectionSettings {
         let find = |name: &str| {
             let flag = flags.iter().find(|(flag, _)| flag.item == name);
             let flag = flag.map(|(flag, value)| {
-                // A switch without a value is turned on.
+                // A switch without a value is on.
                 value.clone().unwrap_or(Value::bool(true, flag.span))
             });
             flag.or_else(|| config.get(name).cloned())
@@ -118,7 +117,7 @@ impl ConnectionSettings {
         })
     }
 
-    /// Adds the flags that every command has.
+    /// Adds the flags that every command has to a signature.
     pub(crate) fn flags(signature: Signature) -> Signature {
         signature
             .switch(
@@ -165,9 +164,9 @@ impl ConnectionSettings {
     }
 }
 
-/// Returns the syntax shape of a string or a list of strings.
+/// Returns the syntax shape of an argument that is a string or a list of strings.
 ///
-/// The list comes first, because the string shape accepts any text, including a list literal.
+/// The list comes first, because the string shape accepts any input, including a list literal.
 pub(crate) fn strings_shape() -> SyntaxShape {
     SyntaxShape::OneOf(vec![
         SyntaxShape::List(Box::new(SyntaxShape::String)),
@@ -175,7 +174,7 @@ pub(crate) fn strings_shape() -> SyntaxShape {
     ])
 }
 
-/// Returns the elements of a list, or a single value as a list of one.
+/// Returns the elements of a list, or a slice with the value itself if the value is not a list.
 pub(crate) fn as_list(value: &Value) -> &[Value] {
     match value {
         Value::List { vals, .. } => vals,
@@ -213,14 +212,14 @@ fn wrong_type_error(name: &str, expected: &str, value: &Value) -> LabeledError {
     report::invalid(format!("failed to read `{name}`"), &label, value.span())
 }
 
-/// Returns the most similar key, if its edit distance is at most half of its length.
+/// Returns the most similar key, or `None` if the edit distance to this key is more than half of the key's length.
 fn find_similar_key(name: &str) -> Option<&'static str> {
     let distances = KEYS.map(|known| (strsim::osa_distance(name, known), known));
     let (distance, known) = distances.into_iter().min()?;
     (distance <= known.len() / 2).then_some(known)
 }
 
-/// Creates the error for a certificate without key, or a key without certificate.
+/// Creates the error for a client certificate whose private key is missing, or for a key whose certificate is missing.
 fn missing_setting_error(given: &str, missing: &str, value: Option<Value>) -> LabeledError {
     let span = value.map_or(Span::unknown(), |value| value.span());
     report::invalid(
@@ -328,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_key_gets_similar_key() {
+    fn only_similar_key_is_suggested_for_unknown_key() {
         for (name, suggestion) in [
             ("plain_http", Some("plain-http")),
             ("retry", Some("retries")),

@@ -32,7 +32,7 @@ pub(crate) fn record(columns: Columns) -> Type {
     Type::Record(columns.into())
 }
 
-/// Converts a text to a string value, or `None` to `null`. Control characters are escaped.
+/// Converts text to a string value, or `None` to `null`. Control characters are escaped.
 pub(crate) fn text(text: Option<impl ToString>, span: Span) -> Value {
     text.map_or(Value::nothing(span), |text| {
         Value::string(escape(&text.to_string()), span)
@@ -52,7 +52,7 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// Converts the bytes of a document to a string, or to a binary value if they are not UTF-8.
+/// Converts the bytes of a document to a string, or to a binary value if the bytes are not UTF-8.
 pub(crate) fn document(bytes: &[u8], span: Span) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => Value::string(text, span),
@@ -66,7 +66,7 @@ pub(crate) fn size(bytes: Option<u64>, span: Span) -> Value {
     bytes.map_or(Value::nothing(span), |bytes| Value::filesize(bytes, span))
 }
 
-/// Converts an RFC 3339 timestamp to a date, or an invalid or missing timestamp to `null`.
+/// Converts an RFC 3339 timestamp to a date. A missing or invalid timestamp becomes `null`.
 fn date(text: Option<&str>, span: Span) -> Value {
     let date = text.and_then(|text| DateTime::parse_from_rfc3339(text).ok());
     date.map_or(Value::nothing(span), |date| Value::date(date, span))
@@ -104,7 +104,7 @@ pub(crate) fn repository_columns() -> Columns {
 
 /// Columns that `oci tags --long` adds.
 ///
-/// They are not part of the output type of the command, because the output type cannot depend on a flag.
+/// The output type of the command omits these columns, because an output type cannot depend on a flag.
 pub(crate) const TAG_DETAILS: [&str; 8] = [
     "size",
     "created",
@@ -123,7 +123,7 @@ fn nullable(of: Type) -> Type {
     Type::one_of([of, Type::Nothing])
 }
 
-/// Returns the columns that `oci tags --long` adds. All values are `null` if the details are unknown.
+/// Returns the values of the columns that `oci tags --long` adds. All values are `null` if the details are unknown.
 pub(crate) fn tag_details(details: Option<&Details>, span: Span) -> Record {
     let Some(details) = details else {
         let unknown = TAG_DETAILS.map(|name| (name.to_owned(), Value::nothing(span)));
@@ -161,7 +161,7 @@ pub(crate) fn action_columns() -> Columns {
     ])
 }
 
-/// Returns a row with the action that was performed on a reference.
+/// Returns a row that reports an action on a reference.
 pub(crate) fn action(
     reference: String,
     action: &str,
@@ -278,8 +278,8 @@ pub(crate) fn referrer_columns() -> Columns {
 
 /// Converts a referrer to a row.
 ///
-/// The `subject` column is added if `subject` is given. `summary` is the summary of the referrer's manifest, or `None` if
-/// the manifest is missing or invalid.
+/// The `subject` column is added if `subject` is given. `summary` is the summary of the referrer's manifest, or `None`
+/// if the manifest is missing or invalid.
 pub(crate) fn referrer(
     location: &OpenLocation,
     referrer: &Descriptor,
@@ -461,7 +461,7 @@ fn entry(location: &OpenLocation, descriptor: &Descriptor, span: Span) -> Record
     }
 }
 
-/// Returns the size from the annotation of an index entry.
+/// Returns the size that the annotation of an index entry states.
 fn stated_size(descriptor: &Descriptor) -> Option<u64> {
     descriptor.annotation(annotation::SIZE)?.parse().ok()
 }

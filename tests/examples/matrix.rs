@@ -4,9 +4,9 @@
 //! $ cargo build -p cargo-oci-artifact && cargo run -p e2e --example matrix 20
 //! ```
 //!
-//! The argument is the number of rounds for each command and delay. A second argument (`Push`, `PushDeclared`,
-//! `IndexAdd`) selects one command. The example prints one table row for each command and delay. If a job failed or an
-//! entry was lost, the example exits with 1 and prints the failures to stderr.
+//! The first argument is the number of rounds for each command and delay. A second argument (`Push`, `PushDeclared` or
+//! `IndexAdd`) selects one command. The example prints one table row for each command and delay. If a job fails or an
+//! entry is lost, the example prints the failures to stderr and exits with 1.
 
 #![expect(
     clippy::print_stdout,
@@ -64,8 +64,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs all rounds of one command with one kind of delay and prints a table row. Returns `true` if no job failed and no
-/// entry was lost.
+/// Runs all rounds of one command with one kind of delay, and prints a table row. Returns whether every job succeeded
+/// and no entry was lost.
 fn run_rounds(work: JobCommand, delays: Delays, rounds: usize) -> bool {
     let matrix = Matrix::new(delays);
     let began = Instant::now();

@@ -1,13 +1,13 @@
-//! Benchmark of the Nushell plugin from the user's point of view: time to the first row, to all rows, and of a second
-//! run, Ctrl-C, tab completion, and a call that sends no request.
+//! Benchmark of the Nushell plugin from the user's point of view: time to the first row, to all rows and for a second
+//! run, and time for Ctrl-C, for tab completion and for a call that sends no request.
 //!
 //! ```console
 //! $ cargo build --release -p nu_plugin_oci --bins --examples
 //! $ NU_PLUGIN_OCI=target/release/nu_plugin_oci cargo run -p e2e --example nushell_costs
 //! ```
 //!
-//! Without the variable, the example uses the plugin of its own build profile. Compare results of the same run only,
-//! because they depend on the machine and the build.
+//! If `NU_PLUGIN_OCI` is not set, the example uses the plugin of its own build profile. Compare results of the same run
+//! only: they depend on the machine and the build.
 
 #![expect(clippy::print_stdout, reason = "the output is a table")]
 
@@ -41,7 +41,7 @@ fn print_row(name: &str, duration: Duration, note: &str) {
     println!("| {name} | {duration:.1?} | {note} |");
 }
 
-/// Measures `oci tags` on 10,000 tags, compared with `http get` for the same URL and with a plugin that sends no
+/// Measures `oci tags` for 10,000 tags. Compares it with `http get` for the same URL, and with a plugin that sends no
 /// request.
 fn measure_lists() {
     let registry = Registry::open();
@@ -70,7 +70,7 @@ fn measure_lists() {
         .chain(rows.exists().then_some(rows))
         .collect();
     let measured: Vec<_> = measured.into_iter().take(2 * plugins.len() + 2).collect();
-    // The measurements alternate, so that other load on the machine affects all of them.
+    // The commands are measured in turn, so that other load on the machine affects all of them.
     let turn: Vec<_> = measured
         .iter()
         .map(|(name, pipeline)| format!("{name}: (timeit {{ {pipeline} }})"))
@@ -123,7 +123,7 @@ fn measure_lists() {
     }
 }
 
-/// Measures `oci tags --long` on 1,000 tags with one manifest each.
+/// Measures `oci tags --long` for 1,000 tags, each with its own manifest.
 fn measure_long_lists() {
     let registry = Registry::open();
     let releases: Vec<_> = (0..1000)
@@ -160,7 +160,7 @@ fn measure_long_lists() {
     }
 }
 
-/// Measures the time of the first call in a shell, and of later calls.
+/// Measures how long the first call in a shell takes, and how long later calls take.
 fn measure_calls() {
     let home = Home::new();
     let median = |run: &dyn Fn() -> Run| {
@@ -199,7 +199,7 @@ fn measure_calls() {
     );
 }
 
-/// Measures the time from Ctrl-C to the end of the shell process.
+/// Measures the time from Ctrl-C until the shell exits.
 fn measure_interrupts() {
     let home = Home::new();
     for (what, script) in [
@@ -228,7 +228,7 @@ fn measure_interrupts() {
     }
 }
 
-/// Measures Tab completion with a registry that does not respond, without and with a concurrent call.
+/// Measures Tab completion while the registry does not respond, alone and during a concurrent call.
 fn measure_completion() {
     let ((alone, _), (concurrent, _)) = (hanging_registry(), hanging_registry());
     let script = format!(

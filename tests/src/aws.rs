@@ -1,9 +1,9 @@
 //! Fake AWS services on free loopback ports. They return tokens for Amazon's registries to every client that signs its
-//! request: moto for the private registries, and a scripted server for the public registry, which moto does not
-//! support.
+//! request. moto is the service for private registries. A scripted server is the service for the public registry, which
+//! moto does not support.
 //!
-//! They do not include a registry. [`Registry::ecr`](crate::registry::Registry::ecr) and
-//! [`Registry::ecr_public`](crate::registry::Registry::ecr_public) accept the password in their tokens.
+//! A service does not include a registry. [`Registry::ecr`](crate::registry::Registry::ecr) and
+//! [`Registry::ecr_public`](crate::registry::Registry::ecr_public) accept the password from the tokens.
 
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -39,13 +39,13 @@ impl Aws {
         Self { process, host }
     }
 
-    /// Sets the endpoint and the keys in the environment of a program.
+    /// Sets the endpoint and the keys in the environment of a run.
     #[must_use]
     pub fn configure(&self, run: Run) -> Run {
         with_keys(run).with("AWS_ENDPOINT_URL_ECR", format!("http://{}", self.host))
     }
 
-    /// Counts the requests so far.
+    /// Returns the number of requests so far.
     #[must_use]
     pub fn requests(&self) -> usize {
         let log = self.process.log();
@@ -68,22 +68,22 @@ impl AwsPublic {
         }
     }
 
-    /// Sets the endpoint and the keys in the environment of a program.
+    /// Sets the endpoint and the keys in the environment of a run.
     #[must_use]
     pub fn configure(&self, run: Run) -> Run {
         let endpoint = format!("http://{}", self.server.host());
         with_keys(run).with("AWS_ENDPOINT_URL_ECR_PUBLIC", endpoint)
     }
 
-    /// Counts the requests so far.
+    /// Returns the number of requests so far.
     #[must_use]
     pub fn requests(&self) -> usize {
         self.server.requests().len()
     }
 }
 
-/// Responds to `GetAuthorizationToken` (Amazon ECR Public API). The request must be signed for the only region that has
-/// the service.
+/// Responds to `GetAuthorizationToken` (Amazon ECR Public API). The request must be signed for the only region that
+/// provides the service.
 fn respond(request: &Request) -> Response {
     let is_signed = request.header("authorization").is_some_and(|signed| {
         signed.starts_with("AWS4-HMAC-SHA256 ") && signed.contains("/us-east-1/ecr-public/")

@@ -1,7 +1,7 @@
-//! Proxy in front of a registry that delays responses, or temporarily omits new tags from the list of tags.
+//! Proxy in front of a registry that delays responses, or that temporarily omits new tags from the list of tags.
 //!
-//! The proxy loses no request and no response. The delay of a request follows from the number of the request, so each
-//! run has the same share of delays.
+//! The proxy drops no request and no response. The number of a request determines its delay, so every run has the same
+//! share of delays.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,22 +15,22 @@ use serde_json::Value;
 use sha2::Digest as _;
 use testkit::proxy::{self, Body, Proxy, body, forward};
 
-/// Kind of delay that a proxy adds.
+/// Kind of delay that the proxy adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delays {
     /// No delay.
     None,
-    /// About one in ten requests takes one to five seconds longer: half of them before the registry receives the request,
-    /// half of them after.
+    /// About one in ten requests takes one to five seconds longer. For half of these requests, the delay is before the
+    /// registry receives the request; for the other half, it is after.
     Responses,
     /// The list of tags omits a new tag for three seconds. A request for the tag itself succeeds at once.
     Lists,
 }
 
-/// The time for which the list of tags omits a new tag.
+/// Time during which the list of tags omits a new tag.
 const LIST_DELAY: Duration = Duration::from_secs(3);
 
-/// A proxy in front of one host. It ends when the value is dropped.
+/// Proxy in front of one host. The proxy stops when the value is dropped.
 #[derive(Debug)]
 pub struct DelayingProxy {
     proxy: Proxy,
@@ -41,7 +41,7 @@ struct State {
     delays: Delays,
     host: String,
     requests: AtomicU64,
-    /// The time at which each manifest path was first written.
+    /// Time of the first successful PUT for each path.
     written: Mutex<HashMap<String, Instant>>,
 }
 
@@ -62,7 +62,7 @@ impl DelayingProxy {
         Self { proxy }
     }
 
-    /// Returns `127.0.0.1:PORT` of the proxy.
+    /// Returns the proxy's `127.0.0.1:PORT`.
     #[must_use]
     pub fn host(&self) -> String {
         self.proxy.host()
@@ -90,7 +90,7 @@ impl State {
         }
     }
 
-    /// Removes the tags from a list that were set within [`LIST_DELAY`].
+    /// Removes tags that were set within [`LIST_DELAY`] from a list of tags.
     async fn without_new_tags(&self, repository: &str, response: Response<Body>) -> proxy::Result {
         let (mut head, content) = response.into_parts();
         let bytes = content.collect().await?.to_bytes();
@@ -110,8 +110,7 @@ impl State {
     }
 }
 
-/// Returns the delays of a request before and after the registry receives it; `None` for nine requests
-/// in ten.
+/// Returns the delays before and after the registry receives a request. Returns `None` for nine in ten requests.
 fn delay(number: u64) -> Option<(Duration, Duration)> {
     let hash = sha2::Sha256::digest(number.to_be_bytes());
     (hash[0] < 26).then(|| {

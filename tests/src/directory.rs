@@ -1,4 +1,4 @@
-//! Temporary directories for programs, which are deleted even if a program is still ending.
+//! Temporary directories for programs. They are deleted even if a program is still exiting.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Maximum time until a killed process has ended.
+/// Maximum time that a killed process needs to exit.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Temporary directory for programs.
@@ -26,7 +26,7 @@ impl Directory {
 }
 
 impl Drop for Directory {
-    /// Deletes the directory. A child process of an ended program, such as the cargo process of a killed push, may
+    /// Deletes the directory. A child process of an exited program, such as the cargo process of a killed push, may
     /// still add or delete files, so the deletion is repeated until the directory no longer exists.
     fn drop(&mut self) {
         let end = Instant::now() + LIMIT;

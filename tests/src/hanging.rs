@@ -1,11 +1,11 @@
-//! A registry that responds to the first page of a list of tags and to nothing else.
+//! Registry that responds only to requests for the first page of a list of tags.
 
 use std::sync::mpsc::{self, Receiver};
 
 use testkit::server::{Response, Server};
 
 /// Starts a registry with one page of two tags and a link to the next page. The channel receives the target of each
-/// request that receives no response.
+/// unanswered request.
 #[must_use]
 pub fn hanging_registry() -> (Server, Receiver<String>) {
     let (sender, unanswered) = mpsc::channel();
@@ -15,7 +15,7 @@ pub fn hanging_registry() -> (Server, Receiver<String>) {
                 .header("Link", "</v2/more/tags/list?last=1.1.0>; rel=\"next\"")
                 .body(r#"{"tags":["1.0.0","1.1.0"]}"#);
         }
-        // The receiver may be dropped already.
+        // Sending fails if the test has dropped the receiver.
         let _ = sender.send(request.target.clone());
         Response::never()
     });

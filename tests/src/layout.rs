@@ -1,4 +1,4 @@
-//! OCI image layouts, read and checked according to the image specification, without code of this project.
+//! OCI image layouts, which are read and checked according to the image specification, without code of this project.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-/// A layout directory.
+/// Layout directory.
 #[derive(Debug)]
 pub struct Layout {
     directory: PathBuf,
@@ -14,8 +14,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Opens a layout and checks it against the specification: the `oci-layout` file, the index, the digest of every
-    /// blob, the presence of all referenced blobs, and the absence of unreferenced blobs.
+    /// Opens a layout and checks it against the specification: the `oci-layout` file, the index and the digest of every
+    /// blob. All referenced blobs must exist, and all blobs must be referenced.
     ///
     /// # Panics
     ///
@@ -40,7 +40,7 @@ impl Layout {
         layout
     }
 
-    /// Returns the digest and the document of the manifest of a tag.
+    /// Returns the digest and the document of a tag's manifest.
     #[must_use]
     pub fn manifest(&self, tag: &str) -> Option<(String, Value)> {
         let digest = self.digest(tag)?;

@@ -1,7 +1,7 @@
-//! Eight jobs of a CI matrix that publish one version at the same time, and the resulting content of the registry.
+//! Eight jobs of a CI matrix that publish one version at the same time, and the content of the registry afterwards.
 //!
 //! Each job is a separate process with its own home directory, cache, temporary directory and sources. The jobs push
-//! given files (`--file`), so no target needs a toolchain.
+//! prepared files (`--file`), so they need no toolchain for any target.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -31,25 +31,25 @@ const VERSION: &str = "1.2.3";
 /// Tag of the index that [`JobCommand::IndexAdd`] edits. It is not a version.
 const COLLECTION: &str = "collection";
 
-/// Command that the jobs run.
+/// Command that each job runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobCommand {
-    /// `push --target T`, without declared release targets.
+    /// `push --target T`; the release targets are not declared.
     Push,
-    /// `push --target T`, with declared release targets.
+    /// `push --target T`; the release targets are declared.
     PushDeclared,
-    /// `index add` of existing manifests, to a tag that is not a version.
+    /// `index add` of existing manifests, for a tag that is not a version.
     IndexAdd,
 }
 
-/// Result of one round. In a round, all eight jobs run at the same time, each once.
+/// Result of one round. In a round, each of the eight jobs runs once, all at the same time.
 #[derive(Clone, Debug)]
 pub struct Round {
-    /// Outcomes of the jobs with a nonzero exit code.
+    /// Outcomes of the jobs that failed.
     pub failures: Vec<Outcome>,
-    /// Targets whose manifest does not exist or is missing in the final index.
+    /// Targets whose manifest does not exist, or is not in the final index.
     pub lost: Vec<String>,
-    /// Number of PUT requests for the index tag, by the digest of the pushed index.
+    /// Number of PUT requests for the index tag, for each digest of a pushed index.
     pub index_puts: BTreeMap<String, usize>,
 }
 
@@ -67,7 +67,7 @@ impl Round {
     }
 }
 
-/// Eight jobs with their home directories and sources, and one registry.
+/// Eight jobs, each with a home directory and sources, and the registry that they share.
 #[derive(Debug)]
 pub struct Matrix {
     registry: Registry,
@@ -84,7 +84,7 @@ struct Job {
 }
 
 impl Matrix {
-    /// Creates eight jobs and an empty registry behind a proxy with these delays.
+    /// Creates eight jobs, and an empty registry behind a proxy that adds these delays.
     #[must_use]
     pub fn new(delays: Delays) -> Self {
         let registry = Registry::open();
@@ -128,7 +128,7 @@ impl Matrix {
                     .collect()
             }
             JobCommand::IndexAdd => {
-                // The manifests are pushed sequentially, without delays.
+                // The manifests are pushed one after another, without delays.
                 let aside = format!("{}/{namespace}", self.registry.host());
                 for job in &self.jobs {
                     job.push(&aside, &["--no-index"]).succeeds();
@@ -174,7 +174,7 @@ impl Matrix {
         }
     }
 
-    /// Returns the digest of each target in the index under a tag.
+    /// Returns the digest of each target in the index that a tag names.
     fn index_digests(&self, repository: &str, tag: &str) -> BTreeMap<String, String> {
         let index = self.registry.manifest(repository, tag);
         let entries = index
@@ -211,7 +211,7 @@ impl Job {
     }
 }
 
-/// Runs all jobs at the same time, each to completion.
+/// Runs all jobs at the same time, and waits until all of them exit.
 fn run_concurrently(runs: Vec<Run>) -> Vec<Outcome> {
     thread::scope(|scope| {
         let running: Vec<_> = runs

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// Schema of the JSON messages: the fields of each reason with their types.
+/// Schema of the JSON messages: for each reason, the fields and their types.
 #[derive(Debug)]
 pub struct Schema(BTreeMap<String, BTreeMap<String, String>>);
 
@@ -40,8 +40,8 @@ impl Schema {
         Self(reasons)
     }
 
-    /// Validates every line of a program's stdout against the schema. Returns the `oci-` messages; messages of cargo
-    /// are skipped.
+    /// Validates every line of a program's stdout against the schema. Returns the `oci-` messages. Skips cargo's
+    /// messages.
     #[track_caller]
     #[must_use]
     pub fn validate(&self, stdout: &str) -> Vec<Value> {
@@ -71,7 +71,7 @@ impl Schema {
     }
 }
 
-/// Whether a value has the type with this name in `MESSAGES.md`.
+/// Whether the type of a value is `kind`, a type name of `MESSAGES.md`.
 fn has_type(value: &Value, kind: &str) -> bool {
     if let Some(kind) = kind.strip_suffix(" or null") {
         return value.is_null() || has_type(value, kind);

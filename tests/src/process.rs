@@ -1,14 +1,14 @@
-//! Processes of external servers, which end when the value that started them is dropped.
+//! Processes of external servers, which are killed when the value that started them is dropped.
 //!
-//! A server also ends when the test is killed: its parent is a shell that waits for the end of its stdin and then kills
-//! the server.
+//! The server is also killed if the test is killed: the parent of the server is a shell that waits until its stdin is
+//! closed and then kills the server.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// Process of a server, and the shell that is its parent.
+/// Process of a server, with its parent, a shell.
 #[derive(Debug)]
 pub(crate) struct Process {
     shell: Child,
@@ -18,11 +18,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Script of the shell, which ends the server when the other end of its stdin is closed. The shell closes its own
-    /// stderr, so the log ends when the server does.
+    /// Shell script that kills the server when the test closes the shell's stdin. The shell closes its own stderr, so
+    /// the log ends when the server exits.
     const SCRIPT: &str = r#""$@" & exec 2>/dev/null; read -r _; kill -KILL $!; wait"#;
 
-    /// Starts a server with an empty environment.
+    /// Starts a server whose environment is empty.
     pub(crate) fn start(server: &Command) -> Self {
         let mut shell = Command::new("/bin/sh")
             .args(["-c", Self::SCRIPT, "sh"])
@@ -44,7 +44,7 @@ impl Process {
         }
     }
 
-    /// Waits for the log line that contains `prefix`, followed by the listening address of the server. Returns the
+    /// Waits for the log line that contains `prefix` and, after it, the listening address of the server. Returns the
     /// address. A background thread reads the rest of the log.
     pub(crate) fn wait_for_address(&mut self, prefix: &str) -> String {
         let mut lines = self.lines.take().expect("the log is read once");
@@ -61,7 +61,7 @@ impl Process {
             assert!(length > 0, "the server did not start: {log}");
         };
         let log = Arc::clone(&self.log);
-        // A full pipe would block the server, so the thread reads the log to its end.
+        // The thread reads the log until the server exits, because a full pipe would block the server.
         self.reader = Some(std::thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
                 let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,7 +72,7 @@ impl Process {
         host
     }
 
-    /// Returns the log of the server so far.
+    /// Returns the log of the server up to now.
     pub(crate) fn log(&self) -> String {
         let log = self.log.lock();
         log.unwrap_or_else(PoisonError::into_inner).clone()

@@ -18,10 +18,10 @@ use crate::loopback::block_on;
 use crate::registry::{PASSWORD, USER};
 use crate::testbed::{Tool, plugin_path, program_path, toolchain_variables};
 
-/// Maximum duration of a run. A build of a crate without dependencies takes a few seconds.
+/// Maximum duration of a run. Building a crate that has no dependencies takes a few seconds.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// Temporary home directory of a user.
+/// Temporary home directory for programs.
 #[derive(Debug)]
 pub struct Home {
     directory: Directory,
@@ -34,7 +34,7 @@ impl Default for Home {
 }
 
 impl Home {
-    /// Creates a home directory without credentials.
+    /// Creates a home directory that has no credentials.
     #[must_use]
     pub fn new() -> Self {
         let directory = Directory::new();
@@ -44,13 +44,13 @@ impl Home {
         Self { directory }
     }
 
-    /// Creates the home directory of [`USER`], with a login for `host` in the Docker config file.
+    /// Creates a home directory whose Docker config file contains the login of [`USER`] for `host`.
     #[must_use]
     pub fn for_user(host: &str) -> Self {
         Self::with_login(host, USER, PASSWORD)
     }
 
-    /// Creates a home directory with a login for `host` in the Docker config file.
+    /// Creates a home directory whose Docker config file contains a login for `host`.
     #[must_use]
     pub fn with_login(host: &str, user: &str, password: &str) -> Self {
         let home = Self::new();
@@ -73,13 +73,13 @@ impl Home {
         self.path().join(".docker")
     }
 
-    /// Returns a run of `cargo-oci` with these arguments.
+    /// Prepares a run of `cargo-oci` with these arguments.
     #[must_use]
     pub fn cargo_oci<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Run {
         self.run(&program_path("cargo-oci"), arguments)
     }
 
-    /// Returns a run of a bash script without startup files.
+    /// Prepares a run of a bash script. Bash reads no startup files.
     #[must_use]
     pub fn bash(&self, script: &str) -> Run {
         self.run(
@@ -88,12 +88,12 @@ impl Home {
         )
     }
 
-    /// Returns a run of a bash script in a session with a message bus and an unlocked keyring, which end with the
-    /// script. `cargo-oci` and `secret-tool` are in its `PATH`.
+    /// Prepares a run of a bash script in a session with a message bus and an unlocked keyring. Both stop when the
+    /// script exits. `PATH` contains `cargo-oci` and `secret-tool`.
     #[must_use]
     pub fn bash_with_keyring(&self, script: &str) -> Run {
         use std::os::unix::fs::DirBuilderExt as _;
-        // The daemon refuses a directory that others can read.
+        // The keyring daemon rejects a directory that other users can read.
         let runtime = self.path().join("run");
         let mut builder = fs::DirBuilder::new();
         let made = builder.recursive(true).mode(0o700).create(&runtime);
@@ -105,7 +105,7 @@ impl Home {
                 .expect("a program is in a directory")
         };
         let bins = [bin(program_path("cargo-oci")), bin(Tool::SecretTool.path())];
-        // The daemon registers itself on the bus after it has moved to the background.
+        // The keyring daemon moves to the background before it registers on the bus, so the script waits for it.
         let script = format!(
             "PATH={}:{}:$PATH; printf pass | {} --unlock --components=secrets >&2\n\
              until secret-tool search a b >/dev/null 2>&1; do sleep 0.1; done\n{script}",
@@ -118,16 +118,16 @@ impl Home {
             .with("XDG_RUNTIME_DIR", runtime)
     }
 
-    /// Returns a run of the real `cargo` with these arguments.
+    /// Prepares a run of the real `cargo` with these arguments.
     #[must_use]
     pub fn cargo<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Run {
         self.run(Path::new("cargo"), arguments)
     }
 
-    /// Returns a run of `cargo-oci` with these arguments in a new terminal. All terminal output is captured as stdout.
+    /// Prepares a run of `cargo-oci` with these arguments in a new terminal. All terminal output is captured as stdout.
     #[must_use]
     pub fn cargo_oci_at_terminal(&self, arguments: &str) -> Run {
-        // The shell ignores SIGINT, so an interrupt ends the program only.
+        // The shell catches SIGINT and does nothing, so an interrupt stops the program only.
         let command_line = format!(
             "trap : INT; {} {arguments}",
             program_path("cargo-oci").display()
@@ -138,7 +138,7 @@ impl Home {
         )
     }
 
-    /// Returns a run of `skopeo` with these arguments, without signature verification.
+    /// Prepares a run of `skopeo` with these arguments. Skopeo verifies no signatures.
     #[must_use]
     pub fn skopeo<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Run {
         let mut run = self.run(&Tool::Skopeo.path(), ["--insecure-policy", "--tmpdir"]);
@@ -147,35 +147,35 @@ impl Home {
         run
     }
 
-    /// Returns a run of `oras` with these arguments.
+    /// Prepares a run of `oras` with these arguments.
     #[must_use]
     pub fn oras<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Run {
         self.run(&Tool::Oras.path(), arguments)
     }
 
-    /// Returns a run of a script in a real Nushell with this plugin as the only plugin.
+    /// Prepares a run of a script in a real Nushell with this plugin as the only plugin.
     #[must_use]
     pub fn nu(&self, script: &str) -> Run {
         self.nu_with_plugins(&[plugin_path()], script)
     }
 
-    /// Returns a run of a script in a real Nushell with these plugins only.
+    /// Prepares a run of a script in a real Nushell with only these plugins.
     #[must_use]
     pub fn nu_with_plugins(&self, plugins: &[PathBuf], script: &str) -> Run {
-        // Nushell splits the list itself and does not support quotes in it.
+        // Nushell splits the list itself and does not support quotes in the list.
         let plugins: Vec<_> = plugins.iter().map(|path| path.to_string_lossy()).collect();
         let plugins = format!("[{}]", plugins.join(", "));
         let options = ["-n", "--no-std-lib", "--plugins", &plugins, "-c", script];
         self.run(&Tool::Nu.path(), options)
     }
 
-    /// Returns a run of a script in a real Nushell without plugins.
+    /// Prepares a run of a script in a real Nushell without plugins.
     #[must_use]
     pub fn nu_without_plugins(&self, script: &str) -> Run {
         self.run(&Tool::Nu.path(), ["-n", "--no-std-lib", "-c", script])
     }
 
-    /// Returns the value of a Nushell pipeline as JSON.
+    /// Runs a Nushell pipeline and returns its value as JSON.
     ///
     /// # Panics
     ///
@@ -188,7 +188,7 @@ impl Home {
         })
     }
 
-    /// Returns the error code of a Nushell pipeline that fails.
+    /// Runs a Nushell pipeline that must fail, and returns its error code.
     ///
     /// # Panics
     ///
@@ -231,7 +231,7 @@ impl Home {
     }
 }
 
-/// Run of a program that has not started yet.
+/// Run of a program, which has not started yet.
 #[derive(Clone, Debug)]
 pub struct Run {
     pub(crate) program: PathBuf,
@@ -241,14 +241,14 @@ pub struct Run {
     input: String,
 }
 
-/// Process group that is killed when the value is dropped. Otherwise, a cargo process whose parent was killed would
-/// still write into a directory that the test deletes.
+/// Process group that is killed when the value is dropped. Otherwise, if a program is killed, its cargo process would
+/// still write into the directory that the test deletes.
 struct ProcessGroup(u32);
 
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
         let group = format!("-{}", self.0);
-        // The group no longer exists if all its processes have ended.
+        // If all processes of the group have exited, the group no longer exists, and `kill` fails.
         let _ = std::process::Command::new("/bin/kill")
             .args(["-s", "KILL", "--", &group])
             .stderr(Stdio::null())
@@ -278,11 +278,11 @@ impl Run {
         self
     }
 
-    /// Runs the program in its terminal, and sends each answer when the corresponding prompt appears.
+    /// Runs the program in its terminal. Sends each answer when the corresponding prompt appears.
     ///
     /// # Panics
     ///
-    /// If a prompt does not appear, or the program does not end in time.
+    /// If a prompt does not appear, or the program does not exit in time.
     #[must_use]
     pub fn answer_prompts(self, prompts: &[(&str, &str)]) -> Outcome {
         let (mut command, command_line) = (self.command(), self.command_line());
@@ -333,7 +333,7 @@ impl Run {
     ///
     /// # Panics
     ///
-    /// If the program cannot be started or does not end in time. A program that does not end in time is killed.
+    /// If the program cannot be started or does not exit in time. A program that does not exit in time is killed.
     #[must_use]
     pub fn outcome(self) -> Outcome {
         let mut command = self.command();
@@ -341,7 +341,7 @@ impl Run {
         let run = async {
             let mut child = command.spawn()?;
             let mut stdin = child.stdin.take().expect("stdin is a pipe");
-            // A program that does not read stdin may still succeed.
+            // Writing fails if the program does not read stdin, but the program may still succeed.
             let _ = stdin.write_all(self.input.as_bytes()).await;
             drop(stdin);
             child.wait_with_output().await
@@ -352,16 +352,16 @@ impl Run {
         Outcome::new(command_line, &output)
     }
 
-    /// Runs the program, and sends a signal (`KILL`, `INT`) as soon as `is_due` returns `true`.
+    /// Runs the program. Sends a signal (`KILL`, `INT`) as soon as `is_due` returns `true`.
     ///
     /// # Panics
     ///
-    /// If the program ends before the signal is sent, and in the cases of [`Run::outcome`].
+    /// If the program exits before the signal is sent, and in the cases of [`Run::outcome`].
     pub fn send_signal_when(self, signal: &str, mut is_due: impl FnMut() -> bool) -> Outcome {
         self.send_signals_when([(signal, &mut is_due)])
     }
 
-    /// Runs the program, and sends these signals in order, each as soon as its function returns `true`.
+    /// Runs the program. Sends these signals in order, each as soon as its function returns `true`.
     ///
     /// # Panics
     ///
@@ -445,11 +445,11 @@ impl Run {
 #[derive(Clone, Debug)]
 pub struct Outcome {
     command_line: String,
-    /// Exit code, or `None` if a signal ended the program.
+    /// Exit code, or `None` if a signal terminated the program.
     pub code: Option<i32>,
-    /// Text on stdout.
+    /// Output on stdout.
     pub stdout: String,
-    /// Text on stderr.
+    /// Output on stderr.
     pub stderr: String,
 }
 
@@ -475,7 +475,7 @@ impl Outcome {
         self
     }
 
-    /// Asserts that the program failed with this exit code and printed an `error:` line and a `help:` line.
+    /// Asserts that the program failed with this exit code, and that it printed an `error:` line and a `help:` line.
     #[track_caller]
     pub fn fails_with(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self}");
@@ -490,7 +490,7 @@ impl Outcome {
         self
     }
 
-    /// Asserts that the error is the first output on stderr, so the program started no work before it.
+    /// Asserts that the error is the first output on stderr: the program started no work before the error.
     #[track_caller]
     pub fn assert_no_work_started(self) -> Self {
         assert!(
@@ -500,7 +500,7 @@ impl Outcome {
         self
     }
 
-    /// Returns the last line of stdout.
+    /// Returns the last line that the program printed on stdout.
     #[track_caller]
     #[must_use]
     pub fn last_line(&self) -> &str {
@@ -508,7 +508,7 @@ impl Outcome {
         line.unwrap_or_else(|| panic!("stdout is empty: {self}"))
     }
 
-    /// Returns the digest (`sha256:…`) after the `@` in the last line of stdout, where a push prints its reference.
+    /// Returns the digest (`sha256:…`) after the `@` in the last line of stdout, in which a push prints its reference.
     #[track_caller]
     #[must_use]
     pub fn printed_digest(&self) -> String {

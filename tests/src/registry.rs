@@ -1,6 +1,6 @@
-//! CNCF Distribution registry process on a free loopback port, with its own data directory.
+//! Process of a CNCF Distribution registry on a free loopback port, with its own data directory.
 //!
-//! The process ends when the value that started it is dropped.
+//! The process is killed when the value that started it is dropped.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,12 +18,12 @@ use crate::process::Process;
 use crate::testbed::Tool;
 use crate::token::{ISSUER, SERVICE, TokenPolicy, TokenServer};
 
-/// User name of the only account of a registry with authentication.
+/// User name of the only account in a registry with authentication.
 pub const USER: &str = "carol";
 /// Password of [`USER`].
 pub const PASSWORD: &str = "correct horse";
 
-/// Account of a registry with Basic authentication.
+/// Account in a registry with Basic authentication.
 #[derive(Clone, Copy, Debug)]
 struct Account {
     user: &'static str,
@@ -38,10 +38,10 @@ const CAROL: Account = Account {
     bcrypt: "$2b$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2",
 };
 
-/// Password in the authorization tokens of the fake AWS services.
+/// Password in the authorization tokens from the fake AWS services.
 pub const AMAZON_PASSWORD: &str = "123456789012-auth-token";
 
-/// Account of the fake Amazon registries, with the password from the fake AWS services.
+/// Account in the fake Amazon registries, with the password from the fake AWS services.
 const AMAZON: Account = Account {
     user: "AWS",
     password: AMAZON_PASSWORD,
@@ -52,7 +52,7 @@ const AMAZON: Account = Account {
 const MANIFESTS: &str =
     "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json";
 
-/// A running registry.
+/// Running registry.
 #[derive(Debug)]
 pub struct Registry {
     process: Process,
@@ -70,13 +70,13 @@ enum Authentication {
 }
 
 impl Registry {
-    /// Starts a registry without authentication.
+    /// Starts a registry that requires no authentication.
     #[must_use]
     pub fn open() -> Self {
         Self::start(Authentication::Open)
     }
 
-    /// Starts a registry without authentication and without support for deletion.
+    /// Starts a registry that requires no authentication and does not support deletion.
     #[must_use]
     pub fn without_deletion() -> Self {
         Self::start_with(Authentication::Open, false)
@@ -119,7 +119,7 @@ impl Registry {
     fn start_with(authentication: Authentication, deletes: bool) -> Self {
         let data = tempfile::tempdir().expect("the data directory can be created");
         let at = |name: &str| data.path().join(name);
-        // The registry reads YAML, and every JSON document is valid YAML.
+        // Every JSON document is valid YAML, which the registry reads.
         let mut config = json!({
             "version": "0.1",
             "log": {"level": "info", "accesslog": {"disabled": true}},
@@ -187,13 +187,13 @@ impl Registry {
         }
     }
 
-    /// Returns the log of the registry so far.
+    /// Returns the log of the registry up to now.
     #[must_use]
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// Sends a request for `path` with all permissions.
+    /// Sends a request for `path` with permission for all actions.
     #[must_use]
     pub fn request(&self, method: Method, path: &str) -> Response<Bytes> {
         let mut request = Request::builder()
@@ -227,7 +227,7 @@ impl Registry {
         }
     }
 
-    /// Returns the digest of a manifest, as the registry reports it, and the document. Returns `None` if the manifest
+    /// Returns the digest that the registry reports for a manifest, and the document. Returns `None` if the manifest
     /// does not exist.
     ///
     /// # Panics
@@ -254,7 +254,7 @@ impl Registry {
         }
     }
 
-    /// Returns the digest of a tag, or `None` if the tag does not exist.
+    /// Returns the digest to which a tag points, or `None` if the tag does not exist.
     #[must_use]
     pub fn digest(&self, repository: &str, tag: &str) -> Option<String> {
         self.manifest(repository, tag).map(|(digest, _)| digest)
@@ -276,7 +276,7 @@ impl Registry {
         response.into_body()
     }
 
-    /// Lists the tags of a repository in byte order. The list is empty if the repository does not exist.
+    /// Lists the tags of a repository in byte order. If the repository does not exist, the list is empty.
     #[must_use]
     pub fn tags(&self, repository: &str) -> Vec<String> {
         let response = self.request(Method::GET, &format!("/v2/{repository}/tags/list"));
@@ -287,8 +287,8 @@ impl Registry {
         tags
     }
 
-    /// Adds tags to the manifest of a tag. The tags are written into the data directory, because one request per tag
-    /// would be slow.
+    /// Adds tags to the manifest of a tag. Writes the tags into the data directory, because one request per tag would
+    /// be slow.
     ///
     /// # Panics
     ///
@@ -300,7 +300,7 @@ impl Registry {
         }
     }
 
-    /// Writes a blob of a repository into the data directory, without a request.
+    /// Writes a blob of a repository into the data directory. Sends no request.
     ///
     /// # Panics
     ///
@@ -317,8 +317,8 @@ impl Registry {
         );
     }
 
-    /// Writes a manifest of a repository and its tag into the data directory, without a request. Does not check that
-    /// the content that the manifest refers to exists.
+    /// Writes a manifest of a repository and its tag into the data directory. Sends no request, and does not check
+    /// whether the content to which the manifest refers exists.
     ///
     /// # Panics
     ///
@@ -362,7 +362,8 @@ impl Registry {
         repositories.join(repository)
     }
 
-    /// Deletes a tag from the data directory and keeps its manifest. The API of this registry deletes manifests only.
+    /// Deletes a tag from the data directory and keeps its manifest. The API of this registry can delete manifests
+    /// only.
     ///
     /// # Panics
     ///

@@ -1,6 +1,7 @@
-//! Fixtures: a release for two targets, which is pushed without a build, and layouts with an image or a package.
+//! Fixtures: a release for two targets, which is pushed without a build, and layouts that contain an image or a
+//! package.
 //!
-//! The layouts are written according to the image specification, without code of this project.
+//! The layouts follow the image specification and are written without code of this project.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +12,7 @@ use crate::program::Home;
 use crate::sha256;
 use crate::sources::Sources;
 
-/// First target of the release. It differs from the host.
+/// First target of the release. It is not the host's target.
 pub const MAC: &str = "aarch64-apple-darwin";
 /// Second target of the release.
 pub const ARM: &str = "aarch64-unknown-linux-musl";
@@ -24,7 +25,7 @@ pub struct Release {
 }
 
 impl Release {
-    /// Pushes the release to `--registry LOCATION`. A relative layout directory is below the home directory.
+    /// Pushes the release to `--registry LOCATION`. A relative layout directory is resolved against the home directory.
     #[must_use]
     #[track_caller]
     pub fn push(home: &Home, location: &str) -> Self {
@@ -36,7 +37,7 @@ impl Release {
         release
     }
 
-    /// Pushes one target, whose only file `round` has this content.
+    /// Pushes one target. Its only file, `round`, has this content.
     #[track_caller]
     pub fn push_target(&self, home: &Home, location: &str, target: &str, content: &str) {
         self.push_with(home, location, target, content, &[]);
@@ -72,13 +73,13 @@ impl Release {
     }
 }
 
-/// Returns the tag of a target of the release.
+/// Returns the target tag of the release for a target.
 #[must_use]
 pub fn target_tag(target: &str) -> String {
     format!("1.2.3__{target}")
 }
 
-/// Returns a tar archive of one empty file with this name.
+/// Returns a tar archive that contains one empty file with this name.
 #[must_use]
 pub fn layer(name: &str) -> Vec<u8> {
     let mut header = [0; 512];
@@ -103,7 +104,7 @@ fn store_blob(layout: &Path, media_type: &str, bytes: &[u8]) -> Value {
     json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
 }
 
-/// Stores a manifest under a tag in a layout without other manifests. Returns the digest of the manifest.
+/// Stores a manifest under a tag in a layout that has no other manifests. Returns the digest of the manifest.
 fn store_manifest(layout: &Path, manifest: &Value, tag: &str) -> String {
     let media_type = "application/vnd.oci.image.manifest.v1+json";
     let mut entry = store_blob(layout, media_type, manifest.to_string().as_bytes());
@@ -117,7 +118,7 @@ fn store_manifest(layout: &Path, manifest: &Value, tag: &str) -> String {
     digest
 }
 
-/// Writes a layout that contains an image of two layers under the tag `1.0`. Returns the digest of its manifest.
+/// Writes a layout that contains an image of two layers with the tag `1.0`. Returns the digest of the image's manifest.
 ///
 /// # Panics
 ///
@@ -140,8 +141,8 @@ pub fn image_layout(directory: &Path) -> String {
     store_manifest(directory, &manifest, "1.0")
 }
 
-/// Writes a layout that contains a package for one target under a tag, with any name, version and file name. Returns
-/// the digest of its manifest.
+/// Writes a layout that contains a package for one target. The tag, the name, the version and the file name may have
+/// any value. Returns the digest of the package's manifest.
 ///
 /// # Panics
 ///

@@ -1,8 +1,8 @@
-//! Generated content of a registry: many small artifacts with known properties.
+//! Generated content of a registry: many small artifacts whose properties are known.
 //!
-//! Fifty repositories of five teams, `team-a/app-0` to `team-e/app-9`, with forty tags each: the releases `1.0.0` to
-//! `1.3.7`, created one hour apart; `latest`, the same manifest as `1.3.7`; and `nightly`, an index of `1.0.0` for
-//! `linux/amd64` and `1.0.1` for `linux/arm64`.
+//! Five teams have ten repositories each, `team-a/app-0` to `team-e/app-9`. Each repository has forty tags: the
+//! releases `1.0.0` to `1.3.7`, created one hour apart; `latest`, the same manifest as `1.3.7`; and `nightly`, an index
+//! of `1.0.0` for `linux/amd64` and `1.0.1` for `linux/arm64`.
 
 use hyper::{Method, Request};
 use jiff::{Timestamp, ToSpan as _};
@@ -14,9 +14,9 @@ use crate::sha256;
 
 /// Number of repositories.
 pub const REPOSITORIES: usize = 50;
-/// Number of releases of a repository. Each repository has two more tags.
+/// Number of releases in a repository. Each repository has two more tags, `latest` and `nightly`.
 pub const RELEASES: usize = 38;
-/// Sizes of layers in bytes, which the releases use in rotation.
+/// Layer sizes in bytes, which the releases use in rotation.
 pub const LAYER_SIZES: [usize; 3] = [1_000, 20_000, 300_000];
 
 /// Media type of an image manifest.
@@ -37,7 +37,7 @@ pub struct SampleRelease {
     pub layer: usize,
 }
 
-/// Returns the name of the repository with this number.
+/// Returns the name of the repository with this index.
 #[must_use]
 pub fn repository(number: usize) -> String {
     let team = char::from(b"abcde"[number / 10]);
@@ -53,7 +53,7 @@ pub fn releases(number: usize) -> Vec<SampleRelease> {
 }
 
 impl SampleRelease {
-    /// Returns the release with this number of a repository. Releases are created one hour apart.
+    /// Returns the release of a repository with this index. Releases are created one hour apart.
     #[must_use]
     pub fn new(repository: &str, number: usize, hours: usize) -> Self {
         let first: Timestamp = "2026-01-01T00:00:00Z".parse().expect("the date is valid");
@@ -115,8 +115,8 @@ pub fn fill(registry: &Registry) {
     }
 }
 
-/// Writes the releases of one repository into the data directory of a registry, because thousands of requests would
-/// dominate the run time of the test.
+/// Writes the releases of one repository into the data directory of a registry. Thousands of requests would take most
+/// of the test's run time.
 pub fn put_releases(registry: &Registry, repository: &str, releases: &[SampleRelease]) {
     registry.write_blob(repository, b"{}");
     for size in LAYER_SIZES {

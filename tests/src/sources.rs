@@ -1,4 +1,4 @@
-//! Crates to push, each in a temporary directory outside of any workspace and checkout.
+//! Crates to push, each in a temporary directory outside any workspace and checkout.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use crate::directory::Directory;
 use crate::testbed::{Tool, toolchain_variables};
 
-/// Sources of a package, without build output. A test may change the files.
+/// Sources of a package, which has not been built. A test may change the files.
 #[derive(Debug)]
 pub struct Sources {
     directory: Directory,
@@ -16,13 +16,14 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Creates the published third-party crate `shellharden`, which has one binary and no dependencies.
+    /// Creates a copy of the published third-party crate `shellharden`, which has one binary and no dependencies.
     #[must_use]
     pub fn shellharden() -> Self {
         Self::shellharden_in("shellharden")
     }
 
-    /// Creates the crate `shellharden` in a subdirectory with this name, so that a test can push it from another path.
+    /// Creates a copy of the crate `shellharden` in a subdirectory with this name, so that a test can push it from
+    /// another path.
     #[must_use]
     pub fn shellharden_in(name: &str) -> Self {
         let sources = Self::empty(name);
@@ -50,7 +51,8 @@ impl Sources {
         sources
     }
 
-    /// Creates a workspace of the packages `client` and `server` 1.2.3, each with a program of the same name.
+    /// Creates a workspace of two packages, `client` and `server`, with version 1.2.3. Each has a program of the same
+    /// name.
     #[must_use]
     pub fn workspace([client, server]: [&str; 2]) -> Self {
         let sources = Self::empty("suite");
@@ -70,7 +72,7 @@ impl Sources {
         sources
     }
 
-    /// Creates a package with only a Rust library. Such a package has no files to push.
+    /// Creates a package that contains only a Rust library, so it has no files to push.
     #[must_use]
     pub fn library_only() -> Self {
         let sources = Self::empty("plain");
@@ -89,19 +91,19 @@ impl Sources {
         Self { directory, root }
     }
 
-    /// Returns the directory of `Cargo.toml`.
+    /// Returns the directory that contains `Cargo.toml`.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.root
     }
 
-    /// Returns a path next to the directory of the sources.
+    /// Returns a path next to the directory that contains `Cargo.toml`.
     #[must_use]
     pub fn sibling(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// Writes a file below the directory of the sources.
+    /// Writes a file below the directory that contains `Cargo.toml`.
     pub fn write(&self, file: &str, text: &str) {
         let path = self.root.join(file);
         let parent = path.parent().expect("a file is in a directory");
@@ -116,14 +118,14 @@ impl Sources {
         self.write(file, &format!("{old}\n{text}\n"));
     }
 
-    /// Returns the content of a built file in `target/release/`.
+    /// Returns the content of a file that a build wrote to `target/release/`.
     #[must_use]
     pub fn built_file(&self, name: &str) -> Vec<u8> {
         let path = self.root.join("target/release").join(name);
         fs::read(&path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()))
     }
 
-    /// Returns the output of a built program.
+    /// Runs a built program and returns its output.
     #[must_use]
     pub fn run_built(&self, program: &str) -> String {
         let path = self.root.join("target/release").join(program);
@@ -153,14 +155,14 @@ impl Sources {
             .to_owned()
     }
 
-    /// Returns the target tag of the host: `VERSION__TRIPLE`.
+    /// Returns the target tag for the host: `VERSION__TRIPLE`.
     #[must_use]
     pub fn target_tag(&self) -> String {
         format!("{}__{}", self.version(), host_triple())
     }
 }
 
-/// Returns the target triple of the host.
+/// Returns the host's target triple.
 ///
 /// # Panics
 ///

@@ -1,4 +1,4 @@
-//! Programs in a pseudoterminal: their output, and Ctrl-C.
+//! Programs in a pseudoterminal, with their output and Ctrl-C.
 
 use std::io::{Read as _, Write as _};
 use std::process::ExitStatus;
@@ -11,15 +11,15 @@ use pty_process::blocking::{Command, Pty};
 
 use crate::program::Run;
 
-/// Maximum time to wait for the end of a program.
+/// Maximum time to wait until a program exits.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Terminal with a running program. The terminal is closed when the value is dropped.
+/// Terminal in which a program runs. The terminal is closed when the value is dropped.
 #[derive(Debug)]
 pub struct Terminal {
     command_line: String,
     controller: Controller,
-    /// Output so far.
+    /// Output of the program up to now.
     output: Arc<Mutex<String>>,
     ended: Receiver<(ExitStatus, Instant)>,
 }
@@ -34,7 +34,7 @@ impl std::fmt::Debug for Controller {
 }
 
 impl Terminal {
-    /// Starts a program in a terminal of 80 columns.
+    /// Starts a program in a terminal that is 80 columns wide.
     #[must_use]
     pub fn start(run: &Run) -> Self {
         let (pty, slave) = pty_process::blocking::open().expect("a pseudoterminal can be opened");
@@ -52,7 +52,7 @@ impl Terminal {
             .unwrap_or_else(|error| panic!("`{command_line}` did not start: {error}"));
         let (pty, output) = (Arc::new(pty), Arc::<Mutex<String>>::default());
         let (reader, output_of_reader) = (Arc::clone(&pty), Arc::clone(&output));
-        // Both threads end with the program, at the latest when the terminal is closed.
+        // Both threads stop when the program exits, or at the latest when the terminal is closed.
         std::thread::spawn(move || {
             let mut piece = [0; 4096];
             while let Ok(count @ 1..) = (&*reader).read(&mut piece) {
@@ -85,11 +85,11 @@ impl Terminal {
         Instant::now()
     }
 
-    /// Waits for the end of the program. Returns its exit code, the time of its end, and its output.
+    /// Waits until the program exits. Returns its exit code, the time at which it exited, and its output.
     ///
     /// # Panics
     ///
-    /// If the program does not end in time.
+    /// If the program does not exit in time.
     #[must_use]
     pub fn wait_for_end(self) -> (Option<i32>, Instant, String) {
         let ended = self.ended.recv_timeout(LIMIT);

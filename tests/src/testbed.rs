@@ -1,6 +1,6 @@
 //! Paths of external tools and built programs, and the policy for missing tools.
 //!
-//! `tests/testbed/install` installs the tools, and cargo builds the programs. Only this module of the harness reads the
+//! `tests/testbed/install` installs the tools, and cargo builds the programs. No other module of the harness reads the
 //! environment.
 
 use std::ffi::OsString;
@@ -15,7 +15,7 @@ pub enum Tool {
     Nu,
     /// `skopeo`, a third-party client.
     Skopeo,
-    /// `oras`, a third-party client, written in Python.
+    /// `oras`, a third-party client that is written in Python.
     Oras,
     /// moto, a fake of AWS services.
     Moto,
@@ -48,7 +48,7 @@ impl Tool {
     }
 }
 
-/// Skips a test and prints a line if a tool is missing.
+/// Skips a test if a tool is missing, and prints a line.
 ///
 /// If `CI` is set, a missing tool fails the test.
 #[macro_export]
@@ -84,11 +84,12 @@ pub fn are_installed(tools: &[Tool]) -> bool {
     false
 }
 
-/// Returns the path of a program of this workspace, in the profile directory of the running test.
+/// Returns the path of a program of this workspace. The program is in the profile directory of the running test.
 ///
 /// # Panics
 ///
-/// If the program was not built. Cargo does not build the programs of one package for the tests of another.
+/// If the program was not built. When cargo builds the tests of a package, it does not build the programs of other
+/// packages.
 #[must_use]
 pub fn program_path(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the path of the test can be read");
@@ -103,8 +104,8 @@ pub fn program_path(name: &str) -> PathBuf {
     program
 }
 
-/// Returns the path of the Nushell plugin: the value of `NU_PLUGIN_OCI`, such as a release build, or else the
-/// plugin that cargo built for this profile.
+/// Returns the path of the Nushell plugin: the value of `NU_PLUGIN_OCI` if the variable is set, for example to a
+/// release build, otherwise the plugin that cargo built for this profile.
 ///
 /// # Panics
 ///
@@ -128,7 +129,7 @@ pub fn repository_root() -> &'static Path {
 }
 
 /// Returns the environment variables that a program needs to run cargo: the path to cargo, and the directory of the
-/// rustup toolchains, because rustup searches below `HOME` by default.
+/// rustup toolchains. By default, rustup searches below `HOME`, which is temporary in a run.
 #[must_use]
 pub fn toolchain_variables() -> Vec<(&'static str, OsString)> {
     let mut variables = vec![("PATH", environment_variable("PATH").expect("PATH is set"))];

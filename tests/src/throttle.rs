@@ -1,4 +1,4 @@
-//! A TCP proxy that limits the rate of its connections and counts their bytes.
+//! TCP proxy that limits the rate of its connections and counts the transferred bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,10 +8,10 @@ use testkit::tcp::TcpServer;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Number of pieces per second in which data is transferred while the rate is limited.
+/// Number of pieces that are transferred per second while the rate is limited.
 const PIECES: u64 = 50;
 
-/// A proxy in front of one host. It ends when the value is dropped.
+/// Proxy in front of one host. The proxy stops when the value is dropped.
 #[derive(Debug)]
 pub struct ThrottledProxy {
     server: TcpServer,
@@ -20,14 +20,14 @@ pub struct ThrottledProxy {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bytes per second in each direction of each connection.
+    /// Rate in bytes per second, for each direction of each connection.
     rate: AtomicU64,
     received: AtomicU64,
     sent: AtomicU64,
 }
 
 impl ThrottledProxy {
-    /// Starts a proxy in front of `host` that transfers `rate` bytes per second in each direction of each connection.
+    /// Starts a proxy in front of `host` that transfers `rate` bytes per second in each direction of a connection.
     #[must_use]
     pub fn start(host: &str, rate: u64) -> Self {
         let state = Arc::new(State {
@@ -41,24 +41,24 @@ impl ThrottledProxy {
         Self { server, state }
     }
 
-    /// Returns `127.0.0.1:PORT` of the proxy.
+    /// Returns the proxy's `127.0.0.1:PORT`.
     #[must_use]
     pub fn host(&self) -> String {
         self.server.host()
     }
 
-    /// Removes the limit, for open connections too.
+    /// Removes the rate limit. Open connections are no longer limited either.
     pub fn remove_limit(&self) {
         self.state.rate.store(u64::MAX, Ordering::Relaxed);
     }
 
-    /// Returns the number of bytes that came from the host so far.
+    /// Returns the number of bytes that the proxy has received from the host so far.
     #[must_use]
     pub fn bytes_received(&self) -> u64 {
         self.state.received.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of bytes that were sent to the host so far.
+    /// Returns the number of bytes that the proxy has sent to the host so far.
     #[must_use]
     pub fn bytes_sent(&self) -> u64 {
         self.state.sent.load(Ordering::Relaxed)

@@ -1,7 +1,7 @@
-//! Token server of a registry, according to the token specification of the Distribution project: RS256 tokens whose
-//! header contains the self-signed certificate (`x5c`).
+//! Token server of a registry. It implements the token specification of the Distribution project, and issues RS256
+//! tokens whose header contains the self-signed certificate (`x5c`).
 //!
-//! The server accepts GET and POST requests with or without a password, and records them.
+//! The server accepts GET and POST requests, even if they contain no password, and records them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,26 +16,26 @@ use testkit::server::{Request, Response, Server};
 
 use crate::registry::{PASSWORD, USER};
 
-/// The service that tokens are for.
+/// Service for which the tokens are issued.
 pub const SERVICE: &str = "registry.testbed";
-/// The issuer of the tokens.
+/// Issuer of the tokens.
 pub const ISSUER: &str = "tokens.testbed";
 
-/// The policy of a token server.
+/// Policy of a token server.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenPolicy {
-    /// The time for which the registry accepts a token.
+    /// Time during which the registry accepts a token.
     pub lifetime: Duration,
-    /// Whether a client without a password may pull.
+    /// Whether a client that sends no password may pull.
     pub allows_anonymous_pull: bool,
     /// Name of the only user.
     pub user: &'static str,
-    /// The user's password.
+    /// Password of the user.
     pub password: &'static str,
 }
 
 impl Default for TokenPolicy {
-    /// A token lifetime of five minutes, and no anonymous pulls.
+    /// Returns a policy with a token lifetime of five minutes that does not allow anonymous pulls.
     fn default() -> Self {
         Self {
             lifetime: Duration::from_mins(5),
@@ -46,20 +46,20 @@ impl Default for TokenPolicy {
     }
 }
 
-/// A request for a token.
+/// Request for a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRequest {
     /// `GET` or `POST`.
     pub method: String,
     /// Requested scopes, each in the form `repository:NAME:ACTIONS`.
     pub scopes: Vec<String>,
-    /// Name of the user, if the request contains it.
+    /// Name of the user, or `None` if the request contains no user.
     pub user: Option<String>,
     /// Whether the response contains a token.
     pub is_granted: bool,
 }
 
-/// A token server. It ends when the value is dropped.
+/// Token server. The server stops when the value is dropped.
 #[derive(Debug)]
 pub struct TokenServer {
     server: Server,
@@ -68,7 +68,7 @@ pub struct TokenServer {
 }
 
 impl TokenServer {
-    /// Starts a server with a new key.
+    /// Starts a server that has a new key.
     #[must_use]
     pub fn start(policy: TokenPolicy) -> Self {
         let signer = Arc::new(Signer::new(policy.lifetime));
@@ -86,26 +86,26 @@ impl TokenServer {
         }
     }
 
-    /// Returns the realm of a challenge.
+    /// Returns the realm for the registry's challenge.
     #[must_use]
     pub fn realm(&self) -> String {
         format!("http://{}/token", self.server.host())
     }
 
-    /// Returns the certificate that a registry must trust, in PEM.
+    /// Returns the PEM certificate that a registry must trust.
     #[must_use]
     pub fn certificate_pem(&self) -> &str {
         self.signer.pem.as_str()
     }
 
-    /// Returns a token for these scopes without a request.
+    /// Creates a token for these scopes. Sends no request.
     #[must_use]
     pub fn token(&self, scopes: &[&str]) -> String {
         let scopes: Vec<_> = scopes.iter().map(ToString::to_string).collect();
         self.signer.token(USER, &scopes)
     }
 
-    /// Returns the requests since the last call.
+    /// Returns the requests since the previous call of this method.
     #[must_use]
     pub fn take(&self) -> Vec<TokenRequest> {
         std::mem::take(&mut lock(&self.requests))
@@ -164,7 +164,8 @@ fn restrict_to_pull(scopes: &[String]) -> Vec<String> {
     pull.collect()
 }
 
-/// Parameters of a request for a token: in the query of a GET, in the form of a POST, or in the `Authorization` header.
+/// Parameters of a request for a token. They are in the query of a GET request, in the form of a POST request, or in
+/// the `Authorization` header.
 struct TokenParameters {
     scopes: Vec<String>,
     user: Option<String>,
@@ -205,12 +206,12 @@ impl TokenParameters {
     }
 }
 
-/// Key that signs tokens, with its certificate and the lifetime of the tokens.
+/// Key that signs tokens, its certificate, and the lifetime of the tokens.
 struct Signer {
     key: KeyPair,
     /// Certificate of the key, in PEM.
     pem: String,
-    /// The certificate in the form of an `x5c` header.
+    /// Certificate in the format of the `x5c` header.
     x5c: String,
     lifetime: Duration,
 }
@@ -239,7 +240,7 @@ impl Signer {
     }
 
     fn token(&self, user: &str, scopes: &[String]) -> String {
-        // The registry accepts a token for one minute after its expiry, because clocks differ.
+        // The registry accepts a token until one minute after its expiry, because clocks differ.
         const LEEWAY: u64 = 60;
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)

@@ -1,4 +1,4 @@
-//! Exchange of archives with Skopeo in both directions.
+//! Exchange of archives with Skopeo, in both directions.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     runtime.expect("a runtime can be started").block_on(work)
 }
 
-/// Opens the archive of a location. Returns it with the identifier of its image.
+/// Opens the archive at a location. Returns the archive and the identifier of its image.
 async fn open_archive(text: &str, make: bool) -> (Archive, Identifier) {
     let written: LocationText = text.parse().expect("the text is a location");
     let location = written
@@ -40,7 +40,7 @@ async fn open_archive(text: &str, make: bool) -> (Archive, Identifier) {
     (archive.expect("the archive can be opened"), identifier)
 }
 
-/// Returns a tar archive of one empty file with this name.
+/// Returns a tar archive that contains one empty file with this name.
 fn layer(name: &str) -> Vec<u8> {
     let mut header = [0; 512];
     header[..name.len()].copy_from_slice(name.as_bytes());
@@ -93,7 +93,7 @@ async fn write_image(text: &str) -> Manifest {
     manifest
 }
 
-/// Returns the files of an image in an archive, in the form of its flattened root filesystem.
+/// Returns the files in the flattened root filesystem of an archive's image.
 async fn flattened_files(text: &str) -> Vec<String> {
     let (archive, identifier) = open_archive(text, false).await;
     let manifest = archive

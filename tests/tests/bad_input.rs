@@ -1,11 +1,11 @@
-//! Invalid input: errors with the right exit code and hints, before any work starts.
+//! Invalid input: the program exits with the right code and hints before it starts any work.
 
 use e2e::loopback::ClosedPort;
 use e2e::program::Home;
 use e2e::require;
 use e2e::sources::{Sources, host_triple};
 
-/// Runs a push with invalid input. Asserts that it exits with 2 and neither builds nor writes anything.
+/// Runs a push with invalid input. Asserts that the push exits with 2, builds nothing and writes nothing.
 #[track_caller]
 fn push_error(sources: &Sources, arguments: &[&str]) -> String {
     let push = ["push"].iter().chain(arguments).copied();
@@ -174,7 +174,7 @@ fn invalid_paths_and_values_are_rejected() {
             "{refused}"
         );
     }
-    // A `--ca-file` without a certificate is an error.
+    // A `--ca-file` that contains no certificate is an error.
     let trust = home.cargo_oci(["tags", "127.0.0.1:1/widgets", "--ca-file=file"]);
     let trust = trust.fails_with(2).assert_no_work_started();
     assert!(trust.stderr.contains("no certificate found"), "{trust}");

@@ -1,4 +1,4 @@
-//! Conformance tests for `Target` and `Delete` at real registries.
+//! Conformance tests for `Target` and `Delete` against real registries.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use ferro_oci_server::{AppState, InMemoryRegistryMeta, router};
 use oci_registry::conformance::{Capabilities, Report, run, run_deletions};
 use oci_registry::{Access, Client, ClientOptions, Delete, Environment, Target};
 
-/// Runs the conformance tests for `Target` at a registry, each in a new repository.
+/// Runs the conformance tests for `Target` against a registry, each test in a new repository.
 async fn check_target(host: &str, client: &Client, capabilities: Capabilities) -> Report {
     let count = AtomicUsize::new(0);
     let make = async || {
@@ -25,7 +25,7 @@ async fn check_target(host: &str, client: &Client, capabilities: Capabilities) -
     unwrap_report(run(capabilities, make).await)
 }
 
-/// Runs the conformance tests for `Delete` at a registry, each in a new repository.
+/// Runs the conformance tests for `Delete` against a registry, each test in a new repository.
 async fn check_delete(host: &str, client: &Client, capabilities: Capabilities) -> Report {
     let count = AtomicUsize::new(0);
     let make = async || {

@@ -32,7 +32,7 @@ fn copy_between_all_locations_keeps_digest() {
     assert_eq!(e2e::sha256(archived.succeeds().stdout.as_bytes()), digest);
     let mirrored = registry.manifest("mirror/widgets", "1.2.3").unwrap();
     assert_eq!(mirrored.0, digest);
-    // Skopeo reads the copy in another registry.
+    // Skopeo reads the copy from another registry.
     let other = Registry::open();
     let from = format!("{}/mirror/widgets:1.2.3", registry.host());
     let to = format!("{}/widgets", other.host());
@@ -104,7 +104,7 @@ fn copy_of_all_tags_includes_referrers_on_request() {
             "{tag}"
         );
     }
-    // Copies through an archive, which stores no referrer lists, to a registry.
+    // Copies to a registry through an archive, which stores no referrer lists.
     let archive = "oci-archive:backup.tar";
     home.cargo_oci(["copy", &source, archive, "--all-tags", "--referrers"])
         .succeeds();
@@ -131,7 +131,7 @@ fn copy_of_one_target_uses_target_tag() {
     // `pull` finds the target in the layout.
     home.cargo_oci(["pull", "oci:one:1.2.3", "--target", MAC, "-o", "pulled"])
         .succeeds();
-    // Copies to explicit tags, and to several destinations at once.
+    // Copies to explicit tags, and to several destinations in one run.
     let targets = ["oci:two:mac", "oci:two:latest", "oci:three:mac"];
     let arguments = ["copy", "--platform", "darwin/arm64", &source];
     home.cargo_oci(arguments.iter().chain(&targets).copied())
@@ -244,7 +244,7 @@ fn tag_command_transfers_no_blobs() {
     assert!(recorder.take().iter().all(|request| !request.is_write()));
     home.cargo_oci(["tag", &format!("{location}:9.9.9"), "latest"])
         .fails_with(4);
-    // A missing layout is not created.
+    // `tag` does not create a missing layout.
     home.cargo_oci(["tag", "oci:absent:1", "2"]).fails_with(4);
     assert!(!home.path().join("absent").exists());
 }

@@ -6,7 +6,7 @@ use e2e::require;
 use e2e::sources::Sources;
 use e2e::token::TokenPolicy;
 
-/// Wrong password that must not appear in any output.
+/// Wrong password that no output may contain.
 const CANARY: &str = "canary-7f3a";
 
 fn registries() -> [Registry; 2] {
@@ -72,7 +72,7 @@ fn token_scopes_match_operations() {
 }
 
 #[test]
-fn anonymous_pull_is_allowed_and_push_is_refused() {
+fn anonymous_pull_is_allowed_and_push_is_rejected() {
     require!(DockerRegistry, Shellharden);
     let policy = TokenPolicy {
         allows_anonymous_pull: true,

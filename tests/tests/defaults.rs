@@ -18,7 +18,7 @@ fn oci_toml_sets_registry_and_connection() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     let port = registry.host().rsplit(':').next().unwrap();
-    // The host name is not a loopback name, so plain HTTP is not used by default.
+    // The host name is not a loopback name, so plain HTTP is not the default.
     let host = format!("registry.test:{port}");
     let there = format!("--resolve=registry.test:{port}:127.0.0.1");
     let file = home.path().join(".cargo/oci.toml");
@@ -42,7 +42,7 @@ fn oci_toml_sets_registry_and_connection() {
     // The flag applies to all registries.
     let tls = [&once[..], &["--plain-http=false"]].concat();
     push(&home, &sources, &tls).fails_with(6);
-    // All other settings of the registry take precedence over `oci.toml`.
+    // All other sources of the `registry` setting take precedence over `oci.toml`.
     let out = push(&home, &sources, &[]).with("CARGO_OCI_REGISTRY", "oci:variable");
     out.succeeds();
     assert!(sources.path().join("variable/widgets").is_dir());
@@ -121,7 +121,7 @@ fn gitlab_job_variables_set_registry_and_credential() {
     assert_eq!(said["org.opencontainers.image.revision"], commit);
     let source = "https://gitlab.test/acme/tools";
     assert_eq!(said["org.opencontainers.image.source"], source);
-    // The password is sent to that registry only.
+    // The password is sent only to the registry of `CI_REGISTRY`.
     let other = Registry::with_passwords();
     let elsewhere = push(&home, &sources, &["--registry", other.host()]);
     in_gitlab(elsewhere).fails_with(3);

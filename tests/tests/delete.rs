@@ -1,4 +1,4 @@
-//! `cargo oci delete` and `cargo oci index`: deleted and remaining content, and confirmation.
+//! `cargo oci delete` and `cargo oci index`: content that is deleted, content that remains, and confirmation.
 
 use e2e::messages::Schema;
 use e2e::program::Home;
@@ -7,7 +7,7 @@ use e2e::registry::Registry;
 use e2e::release::{ARM, MAC, Release, image_layout, target_tag};
 use e2e::require;
 
-/// Returns the targets in the index under a tag.
+/// Returns the targets in the index that a tag names.
 fn targets_in_index(registry: &Registry, tag: &str) -> Vec<String> {
     let index = registry.manifest("widgets", tag);
     let (_, index) = index.expect("the index exists");
@@ -36,7 +36,7 @@ fn delete_of_tag_keeps_other_tags() {
         .succeeds();
     let digest = registry.digest("widgets", "1.2.3");
 
-    // Without a terminal for the confirmation, and with `--dry-run`, nothing is deleted.
+    // Nothing is deleted if there is no terminal for the confirmation, or with `--dry-run`.
     let recorder = Recorder::start(registry.host());
     let asked_for = format!("{}/widgets:nightly", recorder.host());
     home.cargo_oci(["delete", &asked_for])
@@ -74,7 +74,7 @@ fn delete_of_target_removes_it_from_index() {
     let pull = ["pull", &format!("{location}:1.2.3"), "--target", MAC];
     home.cargo_oci(pull).fails_with(4);
 
-    // The manifest of a deleted tag still exists under its digest, until it is deleted by digest.
+    // A deleted tag's manifest remains until it is deleted by digest.
     release.push_target(&home, registry.host(), MAC, "round ones");
     let mac = registry.digest("widgets", &target_tag(MAC)).unwrap();
     let by_digest = format!("{location}@{mac}");
@@ -86,7 +86,7 @@ fn delete_of_target_removes_it_from_index() {
     assert_eq!(registry.digest("widgets", &mac), None);
     assert_eq!(targets_in_index(&registry, "1.2.3"), [ARM]);
 
-    // Deletion of the last target also deletes the index, which is reported before and after.
+    // Deleting the last target also deletes the index. The dry run and the deletion both print the index.
     let of_arm = format!("{location}:{}", target_tag(ARM));
     let index = format!("{location}:1.2.3");
     let named = registry.digest("widgets", "1.2.3").unwrap();
@@ -158,15 +158,15 @@ fn delete_of_manifest_deleted_earlier_succeeds() {
         (left, shown.stderr, done.stderr)
     };
     let note = "are not deleted, so `pull` still finds them";
-    // Deletion of the last target deletes the index, which follows in the list of deleted references.
+    // The index is an argument after its last target. It is deleted with that target and printed once.
     let (left, shown, done) = deleting(&[&mac, &arm, &index], &[&mac, &index, &arm]);
     assert_eq!(left, "");
     assert!(!shown.contains(note) && !done.contains(note), "{shown}");
-    // After deletion of the index, deletion of a target deletes its tag only.
+    // The index is an argument before its targets. Once it is deleted, deleting a target deletes only the target's tag.
     let (left, shown, done) = deleting(&[&index, &mac, &arm], &[&index, &mac, &arm]);
     assert_eq!(left, "");
     assert!(!shown.contains(note) && !done.contains(note), "{shown}");
-    // A target that is not among the arguments keeps its tag, and the note names that target only.
+    // A target that is not an argument keeps its tag, and the note names this target only.
     let (left, shown, _) = deleting(&[&mac, &index], &[&mac, &index]);
     assert_eq!(left.trim_end(), target_tag(ARM));
     let note_line = shown.lines().find(|line| line.contains(note)).unwrap();
@@ -174,7 +174,7 @@ fn delete_of_manifest_deleted_earlier_succeeds() {
         note_line.ends_with(&arm) && !note_line.contains(MAC),
         "{note_line}"
     );
-    // A reference that is given twice is deleted once, and a tag is deleted with its manifest.
+    // A reference that occurs twice is deleted once. Deleting a manifest also deletes its tag.
     deleting(&[&index, &index], &[&index]);
     deleting(&[&mac, &mac], &[&mac]);
     deleting(&["MAC", &mac], &[&mac, "MAC"]);
@@ -198,7 +198,7 @@ fn delete_by_digest_deletes_manifests_and_blobs() {
     home.cargo_oci(["delete", "--blob", &blob, "--yes"])
         .succeeds();
     home.cargo_oci(["blob", &blob]).fails_with(4);
-    // Deletion in a layout behaves in the same way.
+    // In a layout, deletion has the same result.
     let blob = format!("oci:image@{layer}");
     home.cargo_oci(["delete", &format!("oci:image@{digest}"), "--yes"])
         .succeeds();
@@ -214,7 +214,7 @@ fn unsupported_deletion_fails_and_changes_nothing() {
     let _release = Release::push(&home, registry.host());
     let location = format!("{}/widgets", registry.host());
     let index = registry.digest("widgets", "1.2.3");
-    // If the registry does not support deletion, the index keeps its entry too.
+    // If the registry does not support deletion, the entry also remains in the index.
     for reference in [
         format!("{location}:1.2.3"),
         format!("{location}:{}", target_tag(MAC)),
@@ -247,7 +247,7 @@ fn index_add_and_remove_change_entries() {
     let _release = Release::push(&home, "oci:out");
     let index = format!("{}/widgets:1.2.3", registry.host());
     let of = |target: &str| format!("oci:out/widgets:{}", target_tag(target));
-    // A missing index is created, with the tags of its targets.
+    // `index add` creates a missing index, and the target tags.
     home.cargo_oci(["index", "add", &index, &of(MAC)])
         .succeeds();
     assert_eq!(targets_in_index(&registry, "1.2.3"), [MAC]);
@@ -260,7 +260,7 @@ fn index_add_and_remove_change_entries() {
         digest(&home, "oci:out/widgets:1.2.3"),
         "the same manifests give the same index"
     );
-    // The manifest of a released target is replaced with `--overwrite` only.
+    // `index add` replaces the manifest of a released target only with `--overwrite`.
     let other = Release::push(&home, "oci:other");
     other.push_with(&home, "oci:other", MAC, "other ones", &["--overwrite"]);
     let of_other = format!("oci:other/widgets:{}", target_tag(MAC));

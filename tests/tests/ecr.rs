@@ -1,4 +1,4 @@
-//! Amazon's registries: the password comes from AWS and is sent to the registry only.
+//! Amazon's registries: AWS returns the password, which is sent to the registry only.
 
 use e2e::aws::{Aws, AwsPublic, SECRET_KEY};
 use e2e::program::{Home, Outcome, Run};
@@ -6,7 +6,7 @@ use e2e::registry::{AMAZON_PASSWORD, Registry};
 use e2e::require;
 use e2e::sources::Sources;
 
-/// Returns `HOST:PORT` of the registry under another host name, and the flags that resolve this name to the registry.
+/// Returns `HOST:PORT` of the registry with another host name, and the flags that resolve this name to the registry.
 fn resolve_as(host: &str, registry: &Registry) -> (String, [String; 3]) {
     let (address, port) = registry
         .host()
@@ -49,7 +49,7 @@ fn aws_keys_authenticate_push_and_pull() {
     assert_no_secret_shown(&pushed);
     let stored = registry.digest("acme/shellharden", &sources.target_tag());
     assert_eq!(stored, Some(pushed.printed_digest()));
-    // The expiry time of the token is in the past, and the token is still used for the whole push.
+    // The token has expired according to its expiry time, but is used for the whole push.
     assert_eq!(aws.requests(), 1);
 
     let reference = format!("{name}/acme/shellharden:{}", sources.version());
@@ -135,7 +135,7 @@ fn public_registry_pull_sends_no_request_to_aws() {
         let pulled = std::fs::read(output.join("shellharden")).unwrap();
         assert_eq!(pulled, sources.built_file("shellharden"));
     }
-    // Only the push sent a request to AWS, and all tokens of the pulls are anonymous.
+    // Only the push sent a request to AWS. All tokens of the pulls are anonymous.
     assert_eq!(aws.requests(), 1);
     let tokens = registry.tokens().take();
     assert!(!tokens.is_empty() && tokens.iter().all(|request| request.user.is_none()));

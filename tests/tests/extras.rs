@@ -1,4 +1,4 @@
-//! Pushes of files that cargo does not build, and of files that other build tools produce.
+//! Pushes of files that cargo does not build, and of files that other build tools write.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,7 +19,7 @@ fn push(home: &Home, sources: &Sources, host: &str, more: &[&str]) -> Run {
     home.cargo_oci(arguments).within(sources.path())
 }
 
-/// Returns name, kind and digest of each layer.
+/// Returns the name, the kind and the digest of each layer.
 fn layers(registry: &Registry, sources: &Sources) -> Vec<(String, String, String)> {
     let (_, manifest) = registry
         .manifest("widgets", &sources.target_tag())
@@ -79,13 +79,13 @@ fn push_includes_readme_license_and_crate() {
     found.sort();
     assert_eq!(found, expected);
 
-    // `--no-build` pushes the same content while the `.crate` file exists.
+    // `--no-build` pushes the same content as long as the `.crate` file exists.
     let again = push(&home, &sources, host, &["--crate", "--no-build"]).succeeds();
     assert!(again.stderr.contains("Unchanged"), "{again}");
     fs::remove_file(crate_file).unwrap();
     push(&home, &sources, host, &["--crate", "--no-build"]).fails_with(2);
 
-    // `--include` overrides the key, and applies to `--file` too.
+    // `--include` overrides the key in `Cargo.toml`, and also applies to `--file`.
     let handed = [
         "--file=round=README.md",
         "--include=docs/*",
@@ -99,7 +99,7 @@ fn push_includes_readme_license_and_crate() {
     assert!(!home.path().join("out/README.md").exists());
 }
 
-/// Returns a push of one file to a layout in the home directory, with additional flags such as `--include`.
+/// Prepares a push of one file to a layout in the home directory, with additional flags such as `--include`.
 fn push_file(home: &Home, sources: &Sources, more: &[&str]) -> Run {
     sources.write("made", "x");
     let registry = format!("oci:{}", home.path().join("out").display());
@@ -176,7 +176,7 @@ fn included_script_keeps_its_mode() {
 }
 
 #[test]
-fn dirty_flag_is_absent_if_git_refuses_the_checkout() {
+fn dirty_flag_is_absent_if_git_rejects_the_checkout() {
     let (home, sources) = (Home::new(), Sources::widgets());
     home.bash("git init -q && git add .")
         .within(sources.path())
@@ -228,7 +228,7 @@ fn version_tag_is_set_after_all_release_targets() {
         message["reason"] == "oci-warning" && message["message"] == *note
     };
     assert!(messages.iter().any(warned), "{first}");
-    // An incomplete version is not a release yet, and the error shows how to select it.
+    // An incomplete version is not yet a release. The error shows how to select the version.
     let repository = format!("{host}/widgets");
     for line in [
         &["pull", &repository][..],
@@ -285,7 +285,7 @@ fn cross_and_zigbuild_push_same_digest_as_cargo() {
     let host = registry.host();
     let bin = home.path().join("bin");
     fs::create_dir(&bin).unwrap();
-    // Each tool records its arguments and runs cargo. Cross prints the paths of its container.
+    // Each tool records its arguments and then runs cargo. Cross also prints the paths of its container.
     let tool = |name: &str, script: &str| {
         let path = bin.join(name);
         fs::write(
@@ -451,7 +451,7 @@ fn pushed_archive_is_readable_and_unpacked_by_pull() {
     };
     assert_eq!((file.as_str(), kind.as_str()), ("widgets.tar", "archive"));
 
-    // The `tar` program reads the layer.
+    // The `tar` program can read the layer.
     fs::write(
         home.path().join("layer.tar"),
         registry.blob("widgets", digest),
@@ -479,7 +479,7 @@ fn pushed_archive_is_readable_and_unpacked_by_pull() {
         ]
     );
 
-    // `pull` unpacks the archive or keeps it, and `install` installs its programs.
+    // `pull` unpacks the archive or keeps it. `install` installs the programs in the archive.
     let reference = format!("{host}/widgets");
     let pull = |more: &[&str]| {
         let arguments = ["pull", &reference, "-o"].into_iter();
@@ -502,7 +502,7 @@ fn pushed_archive_is_readable_and_unpacked_by_pull() {
         3,
         "no other file remains"
     );
-    // `verify` checks the unpacked files, or the archive if it was not unpacked.
+    // `verify` checks the unpacked files, or the archive itself if it was not unpacked.
     let verify = |directory: &str| home.cargo_oci(["verify", &reference, directory]);
     verify("out").succeeds();
     fs::write(out.join("round"), "mine").unwrap();
@@ -522,7 +522,7 @@ fn pushed_archive_is_readable_and_unpacked_by_pull() {
     let list = home.cargo(["install", "--list"]).succeeds();
     assert!(list.stdout.contains("    round\n    square\n"), "{list}");
 
-    // A version that was released as an archive cannot be released as files.
+    // If a version was released as an archive, it cannot be released as files.
     push(&home, &sources, host, &["--include", "docs/*", "--bins"]).fails_with(5);
 }
 

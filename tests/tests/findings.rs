@@ -1,4 +1,4 @@
-//! JSON messages of the commands that read, validated against `MESSAGES.md`.
+//! JSON messages of the commands that read: validation against `MESSAGES.md`.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use e2e::release::{ARM, MAC, Release, image_layout, target_tag};
 use e2e::require;
 use serde_json::{Value, json};
 
-/// Runs a command. Returns its JSON messages after validation against `MESSAGES.md`.
+/// Runs a command. Validates its JSON messages against `MESSAGES.md` and returns them.
 fn run_for_messages(home: &Home, line: &[&str]) -> Vec<Value> {
     let arguments = line.iter().copied().chain(["--message-format=json"]);
     let outcome = home.cargo_oci(arguments).succeeds();
@@ -80,7 +80,7 @@ fn inspect_prints_object_with_all_targets_and_files() {
         (&json!("round"), &json!("bin"))
     );
     assert_eq!(file["digest"], e2e::sha256(b"round ones"));
-    // An image that is not a package has only some of the fields.
+    // For an image that is not a package, the message has only some of the fields.
     let digest = image_layout(&home.path().join("image"));
     let image = run_for_messages(&home, &["inspect", "oci:image:1.0"]);
     assert_eq!(image[0]["name"], Value::Null);

@@ -17,7 +17,7 @@ use e2e::{require, sha256};
 use hyper::{Method, Request};
 use serde_json::Value;
 
-/// Sends a request with an `Authorization` header field. Returns the status.
+/// Sends a request with an `Authorization` header field. Returns the response status.
 fn status_with_authorization(url: &str, authorization: &str) -> u16 {
     let request = Request::get(url).header("Authorization", authorization);
     loopback::send(request.body("").expect("the request is well formed"))
@@ -29,7 +29,7 @@ fn basic_authorization(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
-/// Uploads a blob with a POST request and a PUT request to the returned `Location`.
+/// Uploads a blob: a POST request, then a PUT request to the returned `Location`.
 fn upload_blob(host: &str, repository: &str, bytes: &'static str) {
     let start = Request::post(format!("http://{host}/v2/{repository}/blobs/uploads/"));
     let started = loopback::send(start.body("").expect("the request is well formed"));
@@ -50,7 +50,7 @@ fn upload_blob(host: &str, repository: &str, bytes: &'static str) {
 }
 
 #[test]
-fn registry_responds_and_ends_when_dropped() {
+fn registry_responds_and_stops_when_dropped() {
     require!(DockerRegistry);
     let registry = Registry::open();
     assert_eq!(registry.request(Method::GET, "/v2/").status(), 200);
@@ -61,7 +61,7 @@ fn registry_responds_and_ends_when_dropped() {
 }
 
 #[test]
-fn registry_ends_when_test_panics() {
+fn registry_stops_when_test_panics() {
     require!(DockerRegistry);
     let (send, receive) = std::sync::mpsc::channel();
     let test = std::thread::spawn(move || {
@@ -137,7 +137,7 @@ fn token_allows_requested_scope_only() {
         "repository:acme/widgets:pull",
     )
     .unwrap();
-    // 404 means that the token was accepted and the repository does not exist yet.
+    // The registry accepts the token and responds with 404, because the repository does not exist yet.
     assert_eq!(status_with_authorization(&tags, &token), 404);
     let other = ask(
         &basic_authorization(USER, PASSWORD),
@@ -180,7 +180,7 @@ fn token_is_issued_for_post_and_anonymous_get() {
     let password = PASSWORD.replace(' ', "+");
     let form = format!("grant_type=password&username={USER}&password={password}&{scope}");
     assert_eq!(start(&post(form)), 202);
-    // An anonymous token allows pulls only, whatever scope was requested.
+    // An anonymous token allows pulls only, even if the requested scope contains other actions.
     let anonymous = post(scope.to_owned());
     assert_eq!(start(&anonymous), 401);
     let tags = format!("http://{}/v2/acme/widgets/tags/list", registry.host());
@@ -197,7 +197,7 @@ fn token_expires_at_its_expiry_time() {
     let registry = Registry::with_tokens(policy);
     let token = registry.tokens().token(&["repository:acme/widgets:pull"]);
     let tags = format!("http://{}/v2/acme/widgets/tags/list", registry.host());
-    // The registry compares whole seconds and refuses tokens *after* their expiry time.
+    // The registry compares whole seconds and rejects tokens only after their expiry time.
     let over = std::time::Instant::now() + Duration::from_secs(5);
     while status_with_authorization(&tags, &format!("Bearer {token}")) != 401 {
         assert!(
@@ -246,7 +246,7 @@ fn recorder_without_server_returns_bad_gateway() {
     );
 }
 
-/// Writes a layout with one manifest of one layer under the tag `1.0.0`.
+/// Writes a layout with one manifest under the tag `1.0.0`. The manifest has one layer.
 fn write_layout(directory: &std::path::Path) -> String {
     fs::create_dir_all(directory.join("blobs/sha256")).expect("the layout can be written");
     let blob = |bytes: &[u8]| {

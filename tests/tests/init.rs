@@ -1,4 +1,4 @@
-//! `cargo oci init`, and pushes with the suggested settings.
+//! `cargo oci init`, and pushes with the settings that it suggests.
 
 use std::fs;
 

@@ -89,7 +89,7 @@ fn manifest_config_and_blob_print_exact_bytes() {
         .fails_with(4);
     assert!(outcome.stderr.contains("cargo oci manifest"), "{outcome}");
 
-    // Corrupt content on disk is reported and not written to the output file.
+    // If content on disk is corrupt, the error is reported and the output file is not written.
     release.push_target(&home, "oci:out", MAC, "round ones");
     let path = layer.replace(':', "/");
     fs::write(
@@ -157,7 +157,7 @@ fn tags_and_catalog_are_ordered_and_filtered() {
     assert_eq!(catalog(&["--include", "team-a/*"]), format!("{copy}\n"));
     assert_eq!(catalog(&["--exclude", "team-a/*"]), format!("{location}\n"));
 
-    // A directory of layouts also works as a registry.
+    // A directory of layouts can be used as a registry.
     for name in ["team-a/tools", "widgets"] {
         let layout = format!("oci:out/{name}");
         home.cargo_oci(["copy", &format!("{location}:1.2.3"), &layout])
@@ -302,7 +302,7 @@ fn export_writes_root_filesystem() {
         .succeeds();
     let written = fs::read(home.path().join("root.tar")).unwrap();
     assert_eq!(written, streamed.as_bytes());
-    // An existing file is kept unless overwriting is requested, and no request is sent before the check.
+    // Without a flag that allows overwriting, an existing file is kept. The check precedes any request.
     fs::write(home.path().join("root.tar"), "mine").unwrap();
     let unreachable =
         "127.0.0.1:1/image@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -318,7 +318,7 @@ fn export_writes_root_filesystem() {
     let names = written.chunks(512).filter(|block| block[0] != 0);
     let names = names.map(|block| block.split(|byte| *byte == 0).next().unwrap());
     assert_eq!(names.collect::<Vec<_>>(), [&b"one"[..], b"two"]);
-    // An export of content that is not an image fails and creates no file.
+    // Exporting content that is not an image fails and creates no file.
     let _release = Release::push(&home, "oci:out");
     let package = [
         "export",

@@ -1,4 +1,4 @@
-//! `cargo oci install` and `uninstall`, together with the real cargo.
+//! `cargo oci install` and `cargo oci uninstall`, together with the real cargo.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,12 +11,12 @@ use e2e::require;
 use e2e::sources::{Sources, host_triple};
 use serde_json::Value;
 
-/// Returns the script that is the program of a release. It prints its version.
+/// Returns a script that serves as the program of a release. The script prints its version.
 fn version_script(version: &str) -> String {
     format!("#!/bin/sh\necho round {version}\n")
 }
 
-/// Publishes a release for one target, whose programs are scripts.
+/// Publishes a release for one target. The programs of the release are scripts.
 fn publish_release(home: &Home, host: &str, version: &str, target: &str, programs: &[&str]) {
     let sources = Sources::widgets();
     let manifest = fs::read_to_string(sources.path().join("Cargo.toml"));
@@ -35,7 +35,7 @@ fn installed_program(home: &Home, program: &str) -> PathBuf {
     home.path().join(".cargo/bin").join(program)
 }
 
-/// Returns the output of an installed program.
+/// Runs an installed program and returns its output.
 fn program_output(home: &Home, program: &str) -> String {
     let path = installed_program(home, program);
     let metadata = fs::metadata(&path).expect("the program is installed");
@@ -81,7 +81,7 @@ fn install_selects_highest_release_and_records_it_for_cargo() {
     assert_eq!(details["target"], target);
     assert_eq!(details["bins"], serde_json::json!(["round", "square"]));
 
-    // A second install changes nothing, and another version replaces the installed one.
+    // A second install changes nothing. Installing another version replaces the installed version.
     let again = install(&home, &[&repository]).succeeds();
     assert!(
         again.stderr.contains("Unchanged package `widgets v1.10.0`"),
@@ -110,7 +110,7 @@ fn install_selects_highest_release_and_records_it_for_cargo() {
     );
     assert_eq!(list_installed(&home), "");
     install(&home, &[&format!("{repository}:1.9.0")]).succeeds();
-    // A package name is not a repository. The hint names the repository of the installed package.
+    // A package name is not a repository. The hint names the repository from which the package was installed.
     let named = home.cargo_oci(["uninstall", "widgets"]).fails_with(2);
     let advice = format!("`cargo oci uninstall {repository}`");
     assert!(named.stderr.contains(&advice), "{named}");
@@ -157,7 +157,7 @@ fn install_does_not_replace_other_programs_without_force() {
     publish_release(&home, host, "1.1.0", target, &["round"]);
     let repository = format!("{host}/widgets");
 
-    // A package with a program of this name, installed by cargo.
+    // Cargo installs a package that contains a program of the same name.
     let sources = Sources::widgets();
     home.cargo(["install", "--debug", "--bin", "round", "--path", "."])
         .within(sources.path())
@@ -192,7 +192,7 @@ fn install_does_not_replace_other_programs_without_force() {
     assert_eq!(program_output(&home, "round"), "round 1.1.0\n");
     assert!(!installed_program(&home, "square").exists());
 
-    // A program without an installation record.
+    // The program exists, but no installation record contains it.
     home.cargo_oci(["uninstall", &repository]).succeeds();
     fs::write(installed_program(&home, "round"), "mine").unwrap();
     install(&home, &[&repository]).fails_with(5);
@@ -254,7 +254,7 @@ fn install_with_too_old_glibc_selects_static_build() {
         let run = home.cargo_oci(arguments).within(sources.path());
         run.succeeds().printed_digest()
     };
-    // Changes one of the required symbol versions to one of glibc 9.
+    // Replaces one of the symbol versions that the program requires with a version of glibc 9.
     let program = build("dynamic", "");
     let mut bytes = fs::read(&program).unwrap();
     let name = b"\0GLIBC_2.";

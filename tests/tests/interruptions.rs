@@ -1,4 +1,4 @@
-//! Programs that are interrupted or run out of disk space, and the next run after them.
+//! Programs that are interrupted or run out of disk space, and the runs that follow.
 
 use std::fs;
 use std::path::Path;
@@ -16,10 +16,10 @@ use e2e::throttle::ThrottledProxy;
 /// Size of a large file in bytes.
 const LARGE: u64 = 24 << 20;
 
-/// Rate of the proxy in bytes per second until the program is interrupted.
+/// Rate of the proxy, in bytes per second, until the program is interrupted.
 const SLOW: u64 = 6 << 20;
 
-/// Writes a file of pseudo-random bytes, which cannot be compressed.
+/// Writes a file of pseudo-random bytes, which do not compress.
 fn write_large_file(path: &Path) {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let words = std::iter::repeat_with(|| {
@@ -33,7 +33,7 @@ fn write_large_file(path: &Path) {
     fs::write(path, content).expect("the file can be written");
 }
 
-/// Returns a push of one large file as version 1.2.3 of `widgets`.
+/// Prepares a push of one large file as version 1.2.3 of `widgets`.
 fn push(home: &Home, sources: &Sources, host: &str) -> Run {
     let file = sources.sibling("large");
     if !file.exists() {
@@ -119,8 +119,8 @@ fn interrupted_push_sets_no_tag_and_can_be_repeated() {
     }
 }
 
-/// Starts a registry that reads the content of an upload and responds neither to the upload nor to the deletion of its
-/// session.
+/// Starts a registry that reads the content of an upload but does not respond, neither to the upload nor to the
+/// deletion of its session.
 fn unresponsive_registry() -> Server {
     Server::start(|request, _| match request.method.as_str() {
         "PUT" | "PATCH" | "DELETE" => Response::never(),
@@ -130,7 +130,7 @@ fn unresponsive_registry() -> Server {
 }
 
 #[test]
-fn second_interrupt_ends_a_push_at_once() {
+fn second_interrupt_aborts_a_push_at_once() {
     let (home, sources) = (Home::new(), Sources::widgets());
     let server = unresponsive_registry();
     let mut since = None;
@@ -145,7 +145,7 @@ fn second_interrupt_ends_a_push_at_once() {
         }),
     ]);
     assert_eq!(stopped.code, Some(130), "{stopped}");
-    // After a single interrupt, the program would wait two seconds for the response.
+    // After only one interrupt, the program would wait two seconds for the response.
     let waited = since.expect("the session was cancelled").elapsed();
     assert!(
         waited < Duration::from_millis(1500),
@@ -153,7 +153,7 @@ fn second_interrupt_ends_a_push_at_once() {
     );
 }
 
-/// Returns a run of `cargo-oci` in which no file can grow above `limit` KiB, as on a full disk.
+/// Prepares a run of `cargo-oci` in which no file can exceed `limit` KiB, as on a full disk.
 fn on_a_full_disk(home: &Home, limit: u32, arguments: &[&str]) -> Run {
     let arguments: Vec<_> = arguments
         .iter()
@@ -215,7 +215,7 @@ fn write_to_full_disk_fails_without_partial_output() {
     home.cargo_oci(copy).succeeds();
 }
 
-/// Creates a package whose build script blocks for up to one minute.
+/// Creates a package whose build script runs for up to one minute.
 fn blocking_build() -> Sources {
     let sources = Sources::widgets();
     let script = "fn main() {\n    std::fs::write(\"begun\", \"\").unwrap();\n    \
@@ -256,7 +256,7 @@ fn signal_during_build_without_terminal_prints_error() {
     }
 }
 
-/// Returns the total size of the files in a directory, which a program may delete meanwhile.
+/// Returns the total size of the files in a directory. A program may delete files at the same time.
 fn size(directory: &Path) -> u64 {
     let entries = fs::read_dir(directory).expect("the directory is there");
     let sizes = entries.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()));
@@ -274,7 +274,7 @@ fn interrupted_write_of_an_archive_leaves_no_file() {
         let copy = ["copy", &format!("{layout}:1.2.3"), "oci-archive:a.tar"];
         home.cargo_oci(copy).within(&directory)
     };
-    // The content is stored in temporary files first, and then written to the archive.
+    // `copy` first stores the content in temporary files, and then writes the archive.
     for least in [1 << 20, LARGE + (1 << 20)] {
         let stopped = copy().send_signal_when("INT", || size(&directory) > least);
         assert_eq!(stopped.code, Some(130), "{stopped}");

@@ -1,4 +1,4 @@
-//! Credentials in a real Secret Service: gnome-keyring on a new message bus.
+//! Credentials in a real Secret Service: gnome-keyring on a newly started message bus.
 
 use e2e::program::Home;
 use e2e::registry::{PASSWORD, Registry, USER};

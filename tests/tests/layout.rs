@@ -1,4 +1,4 @@
-//! Layouts from pushes to `--registry oci:DIR`, and their use with Skopeo.
+//! Layouts that pushes to `--registry oci:DIR` write, and their use with Skopeo.
 
 use e2e::layout::Layout;
 use e2e::program::Home;
@@ -6,7 +6,7 @@ use e2e::registry::Registry;
 use e2e::require;
 use e2e::sources::Sources;
 
-/// Pushes to `out/` next to `Cargo.toml`, like the first command of the README. Returns the sources.
+/// Pushes to `out/` next to `Cargo.toml`, like the first command in the README. Returns the sources.
 fn push_shellharden(home: &Home) -> Sources {
     let sources = Sources::shellharden();
     home.cargo_oci(["push", "--package", "shellharden", "--registry", "oci:out"])
@@ -62,7 +62,7 @@ fn skopeo_reads_and_copies_pushed_layout() {
     );
     home.skopeo(["copy", "--all", "--dest-tls-verify=false", &source, &target])
         .succeeds();
-    // Skopeo rewrites the index without its artifact type and keeps the manifests.
+    // Skopeo omits the artifact type when it rewrites the index, and does not change the manifests.
     let (digest, manifest) = layout.manifest(&sources.target_tag()).unwrap();
     assert_eq!(
         registry.manifest("acme/copy", &digest),
@@ -71,7 +71,7 @@ fn skopeo_reads_and_copies_pushed_layout() {
     let (_, copied) = registry.manifest("acme/copy", &sources.version()).unwrap();
     assert_eq!(copied["manifests"][0]["digest"], digest);
 
-    // `pull` recognizes a package whose index has lost its artifact type.
+    // `pull` recognizes a package even if its index has lost the artifact type.
     let reference = format!("{}/acme/copy:{}", registry.host(), sources.version());
     let output = sources.sibling("pulled");
     let output = output.to_str().expect("the path is UTF-8");

@@ -1,4 +1,4 @@
-//! `cargo oci login`, `logout` and `whoami`, at registries with and without authentication.
+//! `cargo oci login`, `logout` and `whoami`, with registries that require authentication and registries that do not.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +11,7 @@ use e2e::sources::Sources;
 use e2e::token::TokenPolicy;
 use serde_json::{Value, json};
 
-/// Wrong password that must not appear in any output.
+/// Wrong password that no output may contain.
 const CANARY: &str = "canary-2e7d";
 
 fn config(home: &Home) -> Option<Value> {
@@ -40,7 +40,7 @@ fn login_allows_push_until_logout() {
         );
         let mode = fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        // `carol:correct horse` in base64, as in Docker's config file.
+        // `carol:correct horse` in base64, as Docker's config file stores it.
         let auth = "Y2Fyb2w6Y29ycmVjdCBob3JzZQ==";
         assert_eq!(
             config(&home),
@@ -83,7 +83,7 @@ fn login_allows_push_until_logout() {
 }
 
 #[test]
-fn refused_credential_is_not_stored() {
+fn rejected_credential_is_not_stored() {
     require!(DockerRegistry);
     for registry in [
         Registry::with_passwords(),
@@ -110,7 +110,7 @@ fn refused_credential_is_not_stored() {
     ])
     .stdin(CANARY)
     .fails_with(6);
-    // Without a terminal, the program cannot prompt for the password.
+    // If there is no terminal, the program cannot prompt for the password.
     home.cargo_oci(["login", "127.0.0.1:1", "-u", USER])
         .fails_with(2);
     assert_eq!(config(&home), None);
@@ -144,7 +144,7 @@ fn whoami_without_credentials_prints_anonymous() {
     home.cargo_oci(["whoami", "127.0.0.1:1", "--retries=0"])
         .fails_with(6);
 
-    // The error of a registry that requires authentication lists each credential source once.
+    // If a registry requires authentication, the error lists each credential source once.
     let registry = Registry::with_passwords();
     let anonymous = home.cargo_oci(["whoami", registry.host()]).fails_with(3);
     let file = home.docker_config().join("config.json");

@@ -1,6 +1,6 @@
-//! Eight jobs that publish one version at the same time, with and without delays: no entry is lost, and no job fails.
+//! Eight jobs that publish one version at the same time, with and without delays. No entry is lost, and no job fails.
 //!
-//! Each test is one round, in which all jobs run at the same time; `cargo run -p e2e --example matrix N` runs N rounds.
+//! Each test is one round, in which all jobs run at the same time. `cargo run -p e2e --example matrix N` runs N rounds.
 
 use e2e::delay::Delays;
 use e2e::matrix::{JobCommand, Matrix, Round};
@@ -31,7 +31,7 @@ fn index_pushed_with_stale_tag_lists_is_complete() {
 }
 
 #[test]
-fn index_of_declared_targets_is_written_with_one_digest() {
+fn jobs_with_declared_targets_write_the_same_index() {
     require!(DockerRegistry);
     let round = run_round(JobCommand::PushDeclared, Delays::None);
     assert_eq!(round.index_puts.len(), 1, "one content: {round:#?}");

@@ -1,4 +1,4 @@
-//! Hints of errors about missing content.
+//! Hints in errors about missing content.
 
 use e2e::program::Home;
 use e2e::recorder::Recorder;
@@ -6,7 +6,7 @@ use e2e::registry::Registry;
 use e2e::release::{ARM, MAC, Release, target_tag};
 use e2e::require;
 
-/// All commands that read. The test replaces `{}` with the reference.
+/// All commands that read. The test replaces `{}` with a reference.
 const READING_COMMANDS: [&str; 9] = [
     "pull {} --output out",
     "install {} --root out",
@@ -86,13 +86,13 @@ fn missing_tag_suggests_similar_tag_with_one_request() {
             .filter(|request| request.path.contains("/tags/list"));
         assert_eq!(lists.count(), 1, "{command}");
     }
-    // No tag is similar.
+    // No existing tag is similar.
     let not_similar = home.cargo_oci(["manifest", &format!("{location}:nightly")]);
     let not_similar = not_similar.fails_with(4);
     assert!(!not_similar.stderr.contains("similar"), "{not_similar}");
     assert!(not_similar.stderr.contains(&look), "{not_similar}");
 
-    // The error about a missing target lists the others without a further request.
+    // The error about a missing target lists the existing targets. The list needs no further request.
     let _ = recorder.take();
     let pull = ["pull", &format!("{location}:1.2.3"), "--target", "x-y-z"];
     let other = home.cargo_oci(pull).fails_with(4);

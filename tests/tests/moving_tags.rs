@@ -1,4 +1,4 @@
-//! Pushes to tags other than the version: with one or more `--tag` options, and with the key `tags`.
+//! Pushes to tags other than the version, with one or more `--tag` options or with the key `tags`.
 
 use e2e::messages::Schema;
 use e2e::program::{Home, Run};
@@ -7,7 +7,7 @@ use e2e::registry::Registry;
 use e2e::require;
 use e2e::sources::{Sources, host_triple};
 
-/// Returns a push of the file `made`.
+/// Prepares a push of the file `made`.
 fn push(home: &Home, sources: &Sources, host: &str, more: &[&str]) -> Run {
     let fixed = [
         "push",
@@ -21,7 +21,7 @@ fn push(home: &Home, sources: &Sources, host: &str, more: &[&str]) -> Run {
         .within(sources.path())
 }
 
-/// Returns these tags and their target tags for the host.
+/// Returns these tags, each with its target tag for the host.
 fn tags_with_target_tags(tags: &[&str]) -> Vec<String> {
     let targets = tags.iter().map(|tag| format!("{tag}__{}", host_triple()));
     let mut all: Vec<_> = tags.iter().map(|tag| (*tag).to_owned()).collect();
@@ -64,7 +64,7 @@ fn push_with_several_tags_moves_each_tag() {
         "{first}"
     );
 
-    // A second push sends nothing, and its messages contain both tags.
+    // A second push sends no content, and its messages contain both tags.
     let recorder = Recorder::start(host);
     let again = push(&home, &sources, &recorder.host(), &both).succeeds();
     let requests = recorder.take();
@@ -109,7 +109,7 @@ fn tags_key_is_overridden_by_command_line() {
         "{refused}"
     );
 
-    // A tag on the command line, in either form, replaces all tags of the key.
+    // A tag on the command line, in either form, replaces all tags in the key.
     push(&home, &sources, host, &["--tag=flag"]).succeeds();
     let expected = tags_with_target_tags(&["edge", "flag", "main"]);
     assert_eq!(tags(&registry), expected);
@@ -127,7 +127,7 @@ fn tags_key_is_overridden_by_command_line() {
         tags_with_target_tags(&["edge", "flag", "main", "named"])
     );
 
-    // An empty list in the package overrides the workspace: the version is the tag.
+    // An empty list in the package overrides the list of the workspace, so the version is the tag.
     with("[workspace.metadata.oci]\ntags = [\"edge\"]\n[package.metadata.oci]\ntags = []");
     push(&home, &sources, host, &[]).succeeds();
     assert_eq!(
@@ -135,7 +135,7 @@ fn tags_key_is_overridden_by_command_line() {
         tags_with_target_tags(&["1.2.3", "edge", "flag", "main", "named"])
     );
 
-    // An invalid tag fails before the build and before any request, and the error names the key.
+    // An invalid tag fails before the build and before any request. The error names the key.
     with("[package.metadata.oci]\ntags = [\"a b\"]");
     let refused = home.cargo_oci(["push", "--registry", "127.0.0.1:1"]);
     let refused = refused.within(sources.path()).fails_with(2);

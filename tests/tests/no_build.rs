@@ -1,4 +1,4 @@
-//! `push --no-build`: the files that cargo reports as up to date, without a compilation.
+//! `push --no-build`: pushes of the files that cargo reports as up to date. Nothing is compiled.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,14 +8,15 @@ use std::process::Command;
 use e2e::program::{Home, Outcome, Run};
 use e2e::sources::{Sources, host_triple};
 
-/// Returns a push to layouts below `out`.
+/// Prepares a push to layouts below `out`.
 fn push(home: &Home, sources: &Sources, more: &[&str]) -> Run {
     let fixed = ["push", "--registry=oci:out"];
     home.cargo_oci(fixed.iter().chain(more).copied())
         .within(sources.path())
 }
 
-/// Creates a workspace of a program with features, a library of three crate types, and a procedural macro.
+/// Creates a workspace of three packages: a program with features, a library with three crate types, and a procedural
+/// macro.
 fn workspace() -> Sources {
     let sources = Sources::widgets();
     sources.write(
@@ -83,7 +84,7 @@ fn workspace() -> Sources {
     sources
 }
 
-/// Asserts that a push was refused because cargo would compile `target` of `package`.
+/// Asserts that a push was rejected because cargo would compile `target` of `package`.
 #[track_caller]
 fn assert_not_built(outcome: &Outcome, package: &str, target: &str) {
     let expected = format!(
@@ -94,7 +95,7 @@ fn assert_not_built(outcome: &Outcome, package: &str, target: &str) {
     assert_eq!(outcome.stderr, expected, "{outcome}");
 }
 
-/// Runs a build. Returns the crates that it compiles.
+/// Runs a build. Returns the crates that the build compiles.
 fn build_and_list_compiled(home: &Home, sources: &Sources) -> String {
     let build = home.cargo(["build", "--release", "--verbose"]);
     let build = build.within(sources.path()).succeeds();
@@ -103,14 +104,14 @@ fn build_and_list_compiled(home: &Home, sources: &Sources) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Sets the modification time of a file to the present.
+/// Sets the modification time of a file to the current time.
 fn touch(path: &Path) {
     let file = fs::File::options().append(true).open(path).expect("a file");
     file.set_modified(std::time::SystemTime::now())
         .expect("the modification time can be set");
 }
 
-/// Writes a program that appends its arguments to `log` and runs them.
+/// Writes a program that appends its arguments to `log` and then runs them as a command.
 fn logging_wrapper(sources: &Sources) -> String {
     let (wrapper, log) = (sources.sibling("wrapper"), sources.sibling("log"));
     let script = format!(
@@ -186,12 +187,12 @@ fn no_build_after_touched_source_reports_not_built() {
         "{error}"
     );
 
-    // After the next build, which compiles the change, the files are up to date.
+    // The next build compiles the change. The files are then up to date.
     let _ = build_and_list_compiled(&home, &sources);
     push(&home, &sources, &["--no-build"]).succeeds();
 }
 
-/// Copies a directory tree with its modification times.
+/// Copies a directory tree and keeps the modification times.
 fn copy_tree(from: &Path, to: &Path) {
     let mut copying = Command::new("cp");
     let status = copying.arg("-a").arg(from).arg(to).status();
@@ -255,7 +256,7 @@ fn no_build_does_not_run_rustc_wrapper_of_user() {
     assert_eq!(again.stdout, built.stdout);
     assert_eq!(fs::read_to_string(&log).expect("a log"), before);
 
-    // Sets the wrapper in the cargo configuration.
+    // Sets the wrapper in cargo's configuration.
     fs::remove_file(&log).expect("a log");
     sources.write(
         ".cargo/config.toml",
@@ -286,7 +287,7 @@ fn build_after_no_build_is_fresh() {
 #[test]
 fn no_build_runs_probes_of_build_scripts() {
     let (home, sources) = (Home::new(), Sources::widgets());
-    // Like those of `anyhow` and `thiserror`, the build script compiles a file through the wrapper.
+    // The build script compiles a file through the wrapper, like the build scripts of `anyhow` and `thiserror`.
     let script = "fn main() {\n\
                   println!(\"cargo:rerun-if-changed=trigger\");\n\
                   let out = std::env::var(\"OUT_DIR\").unwrap();\n\
@@ -302,7 +303,7 @@ fn no_build_runs_probes_of_build_scripts() {
     sources.write("trigger", "");
     push(&home, &sources, &[]).succeeds();
     touch(&sources.path().join("trigger"));
-    // The script succeeds, so that only the crate that depends on it is refused.
+    // The script succeeds, so the push is rejected only because of the crate that depends on the script.
     let refused = push(&home, &sources, &["--no-build", "--lib"]).fails_with(2);
     assert_not_built(&refused, "widgets", "cdylib target `shapes`");
 }

@@ -1,5 +1,5 @@
-//! Interoperability with ORAS and Skopeo: they copy and pull packages of `cargo oci`, and `cargo oci` reads their
-//! artifacts.
+//! Interoperability with ORAS and Skopeo: they copy and pull packages from `cargo oci`, and `cargo oci` reads artifacts
+//! from them.
 
 use std::fs;
 
@@ -37,7 +37,7 @@ fn oras_and_skopeo_copy_target_with_same_digest() {
         );
         home.cargo_oci(["verify", &location(copied)]).succeeds();
     }
-    // ORAS pulls the files under their titles.
+    // ORAS pulls the files and names them by their titles.
     home.oras(["pull", &location("widgets"), "out"]).succeeds();
     let title = format!("round-1.2.3-{MAC}");
     assert_eq!(
@@ -76,7 +76,7 @@ fn artifact_pushed_by_oras_is_read_by_all_commands() {
     let blob = format!("{}/acme/notes@{}", registry.host(), sha256(b"hello\n"));
     assert_eq!(home.cargo_oci(["blob", &blob]).succeeds().stdout, "hello\n");
 
-    // The artifact is copied through a layout and an archive to a registry.
+    // The artifact is copied to a layout, then to an archive, then to a registry.
     let back = format!("{}/acme/back:1.0", registry.host());
     for (from, to) in [
         (location.as_str(), "oci:layout:1.0"),

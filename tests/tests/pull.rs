@@ -1,4 +1,4 @@
-//! `cargo oci pull`, and pulls of pushed packages with other clients.
+//! `cargo oci pull`, and other clients that pull pushed packages.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,7 +12,7 @@ use e2e::sha256;
 use e2e::sources::{Sources, host_triple};
 use serde_json::json;
 
-/// Returns name, content and executable bit of the files in a directory, sorted by name.
+/// Returns the name, the content and the executable bit of each file in a directory, sorted by name.
 fn files(directory: &Path) -> Vec<(String, Vec<u8>, bool)> {
     let entries = fs::read_dir(directory).expect("the output directory exists");
     let mut files: Vec<_> = entries
@@ -45,7 +45,8 @@ fn pull_writes_pushed_files() {
         ("round".to_owned(), built("round"), true),
         ("square".to_owned(), built("square"), true),
     ];
-    // References by version, by target tag, and without a tag, which selects the highest release.
+    // The references contain the version, the target tag or no tag. A reference that has no tag selects the highest
+    // release.
     for tag in [
         ":1.2.3".to_owned(),
         format!(":{}", sources.target_tag()),

@@ -12,12 +12,12 @@ use serde_json::Value;
 
 const REPOSITORY: &str = "acme/shellharden";
 
-/// Returns the `--registry` argument for `host`, with the prefix `acme`.
+/// Returns the `--registry` argument: `host` with the prefix `acme`.
 fn registry_argument(host: &str) -> String {
     format!("{host}/acme")
 }
 
-/// Returns the digests of the version tag and of the target tag.
+/// Returns the digests of the version tag and the target tag.
 fn digests(registry: &Registry, sources: &Sources) -> [Option<String>; 2] {
     [sources.version(), sources.target_tag()].map(|tag| registry.digest(REPOSITORY, &tag))
 }
@@ -237,7 +237,7 @@ fn same_sources_give_same_digest_in_any_directory() {
     let expected = digests(&registry, &sources);
     assert!(expected.iter().all(Option::is_some));
 
-    // Home directory, source directory and registry differ.
+    // The home directory, the source directory and the registry differ from those of the first push.
     let (other, other_home) = (Registry::open(), Home::new());
     let copy = Sources::shellharden_in("a/much/deeper/location");
     other_home
@@ -264,7 +264,7 @@ fn same_sources_give_same_digest_in_any_directory() {
         .succeeds();
     assert_eq!(digests(&third, &copy), expected);
 
-    // A push to a directory gives the same digests.
+    // A push to a directory results in the same digests.
     home.cargo_oci(["push", "--no-build", "--registry", "oci:out"])
         .within(sources.path())
         .succeeds();
@@ -333,7 +333,7 @@ fn dry_run_of_rejected_push_exits_with_same_code() {
     let (actions, overwritten) = plan(&allowed);
     assert_eq!(actions, ["replace", "write"]);
     assert_eq!(overwritten["manifest"], shown["manifest"]);
-    // The dry run changed nothing, and the real push has the same result.
+    // The dry run changed nothing. The real push has the result that the dry run printed.
     sources.write("made", "first");
     assert_eq!(push(&[]).succeeds().printed_digest(), first);
     sources.write("made", "second");

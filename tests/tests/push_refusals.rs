@@ -1,10 +1,10 @@
-//! Pushes that would publish the wrong content. The client rejects them before it sends a request.
+//! Pushes that would publish the wrong content. The client rejects such a push before it sends a request.
 
 use e2e::layout::Layout;
 use e2e::program::{Home, Outcome, Run};
 use e2e::sources::Sources;
 
-/// Returns a push to layouts below `out`.
+/// Prepares a push to layouts below `out`.
 fn push(home: &Home, sources: &Sources, more: &[&str]) -> Run {
     let fixed = ["push", "--registry=oci:out"];
     home.cargo_oci(fixed.iter().chain(more).copied())
@@ -132,7 +132,7 @@ fn packages_with_one_repository_and_tag_are_rejected() {
         );
         assert_nothing_written(&sources, &refused);
     }
-    // Both paths lead to the same layout directory.
+    // Both paths refer to the same layout directory.
     for (package, layout) in [("client", "oci:out"), ("server", "oci:./x/../out")] {
         let metadata = format!("[package.metadata.oci]\nregistry = \"{layout}\"\n");
         sources.append(&format!("{package}/Cargo.toml"), &metadata);
@@ -144,7 +144,7 @@ fn packages_with_one_repository_and_tag_are_rejected() {
         .assert_no_work_started();
     assert!(refused.stderr.contains("both would be"), "{refused}");
     assert_nothing_written(&sources, &refused);
-    // If programs are named, the packages with files are known only after the build.
+    // If the arguments name programs, only the build shows which packages have files.
     let both = ["--workspace", "--bin=one", "--bin=two", "--tag=nightly"];
     let refused = push(&home, &sources, &both).fails_with(2);
     assert!(refused.stderr.contains("both would be"), "{refused}");
@@ -185,7 +185,7 @@ fn messages_with_byte_order_mark_name_all_files() {
     let (_, manifest) = layout.manifest(&sources.target_tag()).unwrap();
     assert_eq!(manifest["layers"].as_array().unwrap().len(), 3);
 
-    // A file in a message must exist.
+    // Every file that a message names must exist.
     let program = sources.path().join("target/release/round");
     std::fs::rename(&program, sources.path().join("round")).unwrap();
     let absent = push(&home, &sources, &["--messages=messages", "--tag=a"]).fails_with(1);
@@ -196,7 +196,7 @@ fn messages_with_byte_order_mark_name_all_files() {
     assert!(absent.stderr.contains(&expected), "{absent}");
     std::fs::rename(sources.path().join("round"), &program).unwrap();
 
-    // A message after other text in a line is an error that shows the line.
+    // If a message follows other text in a line, the push fails and shows the line.
     sources.write(
         "messages",
         &messages.replacen("{\"reason\"", "12:00 {\"reason\"", 1),
@@ -206,14 +206,14 @@ fn messages_with_byte_order_mark_name_all_files() {
     assert!(
         refused
             .stderr
-            .contains("failed to parse line 1 of the messages of cargo"),
+            .contains("failed to parse line 1 of cargo's messages"),
         "{refused}"
     );
 }
 
 #[cfg(unix)]
 #[test]
-fn own_variable_that_is_not_utf8_is_refused() {
+fn own_variable_that_is_not_utf8_is_rejected() {
     use std::os::unix::ffi::OsStringExt as _;
 
     let (home, sources) = (Home::new(), Sources::widgets());

@@ -1,10 +1,10 @@
-//! Comparison of the commands in the README with those of the CI scripts.
+//! Comparison of the commands in the README with the commands in the CI scripts.
 
 use std::fs;
 
 use e2e::testbed::repository_root;
 
-/// Returns the commands of a CI script, without comments and shell options.
+/// Returns the commands of a CI script. Omits comments and shell options.
 fn script_commands(script: &str) -> Vec<&str> {
     let lines = script
         .lines()

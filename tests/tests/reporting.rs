@@ -17,7 +17,7 @@ fn push(home: &Home, sources: &Sources, host: &str, more: &[&str]) -> Run {
     home.cargo_oci(arguments).within(sources.path())
 }
 
-/// Returns the reasons of all messages in order.
+/// Returns the reasons of all messages, in order.
 fn reasons(messages: &[Value]) -> Vec<&str> {
     let reasons = messages.iter().map(|message| message["reason"].as_str());
     reasons.map(Option::unwrap).collect()
@@ -69,7 +69,7 @@ fn push_messages_match_documentation() {
         host_triple()
     );
 
-    // Without `--message-format`, status lines are on stderr, and stdout contains the reference only.
+    // Status lines are printed on stderr. Without `--message-format`, stdout contains only the reference.
     for line in ["Uploaded round-1.2.3-", "Tagged ", "Indexed "] {
         assert!(pushed.stderr.contains(line), "{pushed}");
     }
@@ -219,7 +219,7 @@ fn push_of_workspace_reports_packages_in_name_order() {
     let delimiter = output.lines().next().unwrap().strip_prefix("reference<<");
     let delimiter = delimiter.unwrap();
     let lines = |values: [&str; 2]| format!("<<{delimiter}\n{}\n{delimiter}\n", values.join("\n"));
-    // A push without an index has no index digest.
+    // If a push writes no index, its index digest is empty.
     assert_eq!(
         output,
         format!(
@@ -305,7 +305,7 @@ fn verbose_logs_requests_without_secrets() {
 fn progress_bars_are_drawn_when_enabled() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
-    // The file is large enough that its progress bar is drawn during the upload.
+    // The file is so large that its progress bar is drawn during the upload.
     sources.write("made/big", &"0123456789abcdef".repeat(6 << 20));
     let host = registry.host();
     let file = ["--file", "big=made/big", "--target", host_triple()];
@@ -346,7 +346,7 @@ fn progress_bars_are_drawn_when_enabled() {
     }
 }
 
-/// Starts a registry whose first response is 503, and then lists one tag.
+/// Starts a registry that responds to the first request with 503 and to later requests with a list of one tag.
 fn registry_unavailable_once() -> Server {
     Server::start(|_, earlier| match earlier {
         0 => Response::new(503),
@@ -508,7 +508,7 @@ fn registry_text_is_not_printed_as_workflow_command() {
         text
     );
 
-    // An error quotes the arguments. Only workflow commands of the program itself may begin a line.
+    // The error quotes the arguments. Only the program's own workflow commands may begin a line.
     for line in [
         &["inspect", "oci:##[add-mask]c"][..],
         &["pull", "##[add-mask]c"],
@@ -543,7 +543,7 @@ fn blob_written_to_stdout_is_followed_by_nothing() {
     );
     let piped = home.bash(&format!("{blob} | cat")).succeeds();
     assert_eq!(piped.stdout, content);
-    // The file that stdout was redirected to is continued at its position.
+    // If stdout is redirected to a file, the blob is written at the current position of the file.
     let script = format!("{{ echo before; {blob}; echo after; }} > file; cat file");
     let redirected = home.bash(&script).succeeds();
     assert_eq!(redirected.stdout, "before\ncontentafter\n");

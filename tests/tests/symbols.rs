@@ -1,4 +1,4 @@
-//! Separate debug symbols from saved cargo messages. On macOS, the symbols are a directory.
+//! Separate debug symbols in saved cargo messages. For macOS, the symbols are a directory.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const MAC: &str = "aarch64-apple-darwin";
 
-/// Writes the output of a cargo build for macOS: the program, and a symlink to the directory of its symbols.
+/// Writes the output of a cargo build for macOS: the program, and a symlink to the directory that contains its symbols.
 fn write_build_output(sources: &Sources) {
     let release = format!("target/{MAC}/release");
     sources.write(&format!("{release}/round"), "a program of a Mac");
@@ -21,7 +21,7 @@ fn write_build_output(sources: &Sources) {
     symlink("deps/round-0123.dSYM", link).expect("a link");
 }
 
-/// Returns the cargo messages of that build.
+/// Returns cargo's messages for this build output.
 fn cargo_messages(home: &Home, sources: &Sources) -> String {
     let metadata = home.cargo(["metadata", "--format-version=1", "--no-deps"]);
     let metadata = metadata.within(sources.path()).succeeds().stdout;
@@ -85,7 +85,7 @@ fn symbol_directory_is_pushed_as_tar_and_unpacked_by_pull() {
         fs::write(&dwarf, "others").unwrap();
         run(&verify).fails_with(7);
 
-        // The title, which other clients use as the file name, ends with `.dSYM.tar`.
+        // The title ends with `.dSYM.tar`. Other clients use the title as the file name.
         run(&[&pull[..], &["titled", "--titles"]].concat()).succeeds();
         let tar = format!("titled/round-1.2.3-{MAC}.dSYM.tar");
         let bytes = fs::read(sources.path().join(tar)).unwrap();

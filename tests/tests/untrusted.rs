@@ -1,5 +1,5 @@
-//! Untrusted content: artifacts with contradictory metadata, names that would damage cargo's records, and files in the
-//! working directory.
+//! Untrusted content: artifacts whose metadata is contradictory, names that would damage cargo's records, and files in
+//! the working directory.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -22,7 +22,7 @@ fn install(home: &Home, reference: &str) -> Outcome {
         .outcome()
 }
 
-/// Asserts that an install fails and writes nothing.
+/// Asserts that an install fails and writes no file.
 #[track_caller]
 fn assert_refused(home: &Home, reference: &str, code: i32, message: &str) {
     let outcome = install(home, reference).fails_with(code);
@@ -61,7 +61,7 @@ fn release_under_tag_of_another_version_is_rejected() {
     let conflicts = home.nu_value(&format!("oci inspect {other} | get conflicts"));
     assert_eq!(conflicts, serde_json::json!([conflict]));
 
-    // A tag that is not a version may refer to a release of any version.
+    // If a tag is not a version, it may refer to a release of any version.
     for tag in ["1.2.3", "nightly"] {
         let reference = format!("oci:out/widgets:{tag}");
         home.cargo_oci(["verify", &reference]).succeeds();

@@ -33,7 +33,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// Result of a command line that runs no command: a usage error, or the text of `--help` or `--version`.
+/// Parser result if no command is run: a usage error, or the text of `--help` or `--version`.
 #[derive(Debug)]
 pub(crate) struct ParseExit {
     error: clap::Error,
@@ -41,8 +41,8 @@ pub(crate) struct ParseExit {
 }
 
 impl ParseExit {
-    /// Prints the error or the help, and returns the exit code. The error is also written as JSON if the command line
-    /// contains `--message-format json`, and as an annotation in GitHub Actions.
+    /// Prints the error or the requested text, and returns the exit code. An error is also printed as JSON if the
+    /// command line contains `--message-format json`, and as an annotation in GitHub Actions.
     pub(crate) fn print(self, environment: &Environment) -> ExitCode {
         let rendered = self.error.render();
         if !self.error.use_stderr() {
@@ -51,7 +51,7 @@ impl ParseExit {
                 .map_or_else(|error| report::fail(&error.into()), |()| ExitCode::SUCCESS);
         }
         let reporter = Reporter::new(&CommonOptions::default(), self.format, environment);
-        // clap prints only the message of an error about an invalid name, without its causes and hints.
+        // clap would print only the message of an error about an invalid name, without its causes and hints.
         if let Some(argument) = ArgumentError::find_in(&self.error) {
             let error = argument.error();
             let help = hints::describe_or_advise(error).into_iter();
@@ -60,7 +60,7 @@ impl ParseExit {
         let text = rendered.to_string();
         let first = text.lines().next().unwrap_or_default();
         reporter.emit_error(&Error::usage(first.trim_start_matches("error: ")));
-        // The exit code is the same if stderr is closed.
+        // This error is ignored, so the exit code is the same if stderr is closed.
         let _ = stdio::write_stderr(&rendered.ansi().to_string());
         ExitCode::from(exit_code::INVALID_INPUT)
     }
@@ -70,7 +70,7 @@ impl ParseExit {
 ///
 /// # Errors
 ///
-/// Fails if the arguments are invalid, or if they request the help or the version.
+/// Fails if the arguments are invalid, or if they contain `--help` or `--version`.
 pub(crate) fn parse() -> Result<Cli, ParseExit> {
     let arguments: Vec<_> = without_subcommand(std::env::args_os()).collect();
     Cli::try_parse_from(&arguments).map_err(|error| ParseExit {
@@ -79,9 +79,10 @@ pub(crate) fn parse() -> Result<Cli, ParseExit> {
     })
 }
 
-/// Returns the output format of a command line that clap rejects.
+/// Finds `--message-format` in a command line that clap rejects.
 ///
-/// clap stops at the first invalid argument, so `--message-format` is parsed alone, starting at each argument in turn.
+/// clap stops at the first invalid argument. The flag is therefore parsed separately: from the last argument on, then
+/// from the one before, and so on.
 fn parse_format(arguments: &[OsString]) -> MessageFormat {
     let options = arguments.iter().take_while(|argument| *argument != "--");
     let options: Vec<_> = options.collect();
@@ -96,7 +97,7 @@ fn parse_format(arguments: &[OsString]) -> MessageFormat {
     format.unwrap_or_default()
 }
 
-/// Removes the subcommand name that cargo adds: it runs `cargo-oci oci push …` for `cargo oci push …`.
+/// Removes the subcommand name that cargo adds: cargo runs `cargo oci push …` as `cargo-oci oci push …`.
 fn without_subcommand(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     arguments
         .enumerate()
@@ -129,8 +130,8 @@ mod tests {
         walk(&Cli::command());
     }
 
-    /// Compares the help of every command at a width of 100 columns. The common options are compared only in the help
-    /// of the program, because they are the same for all commands.
+    /// The help is rendered at a width of 100 columns. The common options are compared only in the help of the program,
+    /// because they are the same for all commands.
     #[test]
     fn help_matches_snapshots() {
         fn walk(command: &mut clap::Command, name: &str) {
@@ -151,7 +152,7 @@ mod tests {
         walk(&mut command, "oci");
     }
 
-    /// A flag that contradicts another flag, or that has no effect together with it, is rejected before any request.
+    /// A flag is rejected before any request if it contradicts another flag, or has no effect together with that flag.
     #[test]
     fn invalid_flag_combinations_and_values_are_rejected() {
         let error_kind = |line: &str| {

@@ -1,4 +1,4 @@
-//! Extraction of the files of an artifact into a directory. A file is a separate layer, or part of a tar archive.
+//! Extraction of an artifact's files into a directory. A file is a separate layer, or part of a tar archive.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,12 +12,12 @@ use crate::progress::Batch;
 use crate::report::Error;
 use crate::session::Session;
 
-/// Source and the files that are read from it: the artifact, or an opened archive.
+/// Artifact or opened archive, and the files to read from it.
 pub(crate) type FileGroup = (Arc<dyn Source>, Vec<PackageFile>);
 
 /// Opens the tar archives among the files, and replaces each with the files that it contains.
 ///
-/// The archives are downloaded to temporary files in `directory`, which are deleted when the groups are dropped.
+/// Downloads the archives to temporary files in `directory`. These files are deleted when the groups are dropped.
 pub(crate) async fn open_archives(
     session: &Session,
     source: Arc<dyn Source>,
@@ -37,15 +37,15 @@ pub(crate) async fn open_archives(
 /// Writer that extracts files into a directory and reports each file.
 pub(crate) struct FileWriter<'a> {
     session: &'a Session,
-    /// Action to report for a file that did not exist.
+    /// Action to report for a new file.
     action: FileAction,
     batch: Batch,
-    /// Names of the files that did not exist.
+    /// Names of the files that did not exist before.
     new_files: Mutex<BTreeSet<String>>,
 }
 
 impl<'a> FileWriter<'a> {
-    /// Creates a writer for these files. Progress bars show `verb`, in the form `Pulling`.
+    /// Creates a writer for these files. Progress bars show `verb`, such as `Pulling`.
     pub(crate) fn new(
         session: &'a Session,
         verb: &'static str,

@@ -1,4 +1,4 @@
-//! Defaults of the user for all projects: `oci.toml` in cargo's home directory.
+//! User defaults for all projects: `oci.toml` in cargo's home directory.
 //!
 //! ```toml
 //! registry = "ghcr.io/acme"
@@ -10,8 +10,8 @@
 //! key-file = "me.key"
 //! ```
 //!
-//! Relative paths are relative to the directory of the file. The file has the lowest precedence: flags, environment
-//! variables and manifests override it. A connection flag applies to all registries, including those in the file.
+//! Relative paths refer to the directory of the file. The file has the lowest precedence: flags, environment variables
+//! and manifests override it. A connection flag applies to all registries, including those in the file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,15 +26,15 @@ use crate::report::Error;
 /// Name of the file in cargo's home directory.
 const FILE_NAME: &str = "oci.toml";
 
-/// Maximum size of a file, in bytes.
+/// Maximum size of `oci.toml`, in bytes.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// Contents of `oci.toml`. A missing file is treated as an empty file.
+/// Contents of `oci.toml`. A missing file counts as empty.
 #[derive(Debug, Default)]
 pub(crate) struct Defaults {
     /// Path of `oci.toml`.
     pub(crate) file: PathBuf,
-    /// Registry of packages whose registry is not set by a flag, an environment variable or a manifest.
+    /// Registry to publish to, if no flag, environment variable or manifest sets one.
     pub(crate) registry: Option<String>,
     registries: BTreeMap<RegistryName, Connection>,
 }
@@ -58,7 +58,7 @@ struct Connection {
 }
 
 impl DefaultsFile {
-    /// Returns the first value of the file that contains a control character.
+    /// Returns a registry or path in the file that contains a control character, if any.
     fn value_with_control_character(&self) -> Option<&str> {
         let files = self.registries.values().flat_map(|connection| {
             [
@@ -123,13 +123,13 @@ impl Defaults {
         })
     }
 
-    /// Returns the directory of `oci.toml`. Relative paths in the file are relative to this directory.
+    /// Returns the directory of `oci.toml`, to which relative paths in the file refer.
     pub(crate) fn directory(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new(""))
     }
 
-    /// Returns the connection settings of each registry in the file. A connection flag overrides the setting of every
-    /// registry.
+    /// Returns the connection settings of each registry in the file. A connection flag overrides the corresponding
+    /// setting of all registries.
     pub(crate) fn connections(
         &self,
         flags: &CommonOptions,

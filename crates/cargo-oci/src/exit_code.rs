@@ -8,7 +8,7 @@ use oci_registry::ErrorKind;
 /// A file or directory could not be read or written, or a program could not be run.
 pub(crate) const IO: u8 = 1;
 
-/// An argument, setting or file of the user is invalid.
+/// An argument, a setting or a local file is invalid.
 pub(crate) const INVALID_INPUT: u8 = 2;
 
 /// The registry rejected the credential, or denied access.
@@ -32,10 +32,10 @@ pub(crate) const UNSUPPORTED: u8 = 8;
 /// Cargo failed to build. Cargo exits with the same code.
 pub(crate) const BUILD_FAILED: u8 = 101;
 
-/// Base of the exit code after a signal. The number of the signal is added, as in shells: 130 after Ctrl-C.
+/// Base of the exit code after a signal. The signal number is added, as in shells: 130 after Ctrl-C.
 pub(crate) const SIGNAL: u8 = 128;
 
-/// Section of the help that lists the exit codes.
+/// List of the exit codes in the help of the program.
 pub(crate) const HELP: &str = "\
 Exit codes:
   1    a file or directory could not be read or written
@@ -49,7 +49,7 @@ Exit codes:
   101  cargo failed to build
   130  interrupted";
 
-/// Returns the exit code for an error kind of the libraries.
+/// Returns the exit code for an error kind.
 pub(crate) fn from_kind(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::Io => IO,

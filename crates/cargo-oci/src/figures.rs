@@ -17,7 +17,7 @@ impl fmt::Display for Size {
             scale *= 1024;
             unit += 1;
         }
-        // Uses integer arithmetic, because `f64` cannot represent every `u64`.
+        // Integer arithmetic is used, because `f64` cannot represent every `u64`.
         let tenths = (u128::from(self.0) * 10 + u128::from(scale) / 2) / u128::from(scale);
         write!(f, "{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
     }

@@ -1,13 +1,13 @@
-//! Texts for the hints of the libraries. They name the flags, commands and settings of `cargo oci`.
+//! Conversion of the libraries' hints to text that names flags, commands and settings of `cargo oci`.
 
 use oci_registry::{Error, ErrorKind, Hint};
 
-/// Returns the texts of the hints of an error.
+/// Returns the hints of an error as text.
 pub(crate) fn describe(error: &Error) -> Vec<String> {
     error.hints().iter().flat_map(describe_hint).collect()
 }
 
-/// Returns the texts of the hints of an error. An error without hints gets the general advice for its kind.
+/// Returns the hints of an error as text, or the general advice for its kind if the error has no hints.
 pub(crate) fn describe_or_advise(error: &Error) -> Vec<String> {
     let hints = describe(error);
     match general_advice(error.kind()) {
@@ -97,7 +97,7 @@ fn describe_hint(hint: &Hint) -> Vec<String> {
     vec![text.to_owned()]
 }
 
-/// Returns the general advice for an error kind. `None` if no advice fits all errors of the kind.
+/// Returns the general advice for an error kind, or `None` if no advice fits all errors of this kind.
 fn general_advice(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::Io => Some("check the path, its permissions and the free space"),

@@ -1,7 +1,7 @@
 //! `cargo oci`: publish cargo build artifacts to OCI registries, and install them from there.
 //!
-//! Only this module reads the environment of the process and handles signals. After SIGINT, SIGTERM or SIGHUP the
-//! future of the running command is dropped, which deletes its temporary files and kills its child processes.
+//! Only this module reads the environment of the process and handles signals. After SIGINT, SIGTERM or SIGHUP, the
+//! future of the running command is dropped. This deletes its temporary files and kills its child processes.
 
 #![allow(
     rustdoc::broken_intra_doc_links,
@@ -60,7 +60,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prefix of the environment variables of this program. Variables of other programs that are not UTF-8 are ignored.
+/// Prefix of this program's environment variables. They must be UTF-8. Other variables are ignored if they are not
+/// UTF-8.
 const OWN_VARIABLES: &str = "CARGO_OCI_";
 
 /// Reads the environment for the libraries, and the environment for cargo, rustc and git.
@@ -83,7 +84,7 @@ fn environment() -> Result<(Environment, cargo::CargoEnvironment), Error> {
             name.display()
         );
         let error = Error::usage(format!("{message}: it is not UTF-8"));
-        return Err(error.help("unset it, or set it to a UTF-8 text"));
+        return Err(error.help("unset it, or set it to valid UTF-8"));
     }
     let variables = std::env::vars_os().filter_map(text);
     let directory = std::env::current_dir()?;
@@ -93,10 +94,10 @@ fn environment() -> Result<(Environment, cargo::CargoEnvironment), Error> {
     Ok((environment, cargo))
 }
 
-/// Maximum time to cancel open uploads after a signal.
+/// Time limit to cancel open uploads after a signal.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Time limit for the end of blocking tasks after a signal or an error.
+/// Time that blocking tasks have to finish after a signal or an error.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 fn run(
@@ -128,7 +129,7 @@ fn run(
             }
         }
     });
-    // Dropping the command has deleted its temporary files, except those that blocking tasks own until they end.
+    // The command was dropped, so its temporary files are deleted, except those that blocking tasks still own.
     match outcome {
         Ok(()) => runtime.shutdown_background(),
         Err(_) => runtime.shutdown_timeout(SHUTDOWN_TIMEOUT),
@@ -144,7 +145,7 @@ async fn wait_for_signal() -> u8 {
         Ok(mut signal) => {
             signal.recv().await;
         }
-        // Without a handler, the default action of the signal ends the process.
+        // If no handler could be installed, the default action of the signal ends the process.
         Err(_) => std::future::pending().await,
     };
     tokio::select! {

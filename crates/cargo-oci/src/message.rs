@@ -1,4 +1,4 @@
-//! Messages of `--message-format json`: one JSON object per line on stdout, between the messages of cargo.
+//! Messages of `--message-format json`: one JSON object per line on stdout, between cargo's messages.
 //!
 //! The objects and their fields are an API that `MESSAGES.md` describes. The status line of the human format is derived
 //! from the same message, so that both formats contain the same information.
@@ -67,7 +67,7 @@ pub(crate) enum Message<'a> {
     #[serde(rename = "oci-index")]
     Index {
         reference: String,
-        /// Number of entries of the index, including those without a target.
+        /// Number of entries in the index, including entries without a target.
         #[serde(skip)]
         entries: usize,
         targets: Vec<String>,
@@ -163,7 +163,7 @@ pub(crate) enum TagUpdate {
     Moved,
 }
 
-/// Result of a deletion.
+/// Result of deleting a tag, manifest or blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum DeleteAction {
@@ -181,7 +181,7 @@ pub(crate) enum FileAction {
 }
 
 impl<'a> Message<'a> {
-    /// Creates the message for a blob. `reference` is its reference at the target.
+    /// Creates the message for a blob. `reference` is the blob's reference at the target.
     pub(crate) fn for_blob(reference: String, blob: &'a Descriptor, delivery: Delivery) -> Self {
         Self::Blob {
             reference,
@@ -216,7 +216,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Returns the verb and object of the status line. `None` if the message has no status line.
+    /// Returns the verb and object of the status line, or `None` if the message has no status line.
     pub(crate) fn status_line(&self) -> Option<(&'static str, String)> {
         Some(match self {
             Self::Blob {
@@ -322,7 +322,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Whether a media type is that of a config blob. Only its name is compared.
+/// Whether a media type denotes a config blob. Only the name of the media type is compared.
 fn is_config(media_type: &MediaType) -> bool {
     let name = media_type.as_str();
     media_type.is_image_config() || *media_type == MediaType::EMPTY || name.contains(".config.")

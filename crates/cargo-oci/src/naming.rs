@@ -1,4 +1,4 @@
-//! Checks of the tag or digest in a location, before any request.
+//! Checks whether a location has a tag or digest. Commands call them before any request.
 
 use oci_registry::{ArchiveFormat, Identifier, Location, Tag};
 
@@ -36,7 +36,7 @@ pub(crate) fn require_identifier(
     })
 }
 
-/// Returns the tag of an index to edit. A digest is an error, because it always identifies the same content.
+/// Returns the tag of an index to edit. A digest is an error, because the content that it identifies cannot change.
 pub(crate) fn require_index_tag(location: &Location) -> Result<Tag, Error> {
     if let Some(digest) = location.digest() {
         return Err(Error::usage(format!(
@@ -52,7 +52,7 @@ pub(crate) fn require_index_tag(location: &Location) -> Result<Tag, Error> {
     })
 }
 
-/// Returns a location with an example tag, for a hint.
+/// Returns the location with an example tag, to show in a hint.
 fn example_with_tag(location: &Location) -> String {
     match location {
         Location::Archive {
@@ -63,8 +63,8 @@ fn example_with_tag(location: &Location) -> String {
     }
 }
 
-/// Whether two locations name the same repository, layout or archive. Only the names are compared: a symbolic link to a
-/// layout is another name.
+/// Whether two locations name the same repository, layout or archive. Only the names are compared, so a layout and a
+/// symbolic link to it are different locations.
 pub(crate) fn is_same_repository(session: &Session, first: &Location, second: &Location) -> bool {
     let whole = |location: &Location| {
         let base = session.environment.current_dir();

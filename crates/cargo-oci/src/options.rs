@@ -72,7 +72,7 @@ fn parse_resolve(text: &str) -> Result<Resolve, ArgumentError> {
     text.parse().map_err(ArgumentError)
 }
 
-/// Parses a location of artifacts.
+/// Parses the location of an artifact or repository.
 pub(crate) fn parse_location(text: &str) -> Result<LocationText, ArgumentError> {
     text.parse().map_err(ArgumentError)
 }
@@ -93,12 +93,12 @@ impl From<oci_registry::Error> for ArgumentError {
 }
 
 impl ArgumentError {
-    /// Returns the argument error that an error of clap contains.
+    /// Returns the argument error that is the source of a clap error, if any.
     pub(crate) fn find_in(error: &clap::Error) -> Option<&Self> {
         std::error::Error::source(error)?.downcast_ref()
     }
 
-    /// Returns the error of the library.
+    /// Returns the wrapped error.
     pub(crate) fn error(&self) -> &oci_registry::Error {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! Output files of `--output`, and the check whether stdout is a terminal.
+//! Output files that `--output` names, and the check whether stdout is a terminal.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use oci_registry::{ErrorKind, OutputFile};
 
 use crate::report::Error;
 
-/// Checks that the path can be written. Called before the first request.
+/// Checks that a file can be written at the path. Called before the first request.
 pub(crate) fn check(path: &Path, replace: bool) -> Result<(), Error> {
     OutputFile::check(path, replace).map_err(|error| with_help(error, path))
 }
@@ -36,7 +36,7 @@ fn with_help(error: oci_registry::Error, path: &Path) -> Error {
     Error::from(error).help(help)
 }
 
-/// Whether stdout is a terminal. Arbitrary bytes must not be written to a terminal, because it interprets control
+/// Whether stdout is a terminal. Arbitrary bytes must not be written to a terminal, because terminals interpret control
 /// characters.
 pub(crate) fn is_stdout_terminal() -> bool {
     std::io::stdout().is_terminal()

@@ -1,8 +1,8 @@
 //! Progress bars with the position, rate and remaining time of each transfer.
 //!
-//! A bar reads its [`Meter`] ten times per second. A transfer that ends before the first read gets no bar, which avoids
-//! flicker. Bars are shown under the same conditions as those of cargo: stderr is a terminal that can move its cursor,
-//! and the process does not run in CI. `CARGO_TERM_PROGRESS_WHEN` overrides these conditions.
+//! A bar reads its [`Meter`] ten times per second. To avoid flicker, a transfer that ends before the first read gets no
+//! bar. Bars are shown under the same conditions as cargo's bars: stderr is a terminal that can move its cursor, and
+//! the process does not run in CI. `CARGO_TERM_PROGRESS_WHEN` overrides these conditions.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -22,11 +22,11 @@ const UPDATE_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum number of redraws per second.
 const MAX_REDRAWS: u8 = 20;
 
-/// Maximum number of bars. A file keeps its bar until it is renamed to its final name, so many small files could have a
-/// bar at the same time.
+/// Maximum number of bars. Without a limit, many small files could have bars at the same time, because a file keeps its
+/// bar until it is renamed to its final name.
 const MAX_BARS: usize = 32;
 
-/// Width of the bars if stderr is not a terminal and `CARGO_TERM_PROGRESS_WIDTH` is not set, in columns.
+/// Width of the bars in columns, if stderr is not a terminal and `CARGO_TERM_PROGRESS_WIDTH` is not set.
 const DEFAULT_WIDTH: u16 = 80;
 
 /// Template of a bar: verb, name, position, size, rate and remaining time.
@@ -81,7 +81,7 @@ impl ProgressBars {
 
     /// Starts a group of transfers. When the group is dropped, its bars are removed.
     ///
-    /// `verb` is shown before the name of each transfer, in the form `Pulling`. `expected` is the number of transfers and
+    /// `verb` is shown before the name of each transfer, such as `Pulling`. `expected` is the number of transfers and
     /// their total size in bytes, if known.
     pub(crate) fn start_batch(&self, verb: &'static str, expected: Option<(usize, u64)>) -> Batch {
         let transfers = Arc::new(Mutex::new(Transfers {
@@ -115,7 +115,7 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Adds a transfer that has started. The bar shows the name. [`Batch::finish`] finds the transfer by the key.
+    /// Adds a transfer that has started. Its bar shows `name`. [`Batch::finish`] finds the transfer by `key`.
     pub(crate) fn start(&self, key: &str, name: &str, size: u64, meter: &Meter) {
         lock(&self.transfers).start(
             key,
@@ -128,8 +128,8 @@ impl Batch {
         );
     }
 
-    /// Removes the transfer with this key, which succeeded or failed. A transfer that was never started is only counted
-    /// as finished.
+    /// Removes the transfer with this key after it succeeded or failed. A transfer that was never started is only
+    /// counted as finished.
     pub(crate) fn finish(&self, key: &str, size: u64) {
         lock(&self.transfers).finish(key, size);
     }
@@ -152,14 +152,14 @@ fn lock(transfers: &Mutex<Transfers>) -> MutexGuard<'_, Transfers> {
 struct Transfers {
     bars: MultiProgress,
     verb: &'static str,
-    /// Running transfers by key and start order, because several transfers may have the same key.
+    /// Running transfers, by key and start number. Several transfers may have the same key.
     running: BTreeMap<(String, usize), Transfer>,
     /// Number of started transfers.
     started: usize,
     /// Number of finished transfers, and their total size in bytes.
     finished: (usize, u64),
     expected: Option<(usize, u64)>,
-    /// Bar for the total of all transfers, drawn below their bars.
+    /// Bar for all transfers together, drawn below their own bars.
     total: Option<ProgressBar>,
 }
 
@@ -180,7 +180,7 @@ impl Transfers {
 
     /// Sets every bar to the value of its meter.
     fn update(&mut self) {
-        // A file counts as complete after its last byte, even if it was not renamed to its final name yet.
+        // A file counts as complete after its last byte, even if it has not been renamed to its final name yet.
         let (mut complete, mut passed) = self.finished;
         let has_bar = |transfer: &&Transfer| transfer.bar.is_some();
         let mut shown = self.running.values().filter(has_bar).count();
@@ -241,7 +241,7 @@ impl Transfers {
     }
 }
 
-/// Creates a bar that is not drawn yet. The rate is measured from this moment.
+/// Creates a hidden bar. The transfer rate is measured from this moment.
 fn new_bar(size: u64, at: u64, verb: &'static str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::hidden());
     let style = ProgressStyle::with_template(BAR_TEMPLATE).expect("the template is well-formed");
@@ -252,7 +252,7 @@ fn new_bar(size: u64, at: u64, verb: &'static str) -> ProgressBar {
     bar
 }
 
-/// Terminal with an optional fixed width, which overrides the detected width.
+/// Terminal with an optional fixed width. If it is set, it overrides the detected width.
 #[derive(Debug)]
 struct FixedWidthTerm {
     term: Term,

@@ -1,7 +1,7 @@
 //! Results of read-only commands with `--message-format json`: one JSON object per line on stdout.
 //!
-//! `MESSAGES.md` describes the objects and their fields, together with those of [`message`](crate::message). The human
-//! format is not defined here, because each command formats its own list, tree or page.
+//! `MESSAGES.md` describes these objects, and the objects of [`message`](crate::message). The human format is not
+//! defined here, because each command formats its own list, tree or page.
 
 use oci_package::{Comparison, Details, InspectedFile, InspectedTarget, Inspection};
 use oci_registry::{Annotations, Descriptor, Digest, Location, MediaType, OtherName, Tag};
@@ -86,7 +86,7 @@ pub(crate) struct TargetObject<'a> {
     /// Whether the manifest exists in the repository.
     exists: bool,
     files: Vec<FileObject<'a>>,
-    /// Contradictions between index, manifest and config.
+    /// Contradictions between the index, the manifest and the config.
     conflicts: Vec<String>,
 }
 
@@ -103,14 +103,14 @@ pub(crate) struct FileObject<'a> {
 }
 
 impl<'a> QueryResult<'a> {
-    /// Creates the object for a tag, with the details of its manifest if they were fetched.
+    /// Creates the object for a tag, with the details of its manifest if they are known.
     pub(crate) fn for_tag(location: &Location, tag: &'a Tag, details: Option<&'a Details>) -> Self {
         let reference = location.with(tag.clone()).to_string();
         Self::new_tag(tag.as_str(), reference, details)
     }
 
-    /// Creates the object for a name in a layout that is not a valid tag, with the details of its manifest if they were
-    /// fetched.
+    /// Creates the object for a layout entry whose name is not a valid tag, with the details of its manifest if they
+    /// are known.
     pub(crate) fn for_other_name(
         location: &Location,
         other: &'a OtherName,
@@ -182,7 +182,7 @@ impl<'a> QueryResult<'a> {
         }
     }
 
-    /// Returns the JSON object in one line.
+    /// Returns the JSON object as one line.
     pub(crate) fn to_line(&self) -> String {
         serde_json::to_string(self).expect("strings and numbers always serialize")
     }

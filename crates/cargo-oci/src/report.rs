@@ -1,8 +1,8 @@
-//! Errors, status lines and data, in the format of cargo.
+//! Output of errors, status lines and data, in the same format as cargo.
 //!
-//! [`Error`] is the error type of all commands. It has an exit code and hints, and errors of other modules are
-//! converted to it. Related modules define the objects of `--message-format json` ([`message`](crate::message)), the
-//! progress bars ([`progress`](crate::progress)) and the streams ([`stdio`]).
+//! [`Error`] is the error type of all commands, with an exit code and hints. Errors of other modules are converted to
+//! this type. Related modules define the objects of `--message-format json` ([`message`](crate::message)), the progress
+//! bars ([`progress`](crate::progress)) and the streams ([`stdio`]).
 
 use std::error::Error as StdError;
 use std::fmt::{self, Write as _};
@@ -23,10 +23,10 @@ use crate::progress::{Batch, ProgressBars};
 use crate::query_result::QueryResult;
 use crate::{exit_code, hints, stdio};
 
-/// Maximum length of a printed line, in characters. Lines may contain text from a registry, which is untrusted.
+/// Maximum length of a printed line, in characters. Lines may contain untrusted text from a registry.
 const MAX_LINE_LENGTH: usize = 4000;
 
-/// Kind and message of the error after a signal.
+/// Kind and message of the error that ends a command after a signal.
 const INTERRUPTED: &str = "interrupted";
 
 /// Error of a command, with its exit code, hints and causes.
@@ -36,7 +36,7 @@ pub(crate) struct Error {
     /// Value of the field `kind` of the `oci-error` object.
     kind: &'static str,
     help: Vec<String>,
-    /// Error with its causes; `None` if it was already printed.
+    /// Error with its causes, or `None` if it was already printed.
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -46,7 +46,7 @@ impl Error {
         Self::new(ErrorKind::InvalidInput, message)
     }
 
-    /// Creates an error with the exit code of this kind.
+    /// Creates an error of this kind, with the corresponding exit code.
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let cause: Box<dyn StdError + Send + Sync> = Box::new(MessageError(message.into()));
         Self {
@@ -57,7 +57,7 @@ impl Error {
         }
     }
 
-    /// Creates an error about a local file that could not be read or written.
+    /// Creates an error of the kind `Io` with this message and this I/O error as cause.
     pub(crate) fn from_io(message: impl Into<String>, source: std::io::Error) -> Self {
         let kind = ErrorKind::Io;
         let cause: Box<dyn StdError + Send + Sync> = Box::new(FileError(message.into(), source));
@@ -67,7 +67,8 @@ impl Error {
         }
     }
 
-    /// Creates the error after a signal. It is printed only if stderr is not a terminal, because a terminal shows `^C`.
+    /// Creates the error that ends a command after a signal. If stderr is a terminal, the error is not printed, because
+    /// the terminal shows `^C`.
     pub(crate) fn interrupted(signal: u8) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         let message: Box<dyn StdError + Send + Sync> =
@@ -80,7 +81,7 @@ impl Error {
         }
     }
 
-    /// Replaces the message, and keeps the causes. An error without a cause becomes the cause of the new message.
+    /// Replaces the message, and keeps the causes. If the error has no cause, its old message becomes the cause.
     #[must_use]
     pub(crate) fn with_message(mut self, message: String) -> Self {
         self.cause = self.cause.map(|error| -> Box<dyn StdError + Send + Sync> {
@@ -94,7 +95,7 @@ impl Error {
         !self.help.is_empty()
     }
 
-    /// Adds a hint, which is printed below the causes.
+    /// Adds a hint. Hints are printed below the causes.
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help.push(help.into());
@@ -102,7 +103,7 @@ impl Error {
     }
 }
 
-/// Returns the name of an error kind in JSON: its stable code without the prefix `oci::`.
+/// Returns the value of `kind` in JSON: the stable code of an error kind, without the prefix `oci::`.
 fn json_kind(kind: ErrorKind) -> &'static str {
     kind.code().trim_start_matches("oci::")
 }
@@ -184,8 +185,8 @@ impl From<cargo::Error> for Error {
 }
 
 impl From<std::io::Error> for Error {
-    /// Converts an error of stdout. A closed pipe becomes an error with the exit code 0, because a reader such as
-    /// `head` may stop early.
+    /// Converts an error that occurred while writing to stdout. A closed pipe becomes an error with exit code 0,
+    /// because a reader such as `head` may stop early.
     fn from(error: std::io::Error) -> Self {
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             return Self {
@@ -231,16 +232,16 @@ struct ReporterState {
     color: ColorChoice,
     format: MessageFormat,
     progress: ProgressBars,
-    /// Whether errors are also printed as annotations of GitHub Actions.
+    /// Whether errors are also printed as GitHub Actions annotations.
     is_annotated: bool,
-    /// First error that occurred when the running command wrote to stdout.
+    /// First error that occurred while writing to stdout.
     stdout_error: Mutex<Option<std::io::Error>>,
-    /// Transfer statistics and time of the last `oci-finished` message.
+    /// Transfer statistics at the last `oci-finished` message, and the time of the message.
     last_finished: Mutex<(TransferStats, Instant)>,
 }
 
 impl Reporter {
-    /// Creates the reporter, and sets for the whole process whether output is coloured.
+    /// Creates the reporter, and turns coloured output on or off for the whole process.
     pub(crate) fn new(
         flags: &CommonOptions,
         format: MessageFormat,
@@ -296,7 +297,7 @@ impl Reporter {
         self.0.format == MessageFormat::Json
     }
 
-    /// Value of `--color` for cargo; `None` lets cargo decide.
+    /// Value of `--color` to pass to cargo, or `None` if cargo decides.
     pub(crate) fn color(self) -> Option<&'static str> {
         match self.0.color {
             ColorChoice::Auto => None,
@@ -305,12 +306,13 @@ impl Reporter {
         }
     }
 
-    /// Starts a group of transfers with a progress bar for each, see [`ProgressBars::start_batch`].
+    /// Starts a group of transfers, each with a progress bar. See [`ProgressBars::start_batch`].
     pub(crate) fn start_batch(self, verb: &'static str, expected: Option<(usize, u64)>) -> Batch {
         self.0.progress.start_batch(verb, expected)
     }
 
-    /// Prints the status line of a message, if it has one, and writes the message in JSON format.
+    /// Prints the status line of a message, if it has one. If the output format is JSON, also writes the message to
+    /// stdout.
     pub(crate) fn emit(self, message: &Message<'_>) {
         if let Some((verb, object)) = message.status_line() {
             self.status(verb, object);
@@ -318,14 +320,15 @@ impl Reporter {
         self.write_message(message);
     }
 
-    /// Writes a query result in JSON format. In human format the command prints the result itself.
+    /// Writes a query result to stdout if the output format is JSON. In human format, the command prints the result
+    /// itself.
     pub(crate) fn emit_query_result(self, result: &QueryResult<'_>) {
         if self.is_json() {
             self.write(|| stdio::write_json(&result.to_line()));
         }
     }
 
-    /// Writes a JSON line of another program, such as cargo, if the output format is JSON.
+    /// Writes a line of another program, such as cargo, to stdout, if the line and the output format are JSON.
     pub(crate) fn forward_line(self, line: &str) {
         if self.is_json() && line.starts_with('{') {
             self.write(|| stdio::write_json(line));
@@ -362,11 +365,11 @@ impl Reporter {
         self.finish()
     }
 
-    /// Checks that all output was written to stdout. A command calls it after its last line.
+    /// Checks that all output was written to stdout. Commands call this function after their last output.
     ///
     /// # Errors
     ///
-    /// Returns the error of the first line that could not be written.
+    /// Returns the first error that occurred while writing to stdout.
     pub(crate) fn finish(self) -> Result<(), Error> {
         let stdout_error = self.0.stdout_error.lock();
         match stdout_error.unwrap_or_else(PoisonError::into_inner).take() {
@@ -381,7 +384,7 @@ impl Reporter {
         }
     }
 
-    /// Writes a line of data. An error does not stop the command; [`Reporter::finish`] reports it.
+    /// Writes to stdout. An error does not stop the command. [`Reporter::finish`] returns the error later.
     fn write(self, write: impl FnOnce() -> std::io::Result<()>) {
         if let Err(error) = self.0.progress.suspend(write) {
             let mut stdout_error = self
@@ -393,26 +396,26 @@ impl Reporter {
         }
     }
 
-    /// Prints a status line in the format of cargo: a right-aligned verb and its object.
+    /// Prints a status line like cargo: a right-aligned verb and its object.
     pub(crate) fn status(self, verb: &str, object: impl fmt::Display) {
         self.print(style::HEADER, &format!("{verb:>12}"), object);
     }
 
-    /// Prints a note, and writes it as a warning in JSON format.
+    /// Prints a note. If the output format is JSON, also writes it as a warning to stdout.
     pub(crate) fn note(self, text: impl fmt::Display) {
         let message = text.to_string();
         self.print(style::NOTE, "note:", &message);
         self.write_message(&Message::Warning { message });
     }
 
-    /// Prints a warning, and writes it in JSON format.
+    /// Prints a warning. If the output format is JSON, also writes it to stdout.
     pub(crate) fn warn(self, text: impl fmt::Display) {
         let message = text.to_string();
         self.print(style::WARN, "warning:", &message);
         self.write_message(&Message::Warning { message });
     }
 
-    /// Returns whether a tag is created or moved. If the tag is moved, a note reports the previous digest.
+    /// Returns whether a tag was created or moved. If the tag was moved, prints a note with the previous digest.
     pub(crate) fn report_tag_update(self, reference: &str, previous: Option<&Digest>) -> TagUpdate {
         let Some(previous) = previous else {
             return TagUpdate::Tagged;
@@ -432,10 +435,10 @@ impl Reporter {
         }
     }
 
-    /// Prompts the user for confirmation at the terminal. Any input except `y` and `yes` means no.
+    /// Prompts the user for confirmation on the terminal. Any answer except `y` and `yes` means no.
     pub(crate) async fn confirm(self, question: &str) -> Result<bool, Error> {
         let question = oci_registry::escape(question, MAX_LINE_LENGTH);
-        // Reads on a blocking thread, so that Ctrl-C is handled while the prompt waits for input.
+        // A blocking thread reads the answer, so that Ctrl-C is handled while the prompt waits for input.
         let prompt = tokio::task::spawn_blocking(move || {
             self.0.progress.suspend(|| {
                 let mut answer = String::new();
@@ -454,7 +457,8 @@ impl Reporter {
         fail(error)
     }
 
-    /// Writes an error in JSON format and as an annotation in CI. [`fail`] prints it to stderr.
+    /// Writes an error as JSON if this is the output format, and as an annotation in GitHub Actions. [`fail`] prints
+    /// the error to stderr.
     pub(crate) fn emit_error(self, error: &Error) {
         if self.0.is_annotated
             && let Some(cause) = &error.cause
@@ -464,7 +468,7 @@ impl Reporter {
             let text = oci_registry::escape(&text, MAX_LINE_LENGTH);
             let _ = stdio::write_workflow_command("error title=cargo oci", &text);
         }
-        // With exit code 0, the error is a closed pipe. It is not reported, because stdout accepts no more output.
+        // An error with exit code 0 is a closed pipe. It is not reported, because stdout accepts no more output.
         if error.exit != 0 {
             self.write_message(&error.to_message());
         }
@@ -509,7 +513,7 @@ pub(crate) fn write_json(text: &str) -> Result<(), Error> {
     Ok(stdio::write_json(text)?)
 }
 
-/// Writes bytes to stdout, without any change.
+/// Writes bytes to stdout unchanged.
 pub(crate) fn write_bytes(bytes: &[u8]) -> Result<(), Error> {
     Ok(stdio::write_bytes(bytes)?)
 }
@@ -520,7 +524,7 @@ pub(crate) fn fail(error: &Error) -> ExitCode {
     ExitCode::from(error.exit)
 }
 
-/// Returns the styled text of an error with its causes and hints.
+/// Formats an error with its causes and hints as styled text.
 fn format_error(error: &Error) -> String {
     let mut out = String::new();
     let Some(cause) = &error.cause else {

@@ -1,5 +1,4 @@
-//! State that all commands share: environment, defaults, output, and the client for registries, directories and
-//! archives.
+//! State that all commands share: environment, defaults, output, and the client for registries, layouts and archives.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -18,11 +17,11 @@ use crate::report::{Error, Reporter};
 /// Environment, defaults, output and client of the running command.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// Environment of the library functions: variables, home directory and working directory.
+    /// Environment that is passed to the libraries: variables, home directory and working directory.
     pub(crate) environment: Environment,
-    /// Environment of the child processes cargo, rustc and git.
+    /// Environment for the child processes: cargo, rustc and git.
     pub(crate) cargo: cargo::CargoEnvironment,
-    /// Defaults from `oci.toml` of the user.
+    /// Defaults from the user's `oci.toml`.
     pub(crate) defaults: Defaults,
     /// Reporter that writes to stdout and stderr.
     pub(crate) reporter: Reporter,
@@ -33,7 +32,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Creates a session, and the client with the connection settings of the flags and of `oci.toml`.
+    /// Creates a session with a client that uses the connection settings in the flags and in `oci.toml`.
     pub(crate) fn new(
         flags: &CommonOptions,
         environment: Environment,
@@ -68,7 +67,7 @@ impl Session {
                 reporter.note(format_args!("ignored a header of `{from}`: {what}"));
             }
             ClientEvent::OmittedNames(omitted) => {
-                // A command may list a repository several times, but the note is printed only once.
+                // The note is printed once per repository, even if a command lists the repository several times.
                 let mut noted_repositories = noted_repositories
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner);
@@ -97,12 +96,12 @@ impl Session {
         }
     }
 
-    /// Cancels the open uploads at registries.
+    /// Cancels uploads that are still open at registries.
     pub(crate) async fn cancel(&self) {
         self.client.cancel_uploads().await;
     }
 
-    /// Opens a registry with these credentials instead of those in the credential sources of the user.
+    /// Opens a registry with these credentials instead of the user's credential sources.
     pub(crate) fn open_registry_with(
         &self,
         name: &RegistryName,
@@ -125,7 +124,7 @@ impl Session {
             .report_finished(reference.to_string(), digest, index, stats)
     }
 
-    /// Opens a registry with the credentials in the credential sources of the user.
+    /// Opens a registry with credentials from the user's credential sources.
     pub(crate) fn open_registry(
         &self,
         name: &RegistryName,
@@ -133,20 +132,20 @@ impl Session {
         Ok(self.client.registry(name)?)
     }
 
-    /// Parses a location to read from. For a layout or an archive, the file system decides where the path ends and the
+    /// Parses a location to read from. For a layout or an archive, existing files determine where the path ends and the
     /// tag begins.
     pub(crate) async fn locate(&self, written: &LocationText) -> Result<Location, Error> {
         Ok(written.locate(self.environment.current_dir()).await?)
     }
 
-    /// Parses a location to delete. For a layout, the file system decides where the path ends and the tag begins.
+    /// Parses a location to delete. For a layout, existing files determine where the path ends and the tag begins.
     pub(crate) async fn locate_deletable(&self, written: &LocationText) -> Result<Location, Error> {
         Ok(written
             .locate_deletable(self.environment.current_dir())
             .await?)
     }
 
-    /// Parses a location to write to, which may not exist yet.
+    /// Parses a location to write to. The location does not need to exist.
     pub(crate) fn locate_target(&self, written: &LocationText) -> Result<Location, Error> {
         Ok(written.locate_target(self.environment.current_dir())?)
     }
@@ -157,7 +156,7 @@ impl Session {
         Ok(self.client.open_source(location, base).await?)
     }
 
-    /// Opens a location as a target.
+    /// Opens a location to write to.
     pub(crate) async fn open_target(
         &self,
         location: &Location,
@@ -183,7 +182,7 @@ impl Session {
         })
     }
 
-    /// Returns the absolute path of a path relative to the working directory.
+    /// Resolves a path relative to the working directory. An absolute path is returned unchanged.
     pub(crate) fn resolve(&self, path: &std::path::Path) -> PathBuf {
         self.environment.resolve(path)
     }

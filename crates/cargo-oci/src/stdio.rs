@@ -1,9 +1,9 @@
 //! Standard streams of the process. No other module writes to them.
 //!
-//! A runner of GitHub Actions scans both streams for [workflow commands]: `::` at the start of a line, and `##[`
-//! anywhere in a line. Text from a registry is untrusted and must not be executed as a command. If `GITHUB_ACTIONS` is
-//! set, a space is therefore inserted into both markers. The runners of Forgejo and Gitea set this variable as well.
-//! Output of exact bytes is not changed: manifests with `--raw`, blobs and tar streams.
+//! GitHub Actions runners scan both streams for [workflow commands]: `::` at the start of a line, and `##[` anywhere in
+//! a line. Text from a registry is untrusted and must not be executed as a command. If `GITHUB_ACTIONS` is set, a space
+//! is therefore inserted into both markers. The runners of Forgejo and Gitea also set this variable. Blobs, tar streams
+//! and manifests with `--raw` are not changed, because their exact bytes are printed.
 //!
 //! [workflow commands]: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
 
@@ -17,7 +17,7 @@ use oci_registry::{Environment, without_workflow_commands};
 /// Whether a CI runner scans the streams for workflow commands.
 static IN_WORKFLOW: AtomicBool = AtomicBool::new(false);
 
-/// Detects a CI runner from the environment. This function must be called before the first output.
+/// Detects a CI runner from the environment. Must be called before the first output.
 pub(crate) fn configure(environment: &Environment) {
     let is_set = environment.var("GITHUB_ACTIONS").is_some();
     IN_WORKFLOW.store(is_set, Ordering::Relaxed);
@@ -73,7 +73,7 @@ pub(crate) fn write_workflow_command(name: &str, data: &str) -> io::Result<()> {
     )
 }
 
-/// Escapes workflow commands in text with a space, if a CI runner scans the output.
+/// Inserts a space into workflow commands in text, if a CI runner scans the output.
 pub(crate) fn escape_workflow_commands(text: &str) -> Cow<'_, str> {
     escape_if_scanned(text, " [")
 }
@@ -87,7 +87,7 @@ fn escape_if_scanned<'t>(text: &'t str, bracket: &str) -> Cow<'t, str> {
     }
 }
 
-/// Escapes control and formatting characters in JSON, because a terminal would execute them.
+/// Escapes control and formatting characters in JSON, because a terminal would interpret them.
 fn escape_active_characters(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,4 +1,4 @@
-//! `PATH[:TYPE]`: the path of a file with an optional media type.
+//! Parser for `PATH[:TYPE]` arguments: the path of a file with an optional media type.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use crate::session::Session;
 
 /// Unparsed `PATH[:TYPE]` argument.
 ///
-/// A path may contain a colon, and the text after the colon may look like a media type. Only the file system shows
-/// whether the whole argument is a path, so the argument is split when the file is opened.
+/// A path may contain a colon, and the text after the colon may look like a media type. The argument is a path as a
+/// whole if such a file exists, so it is split only when the file is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TypedPath(String);
 
@@ -22,7 +22,7 @@ impl TypedPath {
 
     fn split_with(&self, exists: impl Fn(&Path) -> bool) -> (PathBuf, Option<MediaType>) {
         let whole = Path::new(&self.0);
-        // A path of one character is the drive letter of a path such as `C:/x`.
+        // One character before the colon is a drive letter, as in `C:/x`.
         let parts = self.0.rsplit_once(':');
         match parts.filter(|(path, kind)| path.len() > 1 && is_media_type(kind)) {
             Some((path, kind)) if !exists(whole) => (path.into(), Some(kind.into())),
@@ -43,7 +43,7 @@ impl From<&str> for TypedPath {
     }
 }
 
-/// Whether a text has the form `type/subtype` (RFC 6838, 4.2).
+/// Whether text has the form `type/subtype` (RFC 6838, 4.2).
 pub(crate) fn is_media_type(text: &str) -> bool {
     let is_name = |name: &str| {
         name.starts_with(|first: char| first.is_ascii_alphanumeric())

@@ -1,4 +1,4 @@
-//! The printed error and the exit code of each [`ErrorKind`].
+//! Tests of the printed error and the exit code for each [`ErrorKind`].
 
 use std::process::Command;
 

@@ -58,7 +58,7 @@ fn join_conflicts(conflicts: &[Conflict]) -> String {
 /// Tag and index through which a manifest was selected.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ManifestOrigin<'a> {
-    /// Requested tag. It is compared only if it is the tag of a version.
+    /// Requested tag. Only the tag of a version is compared.
     pub tag: Option<&'a Tag>,
     /// Index from which the manifest was selected.
     pub index: Option<&'a Manifest>,
@@ -100,7 +100,7 @@ pub enum Conflict {
         /// Digests of the manifests, in the order of the index.
         manifests: [Digest; 2],
     },
-    /// The config of a package is invalid, so its values are unknown.
+    /// The config of a package is invalid, so the values in it are unknown.
     InvalidConfig {
         /// Message of the parser.
         reason: String,
@@ -319,7 +319,7 @@ impl DocumentValues {
         let target = stated(annotation::TARGET);
         let platform = entry.platform.clone();
         let platform = platform.filter(platform::is_known);
-        // Other tools omit `os.features`. Its absence means a static binary only in an entry of a package.
+        // Other tools omit `os.features`. A missing field means a static binary only in an entry of a package.
         let is_linux = |platform: &&Platform| platform.os == "linux" && target.is_some();
         let libc = platform.as_ref().filter(is_linux).map(Libc::from_platform);
         Self {

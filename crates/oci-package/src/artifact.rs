@@ -141,11 +141,11 @@ pub struct PackOptions {
     /// Additional annotations of the manifest. They replace annotations that come from the package, except for title,
     /// version and `dev.cargo-oci.*`, which are rejected.
     pub annotations: Annotations,
-    /// Target to which large files are uploaded while their digests are computed. Set it only if the target is known
-    /// not to have the files.
+    /// Target to which large files are uploaded while their digests are computed. Set it only if the target does not
+    /// have the files yet.
     pub upload_to: Option<Arc<dyn Target>>,
-    /// Whether the files are packed into one layer, a tar stream that keeps their modes, instead of one layer each.
-    /// [`Self::upload_to`] is ignored then.
+    /// Whether all files are packed into one layer, a tar stream that keeps their modes, instead of one layer per file.
+    /// If set, [`Self::upload_to`] is ignored.
     pub archive: bool,
 }
 
@@ -182,8 +182,8 @@ impl Artifact {
 
 /// Packs the files of a package for one target into an artifact.
 ///
-/// Each file is read once to compute its digest. Programs and shared libraries are also inspected for the C library
-/// that they require.
+/// Each file is read once to compute its digest. For programs and shared libraries, the required C library is also
+/// determined.
 ///
 /// # Errors
 ///
@@ -261,7 +261,7 @@ pub async fn pack(
     })
 }
 
-/// File and the names under which it is published.
+/// File to pack, and the names under which it is published.
 struct NamedFile<'a> {
     file: FileName,
     title: FileName,
@@ -328,8 +328,8 @@ fn name_files<'a>(
     Ok(named)
 }
 
-/// Checks that additional annotations do not replace reserved ones. [`pack`] performs the same check; this function
-/// lets callers fail earlier.
+/// Checks that additional annotations do not replace reserved ones. [`pack`] performs the same check; callers use this
+/// function to report the error earlier.
 ///
 /// # Errors
 ///
@@ -341,7 +341,8 @@ pub fn check_annotations(annotations: &Annotations) -> crate::Result<()> {
     }
 }
 
-/// Whether an annotation is always set from the package. Clients that know this format rely on these annotations.
+/// Whether an annotation always has the value that [`pack`] sets. Clients that know this format rely on these
+/// annotations.
 fn is_reserved(key: &str) -> bool {
     key == annotation::TITLE || key == annotation::VERSION || key.starts_with(annotation::PREFIX)
 }
@@ -374,8 +375,8 @@ async fn pack_archive(
     Ok(layer)
 }
 
-/// Returns all files below a directory. Their names begin with `name`. `path` may be a symbolic link, because cargo
-/// creates `*.dSYM` as a link to the directory.
+/// Returns all files below a directory. The names of the files begin with `name`. `path` may be a symbolic link,
+/// because cargo creates `*.dSYM` as a link to the directory.
 async fn list_directory(name: &FileName, path: &Path) -> crate::Result<Vec<BundleFile>> {
     let (name, path) = (name.clone(), path.to_owned());
     let walk = tokio::task::spawn_blocking(move || walk_directory(&name, path));
@@ -428,7 +429,7 @@ fn annotate_layer(
     add(annotation::MODE, config::file_mode(executable));
 }
 
-/// Layer of a file, and the C library that the file requires.
+/// Layer for a file, and the C library that the file requires.
 struct LoadedFile {
     layer: Blob,
     /// Delivery of the blob, if it was uploaded while it was packed.
@@ -506,8 +507,8 @@ async fn load_file(
     })
 }
 
-/// Whether a file is large enough that reading it a second time takes longer than an additional request. Returns
-/// `false` if the file cannot be read; the error is reported when the file is packed.
+/// Whether a file is so large that reading it a second time takes longer than an additional request. Returns `false` if
+/// the file cannot be read; the error is reported when the file is packed.
 async fn is_large(path: &Path) -> bool {
     tokio::fs::metadata(path)
         .await

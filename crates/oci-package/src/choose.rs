@@ -1,7 +1,8 @@
 //! Selection of a manifest from an index, by target, platform or machine.
 //!
-//! Works for indexes of packages and for all other indexes. The index of a version is written after the tags of its
-//! targets, so a target may have a tag before the index lists it. [`find`] therefore also tries these tags.
+//! The selection works for indexes of packages and for all other indexes. The index of a version is written after the
+//! tags of its targets, so a target may have a tag before the index lists it. [`find`] therefore also tries the tags of
+//! targets.
 
 use std::fmt;
 
@@ -124,8 +125,8 @@ pub fn choose<'a>(index: &'a Index, wanted: &ManifestSelector) -> Option<&'a Des
         .map(|(_, entry)| entry)
 }
 
-/// Returns the tags of targets that may match. [`find`] reads them if the index `tag` does not exist or has no matching
-/// entry.
+/// Returns the tags of the targets that may match the selector. [`find`] reads these tags if the index `tag` does not
+/// exist or has no matching entry.
 pub fn fallback_tags(tag: &Tag, wanted: &ManifestSelector) -> Vec<Tag> {
     let Ok(release) = ReleaseTag::new(tag.clone()) else {
         return Vec::new();
@@ -162,8 +163,8 @@ pub fn fallback_tags(tag: &Tag, wanted: &ManifestSelector) -> Vec<Tag> {
 ///
 /// Nested indexes are searched, too: first the nested index that matches, then the nested indexes that state neither
 /// target nor platform, in the order of the index. If the index of a tag does not exist or has no matching entry, the
-/// tags of single targets are read. If `identifier` is a single manifest, it is returned for every machine, but it must
-/// match a requested target or platform.
+/// tags of single targets are read. If `identifier` is a single manifest, this manifest is returned for every machine.
+/// If a target or platform is requested, the manifest must match it.
 ///
 /// # Errors
 ///
@@ -178,7 +179,8 @@ pub async fn find(
     Ok(found)
 }
 
-/// Like [`find`], but also returns the index that `identifier` refers to if the manifest was selected from it.
+/// Fetches a manifest as [`find`] does. If the manifest was selected from the index that `identifier` refers to, also
+/// returns this index.
 ///
 /// # Errors
 ///
@@ -250,7 +252,7 @@ struct IndexSearch<'a> {
     wanted: &'a ManifestSelector,
     /// Number of nested indexes that were requested.
     indexes: usize,
-    /// Targets and platforms of the entries found so far, for the hint.
+    /// Targets and platforms of the entries that were read so far, for the hint.
     available: Vec<String>,
 }
 
@@ -316,7 +318,7 @@ impl IndexSearch<'_> {
         );
         if let Some(package) = PackageTarget::read(found) {
             let wanted = self.wanted.to_string();
-            // A manifest without a platform can only conflict with a requested target.
+            // A manifest that states no platform can conflict only with a requested target.
             let has_no_platform =
                 package.platform.is_none() && !matches!(self.wanted, ManifestSelector::Target(_));
             ensure!(
@@ -351,7 +353,7 @@ fn is_match(package: &PackageTarget, wanted: &ManifestSelector) -> bool {
     rank(&candidate, wanted).is_some()
 }
 
-/// Properties of a manifest that its index entry states.
+/// Properties of a manifest, as stated by its index entry.
 struct Candidate<'a> {
     target: Option<&'a str>,
     platform: Option<&'a Platform>,

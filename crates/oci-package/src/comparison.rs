@@ -1,7 +1,7 @@
 //! Comparison of the files of an artifact with the files in a local directory.
 //!
-//! A file in the directory may have its cargo name or its title. Callers open archives first and pass the files in
-//! them. Files that the artifact does not list are ignored.
+//! A file in the directory may have its cargo name or its title. Callers first open archives and pass the files that
+//! the archives contain. Files that the artifact does not list are ignored.
 
 use std::fmt;
 use std::io::Read;

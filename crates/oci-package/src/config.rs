@@ -1,7 +1,7 @@
 //! Config document: metadata of a package for one target, as JSON.
 //!
 //! The document is written with sorted keys, so equal metadata produces equal bytes. Metadata that readers need before
-//! they fetch the document is in annotations instead.
+//! they fetch the document is in annotations.
 
 use oci_registry::{Blob, Digest, Failure};
 use serde::{Deserialize, Serialize};

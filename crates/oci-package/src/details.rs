@@ -1,8 +1,8 @@
 //! Details of tags and manifests, including values that need further requests.
 //!
-//! [`TagDetailsFetcher`] completes a [`Summary`]: it reads sizes from the manifests of an index, and date and platform
-//! from the config of an image. A value that annotations state is not fetched. The summary of each manifest is computed
-//! once.
+//! [`TagDetailsFetcher`] completes a [`Summary`]: it reads sizes from the manifests of an index, and the date and the
+//! platform from the config of an image. If annotations already state a value, it is not fetched. The summary of each
+//! manifest is computed once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,7 +53,8 @@ pub struct TagDetails {
     /// Details of the manifest. `None` if the tag was deleted after it was listed, if the media type is no longer
     /// supported, or if the manifest cannot be read.
     pub details: Option<Details>,
-    /// Error of reading the manifest, if it affects only this manifest. See [`is_document_error`].
+    /// Error that occurred while the manifest was read, if the error affects only this manifest
+    /// ([`is_document_error`]).
     pub error: Option<oci_registry::Error>,
 }
 
@@ -71,7 +72,7 @@ pub struct Details {
     pub summary: Summary,
 }
 
-/// Fetches details of manifests in one repository. All clones share the summaries that were fetched.
+/// Fetcher for the details of manifests in one repository. All clones share the fetched summaries.
 #[derive(Clone, Debug)]
 pub struct TagDetailsFetcher(Arc<Inner>);
 
@@ -118,15 +119,15 @@ impl TagDetailsFetcher {
     ///
     /// # Errors
     ///
-    /// As [`TagDetailsFetcher::tags`]. An error that affects a single document is returned, too
+    /// An error that would end the stream of [`TagDetailsFetcher::tags`], or an error that affects only this document
     /// ([`is_document_error`]).
     pub async fn details(&self, digest: &Digest) -> Result<Option<Details>> {
         self.0.details(digest.clone().into()).await
     }
 
-    /// Returns the annotations of a manifest. If they state neither version, source nor revision, they are completed:
-    /// for an index, from its first entry for an image and from the manifest of that entry; then from the labels of the
-    /// image config.
+    /// Returns the annotations of a manifest. If they state neither version, source nor revision, annotations are added
+    /// until one of these is stated. For an index, they come from the first entry that is neither an attestation nor an
+    /// index, then from the manifest of that entry. The last source is the labels in the image config.
     pub async fn annotations(&self, manifest: &Manifest) -> Result<Annotations> {
         self.0.annotations(manifest).await
     }
@@ -147,7 +148,7 @@ fn spawn<T: Send + 'static>(
             Ok(output) => output,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // A task that is still awaited is aborted only when the runtime shuts down.
+                // While this future exists, the task is aborted only when the runtime shuts down.
                 Err(_) => futures_util::future::pending().await,
             },
         }
@@ -339,7 +340,7 @@ fn is_described(annotations: &Annotations) -> bool {
     .any(|key| annotations.contains_key(*key))
 }
 
-/// Adds the annotations whose keys are missing.
+/// Adds those annotations of `more` whose keys are missing.
 fn add_missing(annotations: &mut Annotations, more: &Annotations) {
     for (key, value) in more {
         annotations
@@ -348,7 +349,7 @@ fn add_missing(annotations: &mut Annotations, more: &Annotations) {
     }
 }
 
-/// Part of an image config (image-spec, `config.md`).
+/// Image config, reduced to the fields that are read (image-spec, `config.md`).
 #[derive(Debug, serde::Deserialize)]
 struct ImageConfig {
     #[serde(default)]
@@ -549,7 +550,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tag_details_keep_order_and_end_at_rate_limit() {
+    async fn tag_details_keep_order_and_stop_at_rate_limit() {
         let slow = Arc::new(SlowSource::default());
         let image = image(&slow.memory, r#"{"created":"2026-01-02T03:04:05Z"}"#).await;
         for at in (1..=50).filter(|at| at % 2 == 1) {

@@ -1,4 +1,4 @@
-//! ELF reader: dynamic loader, C library and glibc version that a program or library requires.
+//! ELF reader: determines the dynamic loader, C library and glibc version that a program or library requires.
 //!
 //! Reads program headers, `.dynamic` and `.gnu.version_r`. Only the required parts of a file are read, at most 16 MiB
 //! in total. A malformed file is treated like a file of another format.
@@ -18,7 +18,8 @@ use crate::platform::{GlibcVersion, Libc};
 /// Maximum number of bytes that are read from a file. The tables of large programs are much smaller.
 const MAX_READ: u64 = 16 << 20;
 
-/// Number of bytes that each read counts at least, so that a malformed file cannot cause millions of small reads.
+/// Minimum number of bytes that a read counts towards [`MAX_READ`], so that a malformed file cannot cause millions of
+/// small reads.
 const MIN_READ: u64 = 64;
 
 /// Dynamic linking information of an ELF program or shared library.
@@ -57,7 +58,8 @@ impl Elf {
         }
     }
 
-    /// Returns the C library that a Linux program or library requires. `None` if its loader or libraries are unknown.
+    /// Returns the C library that a Linux program or library requires; `None` if the loader or the libraries are
+    /// unknown.
     pub fn libc(&self) -> Option<Libc> {
         if let Some(interpreter) = &self.interpreter {
             let name = interpreter.rsplit('/').next().unwrap_or_default();

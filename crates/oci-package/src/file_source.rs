@@ -1,5 +1,4 @@
-//! Sources of the files of an artifact: the registry for each file that is a layer, and opened archives for the files
-//! in them.
+//! File sources: the source of the artifact for files that are layers, and opened archives for the files in archives.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -50,14 +49,14 @@ impl Failure for Error {
 /// Files and the source from which they are read.
 #[derive(Debug)]
 pub struct FileSource {
-    /// Source of the content of the files.
+    /// Source of the file contents.
     pub source: Arc<dyn Source>,
     /// The files.
     pub files: Vec<PackageFile>,
 }
 
-/// Opens the archives and packed directories among `files` and replaces each of them by the files in it. Archives are
-/// downloaded into `directory` and deleted when the returned value is dropped.
+/// Opens the archives and packed directories among `files`, and replaces each with the files that it contains. Archives
+/// are downloaded into `directory` and deleted when the returned value is dropped.
 ///
 /// `started` is called for each download, with the meter of its progress.
 ///
@@ -99,7 +98,7 @@ pub async fn open_archives(
     Ok(contents)
 }
 
-/// Checks that a packed directory contains only files below that directory.
+/// Checks that the tar of a packed directory contains only files below that directory.
 fn check_directory(bundle: &Bundle, file: &PackageFile) -> Result<(), Error> {
     let Some(directory) = file.bundled_directory() else {
         return Ok(());

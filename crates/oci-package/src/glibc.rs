@@ -10,7 +10,7 @@ use oci_registry::open_regular;
 
 use crate::platform::{GlibcVersion, TargetCfg};
 
-/// Text before the version number, in `libc.so.6` and, since glibc 2.33, in the dynamic loader.
+/// Text that precedes the version number in `libc.so.6` and, since glibc 2.33, in the dynamic loader.
 const BANNER: &[u8] = b"release version ";
 
 /// Maximum number of bytes of a file that are searched.
@@ -29,7 +29,7 @@ impl GlibcVersion {
     }
 }
 
-/// Returns the path of the dynamic loader that programs for a target state, relative to the root directory.
+/// Returns the path of the dynamic loader that programs for a target require, relative to the root directory.
 fn loader_path(target: &str) -> Option<&'static str> {
     let cfg = TargetCfg::builtin(target).filter(|cfg| cfg.env == "gnu")?;
     Some(match (cfg.arch.as_str(), cfg.is_big_endian) {

@@ -1,15 +1,15 @@
 //! Detection of the machine that the client runs on.
 //!
-//! No program is started. `rustc` may be the proxy of rustup, which runs a program that a `rust-toolchain.toml` in the
-//! working directory selects.
+//! No program is started, not even `rustc`: it may be the proxy of rustup, which runs a program that
+//! `rust-toolchain.toml` in the working directory selects.
 
 use std::path::Path;
 
 use crate::choose::Machine;
 use crate::platform::GlibcVersion;
 
-/// Path of the Rosetta runtime below the root directory. It runs x86-64 programs and is installed on Apple silicon
-/// only.
+/// Path of the Rosetta runtime, relative to the root directory. Rosetta runs x86-64 programs and is installed only on
+/// Apple silicon.
 const ROSETTA: &str = "Library/Apple/usr/libexec/oah/libRosettaRuntime";
 
 impl Machine {

@@ -1,8 +1,8 @@
 //! Index of a package: one version, with one entry for each target.
 //!
-//! [`PackageIndex`] maps targets to entries. Its canonical form as a manifest depends only on the manifests that it
-//! lists. Writers that know the same manifests therefore write identical bytes. [`publish`](crate::publish) decides
-//! when the index is written.
+//! [`PackageIndex`] maps targets to entries. The canonical form of an index depends only on the manifests that the
+//! index lists. Writers that list the same manifests therefore write identical bytes. [`publish`](crate::publish)
+//! determines when the index is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -147,7 +147,7 @@ impl PackageIndex {
         self.entries.values()
     }
 
-    /// Whether there are neither entries for targets nor entries of other tools.
+    /// Whether the index has neither entries for targets nor entries that other tools added.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.foreign_entries.is_empty()
     }
@@ -162,7 +162,7 @@ impl PackageIndex {
         self.entries.retain(|_, entry| test(entry));
     }
 
-    /// Removes the entries of other tools with these digests.
+    /// Removes the entries with these digests that other tools added.
     pub(crate) fn remove_foreign_entries(&mut self, digests: &BTreeSet<Digest>) {
         self.foreign_entries
             .retain(|entry| !digests.contains(&entry.digest));
@@ -183,10 +183,10 @@ impl PackageIndex {
 
     /// Converts the index to its canonical form.
     ///
-    /// Entries are sorted by operating system, architecture, variant, portability and target, so a client that takes
-    /// the first match gets the manifest that runs on most machines. The index has the annotations that all manifests
-    /// have in common, and the latest creation date. Entries that were read and not [recomputed](Self::recompute) do
-    /// not affect the annotations.
+    /// Entries are sorted by operating system, architecture, variant, portability and target, so a client that selects
+    /// the first match gets the most portable manifest. The index has the annotations that all manifests have in
+    /// common, and the latest creation date. Entries that were read from an index and not [recomputed](Self::recompute)
+    /// do not affect the annotations.
     ///
     /// # Errors
     ///

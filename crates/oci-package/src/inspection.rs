@@ -1,7 +1,7 @@
 //! Inspection of an artifact: metadata, targets and files, as a release page shows them.
 //!
-//! Works for packages and for any other artifact. [`TagDetailsFetcher`] completes values that the manifests do not
-//! state.
+//! The inspection works for packages and for all other artifacts. [`TagDetailsFetcher`] completes values that the
+//! manifests do not state.
 
 use std::sync::Arc;
 

@@ -89,10 +89,10 @@ impl FileKind {
         }
     }
 
-    /// Whether files of this kind are programs and have the mode 0755. All other kinds have 0644.
+    /// Whether files of this kind are programs and have the mode 0755. Files of all other kinds have the mode 0644.
     ///
-    /// Shared libraries have 0644 although linkers set their executable bit, because no loader requires it. The mode on
-    /// disk is not used, because CI systems do not preserve it when they store files.
+    /// Shared libraries have the mode 0644: linkers set the executable bit, but no loader requires it. The mode on disk
+    /// is not used, because CI systems do not preserve file modes when they store files.
     pub const fn is_executable(self) -> bool {
         matches!(self, Self::Bin | Self::Example)
     }

@@ -13,13 +13,13 @@ pub const PACKAGE_TARGET: MediaType =
 /// Media type of the config document.
 pub const CONFIG: MediaType = MediaType::new_static("application/vnd.cargo-oci.config.v1+json");
 /// Media type of a tar of several files: an archive of all files, or a packed directory. Clients that unpack layers
-/// recognize it.
+/// recognize this media type.
 pub const TAR: MediaType = MediaType::new_static("application/vnd.oci.image.layer.v1.tar");
 
 /// Returns the media type of a file, derived from its name.
 ///
-/// Recognizes the file types that are often published with programs. README and LICENSE files are plain text. All other
-/// files are `application/octet-stream`.
+/// The function recognizes the file types that are often published with programs. README and LICENSE files are plain
+/// text. All other files are `application/octet-stream`.
 pub fn from_file_name(name: &str) -> MediaType {
     let name = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);

@@ -25,15 +25,13 @@ enum Error {
         text.escape_debug(), variable.escape_debug()
     ))]
     UnknownVariable { text: String, variable: String },
-    #[snafu(display("failed to use `{}` as the title of `{file}`", title.escape_debug()))]
+    #[snafu(display("invalid title `{}` of `{file}`", title.escape_debug()))]
     UnsafeTitle {
         file: FileName,
         title: String,
         source: oci_registry::Error,
     },
-    #[snafu(display(
-        "failed to use `{title}` as the title of `{file}`: a title must not contain a directory"
-    ))]
+    #[snafu(display("invalid title `{title}` of `{file}`: a title must not contain a directory"))]
     TitleWithDirectory { file: FileName, title: FileName },
     #[snafu(display("failed to add the suffix `{suffix}` to `{file}`"))]
     AddSuffix {
@@ -170,8 +168,8 @@ pub(crate) struct TitleContext<'a> {
 }
 
 impl TitleContext<'_> {
-    /// Returns the name of a file. A program without an extension gets the suffix of the target, so it has the same
-    /// name whether cargo reports it or the user adds it.
+    /// Returns the name of a file. If a program has no extension, the suffix of the target is appended, so the program
+    /// has the same name whether cargo reports it or the user adds it.
     pub(crate) fn file_name(&self, file: &FileName, kind: FileKind) -> crate::Result<FileName> {
         let suffix = self.exe_suffix;
         let is_bare = split_extension(last_component(file)).1.is_empty();
@@ -252,14 +250,15 @@ fn split_extension(name: &str) -> (&str, &str) {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidInput`] if the result is not a valid repository name, such as `_tool` or `a-_b`. The hint names
-/// the setting to use.
+/// [`ErrorKind::InvalidInput`] if the result is not a valid repository name, for example for the packages `_tool` and
+/// `a-_b`. The hint names the setting to use instead.
 pub fn repository_name(package: &str) -> crate::Result<RepositoryName> {
     let name = package.to_ascii_lowercase().parse();
     Ok(name.with_context(|_| NameRepositorySnafu { package })?)
 }
 
-/// Whether cargo accepts a package name: Unicode letters, digits, `-` and `_`, without a leading digit.
+/// Whether cargo accepts a package name. A name consists of Unicode letters, digits, `-` and `_`, and begins with a
+/// letter or `_`.
 pub fn is_package_name(name: &str) -> bool {
     let is_first = |character| character == '_' || is_xid_start(character);
     name.starts_with(is_first)
@@ -387,7 +386,7 @@ mod tests {
         let title = naming(&template, "").title(&"widgets".parse().unwrap(), FileKind::Bin);
         assert_eq!(
             title.unwrap_err().to_string(),
-            "failed to use `bin/widgets` as the title of `widgets`: a title must not contain a directory"
+            "invalid title `bin/widgets` of `widgets`: a title must not contain a directory"
         );
         let template: NameTemplate = "../{bin}".parse().unwrap();
         let title = naming(&template, "").title(&"widgets".parse().unwrap(), FileKind::Bin);

@@ -111,7 +111,7 @@ fn licenses(text: &str) -> Option<String> {
     Some(text)
 }
 
-/// Returns the first segment of the path of a repository URL if more segments follow: `acme` for
+/// Returns the first path segment of a repository URL if more segments follow: `acme` for
 /// `https://github.com/acme/widgets`.
 fn owner(repository: &str) -> Option<&str> {
     let (_, rest) = repository.split_once("://")?;
@@ -174,7 +174,7 @@ impl Build {
             }
         }
         if let Some(text) = &self.created {
-            // Normalized to UTC, so the same time is the same text on every machine.
+            // The time is normalized to UTC, so the same time is written identically on every machine.
             let created: Timestamp = text.parse().context(ParseCreatedSnafu { text })?;
             add(annotation::CREATED, &created.to_string());
         }
@@ -202,7 +202,7 @@ pub struct InputFile {
     pub path: PathBuf,
     /// Media type, if it differs from the default for the kind or the name.
     pub media_type: Option<MediaType>,
-    /// Whether the file is executable. Used for [`FileKind::File`] only; all other kinds determine the mode.
+    /// Whether the file is executable. Used only for [`FileKind::File`]; every other kind determines the mode itself.
     pub executable: bool,
     /// Progress of the upload, if the file is uploaded while it is packed
     /// ([`PackOptions::upload_to`](crate::PackOptions)).

@@ -2,8 +2,8 @@
 //! architectures, as registries and container tools do.
 //!
 //! This module contains the mapping from rustc's names to Go's names, [`TargetCfg`], [`Libc`] and the parser for
-//! platforms. Properties of triples come from `cfg-expr`. For other triples, such as custom target specifications, the
-//! caller passes a [`TargetCfg`].
+//! platforms. The crate `cfg-expr` provides the properties of the triples that rustc includes. For other triples, such
+//! as custom target specifications, the caller passes a [`TargetCfg`].
 
 use std::fmt;
 use std::path::Path;
@@ -133,7 +133,7 @@ impl TargetCfg {
         })
     }
 
-    /// Returns the suffix of programs.
+    /// Returns the file name suffix of programs.
     pub(crate) fn exe_suffix(&self) -> &'static str {
         match (self.os.as_str(), self.arch.as_str()) {
             ("windows" | "cygwin", _) => ".exe",
@@ -179,7 +179,7 @@ impl TargetPlatform {
         })
     }
 
-    /// Returns the platform, `os/architecture[/variant]`, without a C library.
+    /// Returns the platform, `os/architecture[/variant]`. It does not include the C library.
     pub(crate) fn platform(&self) -> &Platform {
         &self.platform
     }
@@ -235,7 +235,8 @@ pub(crate) fn with_libc(platform: Platform, libc: Option<Libc>) -> Platform {
     }
 }
 
-/// Returns the canonical form of a platform: without a variant that the architecture implies, and with sorted features.
+/// Returns the canonical form of a platform: a variant that the architecture implies is removed, and the features are
+/// sorted.
 pub(crate) fn normalize(mut platform: Platform) -> Platform {
     let is_implied = |variant: &mut String| {
         matches!(
@@ -283,7 +284,7 @@ fn to_platform(triple: &str, cfg: &TargetCfg) -> Platform {
     }
 }
 
-/// Returns the version of the ARM architecture. Only the triple states it; the default of rustc is v6.
+/// Returns the version of the ARM architecture. Only the triple states the version; rustc's default is v6.
 fn arm_variant(triple: &str) -> &'static str {
     let cpu = triple.split('-').next().unwrap_or(triple);
     let version = ["arm", "thumb"].iter().find_map(|name| {
@@ -304,8 +305,8 @@ fn arm_variant(triple: &str) -> &'static str {
 pub const HOST_TUPLE: &str = "host-tuple";
 
 /// Returns the name of the target that a value of cargo's `--target` selects. The value is a triple, [`HOST_TUPLE`], a
-/// triple with an appended glibc version (cargo-zigbuild), or the path of a target specification, whose file name is the
-/// name of the target.
+/// triple with an appended glibc version (cargo-zigbuild), or the path of a target specification, whose file name
+/// without `.json` is the name of the target.
 pub fn target_name(target: &str, host: &str) -> String {
     if target == HOST_TUPLE {
         return host.to_owned();

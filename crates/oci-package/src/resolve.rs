@@ -72,8 +72,9 @@ impl ManifestSelector {
     }
 }
 
-/// Returns the tag or digest of a location. If the location has none, returns the tag of the highest release that meets
-/// `requirement`. For an archive with a single tag, returns that tag even if it is not a release.
+/// Returns the tag or digest of a location. If the location has neither, returns the tag of the highest release that
+/// meets `requirement`. For an archive with a single tag and no `requirement`, returns that tag even if it is not a
+/// release.
 ///
 /// # Errors
 ///
@@ -151,8 +152,8 @@ pub async fn resolve_manifest(
     Err(explain(source, location, error).await)
 }
 
-/// Adds hints to the error for missing content of a source: a similar tag, and how to list the existing tags. Other
-/// errors, and errors that already have hints, are returned unchanged.
+/// Adds hints to an error that reports missing content of a source: a similar tag, and how to list the existing tags.
+/// Other errors, and errors that already have hints, are returned unchanged.
 ///
 /// Sends one request for tags, with a timeout of two seconds.
 pub async fn explain(source: &dyn Source, location: &Location, error: Error) -> Error {
@@ -184,7 +185,7 @@ pub async fn explain(source: &dyn Source, location: &Location, error: Error) -> 
     error.with_hints(similar.into_iter().chain([list_tags_hint(&repository)]))
 }
 
-/// Adds the hint to check the name of the repository to the error for missing content of a registry. Other errors are
+/// Adds the hint to check the repository name to an error that reports missing content of a registry. Other errors are
 /// returned unchanged.
 pub fn explain_repository(location: &Location, error: Error) -> Error {
     match location {
@@ -198,8 +199,8 @@ pub fn explain_repository(location: &Location, error: Error) -> Error {
     }
 }
 
-/// Whether an error reports that content of the source does not exist. The error of a copy may concern its target
-/// instead.
+/// Whether an error reports that content of the source does not exist. An error of a copy may concern the target of the
+/// copy instead.
 fn is_missing_in_source(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound && error.side() != Some(Side::Target)
 }
@@ -210,7 +211,7 @@ fn list_tags_hint(location: &Location) -> Hint {
     }
 }
 
-/// Returns the hint for a location without a release.
+/// Returns the hint for a location that has no release.
 async fn missing_release_hint(source: &dyn Source, location: &Location, tags: &[Tag]) -> Hint {
     match tags {
         [] => missing_tags_hint(source, location).await,
@@ -221,7 +222,7 @@ async fn missing_release_hint(source: &dyn Source, location: &Location, tags: &[
     }
 }
 
-/// Returns the hint for a location without tags. An entry of a layout or archive may have a name that is not a tag.
+/// Returns the hint for a location that has no tags. An entry of a layout or archive may have a name that is not a tag.
 async fn missing_tags_hint(source: &dyn Source, location: &Location) -> Hint {
     let others = source.other_names().await.unwrap_or_default();
     let advice = match others.first() {

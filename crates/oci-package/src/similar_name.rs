@@ -20,7 +20,7 @@ mod tests {
     use super::find_similar_name;
 
     #[test]
-    fn unknown_name_gets_similar_known_name_only() {
+    fn only_similar_name_is_suggested_for_unknown_name() {
         let known = ["registry", "repository", "targets", "tags"];
         assert_eq!(find_similar_name("registery", known), Some("registry"));
         assert_eq!(find_similar_name("target", known), Some("targets"));

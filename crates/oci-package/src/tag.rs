@@ -1,8 +1,9 @@
 //! Tags of versions and of their targets.
 //!
-//! A version `1.2.3+build` has the tag `1.2.3_build`, because `+` is not allowed in tags. Its manifest for one target
-//! has the tag `1.2.3_build__x86_64-unknown-linux-gnu`. Versions never contain `__`, neither as text nor as a tag, so
-//! the first `__` separates version and target. [`ReleaseTag`] creates both tags; [`split`] and [`version`] parse them.
+//! A version `1.2.3+build` has the tag `1.2.3_build`, because `+` is not allowed in tags. The manifest of this version
+//! for one target has the tag `1.2.3_build__x86_64-unknown-linux-gnu`. A version never contains `__`, not even with `+`
+//! written as `_`, so the first `__` separates version and target. [`ReleaseTag`] creates both tags; [`split`] and
+//! [`version`] parse them.
 
 use std::fmt;
 
@@ -20,13 +21,13 @@ enum Error {
         version: Version,
         source: oci_registry::Error,
     },
-    #[snafu(display("failed to use `{text}` as a tag"))]
+    #[snafu(display("invalid tag `{text}`"))]
     ParseTag {
         text: String,
         source: oci_registry::Error,
     },
     #[snafu(display(
-        "failed to use `{tag}` as a tag: `__` is reserved as the separator between version and target"
+        "invalid tag `{tag}`: `__` is reserved as the separator between version and target"
     ))]
     Separator { tag: Tag },
     #[snafu(display("failed to create the tag of `{tag}` for the target `{target}`"))]
@@ -54,8 +55,8 @@ impl Failure for Error {
 
 /// Tag of the index of a version. The tags of the targets are derived from it.
 ///
-/// A tag that parses as a version is a release and must not change. Any other tag (`nightly`, `latest`, `1.2`) may
-/// move.
+/// A tag that parses as a version is a release and must not change. Any other tag, such as `nightly` or `latest`, may
+/// be moved to another index; this crate calls it a moving tag.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReleaseTag(Tag);
 
@@ -76,7 +77,7 @@ impl ReleaseTag {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it contains `__` or ends with `_`, because the tags of its targets would be
+    /// [`ErrorKind::InvalidInput`] if the tag contains `__` or ends with `_`, because the tags of its targets would be
     /// ambiguous.
     pub fn new(tag: Tag) -> crate::Result<Self> {
         let text = tag.as_str();
@@ -91,7 +92,7 @@ impl ReleaseTag {
     ///
     /// # Errors
     ///
-    /// As [`ReleaseTag::new`], and if the text is not a valid tag.
+    /// As [`ReleaseTag::new`]. Also [`ErrorKind::InvalidInput`] if `text` is not a valid tag.
     pub fn parse(text: &str) -> crate::Result<Self> {
         Self::new(text.parse().with_context(|_| ParseTagSnafu { text })?)
     }
@@ -128,7 +129,7 @@ impl ReleaseTag {
         version(&self.0)
     }
 
-    /// Whether the tag is a release, the tag of a version. Such a tag must not change.
+    /// Whether the tag is the tag of a version, which means that it is a release and must not change.
     pub fn is_released(&self) -> bool {
         self.version().is_some()
     }
@@ -163,8 +164,8 @@ pub fn version(tag: &Tag) -> Option<Version> {
     Version::parse(&text.replacen('_', "+", 1)).ok()
 }
 
-/// Returns the highest version among tags, without the tags of targets. A pre-release is returned only if there are no
-/// releases.
+/// Returns the highest version among tags. The tags of targets are ignored. A pre-release is returned only if there are
+/// no releases.
 pub fn highest<'a>(tags: impl IntoIterator<Item = &'a Tag>) -> Option<(&'a Tag, Version)> {
     tags.into_iter()
         .filter_map(|tag| Some((tag, version(tag)?)))

@@ -1,7 +1,7 @@
 //! Parser for the manifest of a package for one target triple, and for the files of any artifact.
 //!
-//! A manifest belongs to a package if it has the artifact type of this format. Some mirrors drop the artifact type;
-//! then the annotations are checked instead. This module sends no requests.
+//! A manifest belongs to a package if it has the artifact type of this format. Some mirrors drop the artifact type; in
+//! this case, the annotations are checked instead. This module sends no requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -144,8 +144,8 @@ impl PackageFile {
         }
     }
 
-    /// Returns the common prefix of the names of all files in a packed directory, such as `widgets.dSYM/`. `None` for
-    /// other files.
+    /// Returns the common name prefix of the files in a packed directory, such as `widgets.dSYM/`; `None` for other
+    /// files.
     pub fn bundled_directory(&self) -> Option<String> {
         let name = self.name.as_str();
         let directory = match self.kind {
@@ -167,7 +167,8 @@ impl PackageFile {
     }
 }
 
-/// Returns the files of an artifact, in the order of its layers. Layers without a name are skipped.
+/// Returns the files of an artifact, in the order of the layers. Layers that have neither a cargo file name nor a title
+/// are skipped.
 ///
 /// # Errors
 ///

@@ -49,7 +49,7 @@ fn selectors(texts: &[&str]) -> Vec<EntrySelector> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-/// Returns the targets in the index with a tag.
+/// Returns the targets in the index that a tag refers to.
 async fn targets(from: &dyn Source, name: &str) -> Option<Vec<String>> {
     let stored = from.manifest(&tag(name).into()).await.optional().unwrap()?;
     let index = PackageIndex::read(&stored).unwrap();
@@ -67,7 +67,7 @@ async fn tags(from: &dyn Source) -> Vec<String> {
     tags.iter().map(Tag::to_string).collect()
 }
 
-/// Stores an image for a platform, without a tag.
+/// Stores an untagged image for a platform.
 async fn image(to: &dyn Target, os: &str, architecture: &str) -> Manifest {
     let config = format!(r#"{{"os":"{os}","architecture":"{architecture}"}}"#);
     let config = Blob::from_bytes(MediaType::IMAGE_CONFIG, config);
@@ -461,7 +461,7 @@ async fn add_image_replaces_entry_of_same_platform_only() {
         os_features: Vec::new(),
         variant: variant.map(str::to_owned),
     };
-    // Image builders write entries with an implied variant, and entries for attestations.
+    // Image builders write entries whose variant is implied by the architecture, and entries for attestations.
     let listed = |manifest: &Manifest, platform: Platform, said: &str| {
         let mut entry = manifest.descriptor();
         entry.platform = Some(platform);

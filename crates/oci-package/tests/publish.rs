@@ -80,7 +80,7 @@ fn release(text: &str) -> ReleaseTag {
     ReleaseTag::parse(text).unwrap()
 }
 
-/// Publishes an artifact and returns the notes.
+/// Publishes an artifact. Returns the result and the notes.
 async fn push_with(
     artifact: &TestArtifact,
     to: &dyn Target,
@@ -243,7 +243,7 @@ async fn publish_of_other_files_is_rejected_before_upload() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn publish_after_tag_deletion_protects_release_in_index() {
+async fn publish_after_tag_deletion_compares_files_with_index() {
     let stored = artifact(SPEC).await;
     for (new, expected) in [
         (SPEC, Ok(())),
@@ -896,7 +896,7 @@ async fn index_changed_in_ten_attempts_is_conflict() {
     assert_eq!(notes.len(), 9);
 }
 
-/// Publishes an artifact while another writer sets the tag of the target directly afterwards.
+/// Publishes an artifact. Directly after the publication sets the tag of the target, another writer sets the same tag.
 async fn publish_before_other_writer(
     tag: &'static str,
     own: ArtifactSpec,
@@ -1071,7 +1071,7 @@ async fn plan_sends_no_writes_and_matches_publish() {
         .await
         .unwrap();
     assert_eq!(repository.writes(), Vec::<String>::new());
-    // The file is the same for both targets and already stored. The config differs, so it is not stored yet.
+    // The file is the same for both targets and is already stored. The config differs, so the config is not stored yet.
     assert_eq!(
         planned
             .blobs

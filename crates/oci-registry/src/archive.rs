@@ -1,14 +1,15 @@
-//! Archives: a repository in one file (image-spec, `image-layout.md`; the format of `docker save`).
+//! Archives: repositories in one tar file, as a layout (image-spec, `image-layout.md`) or in the format of
+//! `docker save`.
 //!
-//! An archive is read without unpacking it: one pass over the tar file finds the position of each entry, and blobs are
-//! read from there, so memory use stays small. Names in the archive are only looked up and never used as paths. Links
-//! are not followed. Devices and duplicate names are refused.
+//! An archive is read without being unpacked. One pass over the tar file records the position of each entry, and blobs
+//! are read from these positions, so memory use stays small. Names in the archive are only looked up and never used as
+//! paths. Links are not followed. Devices and duplicate names are rejected.
 //!
-//! Pushed content is stored in temporary files until a tag is set, or until [`Archive::finish`]. Then the whole archive
-//! is written to a temporary file, flushed and renamed. Entries are sorted and have neither owners nor times, so the
-//! same content results in the same file. A docker archive is also a layout, which keeps manifests unchanged; in
-//! addition it contains the `manifest.json` that Docker reads. Reading and writing of the file are implemented in
-//! [`state`].
+//! Pushed blobs are stored in temporary files until a tag is set or [`Archive::finish`] is called. Then the whole
+//! archive is written to a temporary file, flushed and renamed. Entries are sorted and have neither owners nor times,
+//! so the same content always results in the same file. A docker archive is also a layout, so manifests are stored
+//! unchanged. In addition, it contains the `manifest.json` that Docker reads. The module [`state`] reads and writes the
+//! file.
 
 mod docker;
 mod error;
@@ -46,7 +47,7 @@ use crate::reference::{ArchiveFormat, Identifier, Location, Tag};
 use crate::referrers::{self, DescriptorStream, walk::ManifestStore as _};
 use crate::storage::{Delivery, OtherName, Source, TagStream, Target};
 
-/// Repository in one file. Clones share its state.
+/// Repository in one tar file. Clones share the state.
 #[derive(Debug, Clone)]
 pub struct Archive {
     inner: Arc<Inner>,
@@ -58,9 +59,9 @@ struct Inner {
     path: PathBuf,
     format: ArchiveFormat,
     state: Mutex<ArchiveState>,
-    /// Whether only [`Archive::finish`] writes the file. Otherwise setting a tag writes it, too.
+    /// Whether only [`Archive::finish`] writes the file. If `false`, setting a tag also writes the file.
     has_single_write: bool,
-    /// Lock for writing the file.
+    /// Lock that is held while a tag is set or the file is written.
     write_lock: tokio::sync::Mutex<()>,
 }
 
@@ -101,8 +102,8 @@ impl Archive {
         ))
     }
 
-    /// Returns an archive whose file is written only by [`Archive::finish`], and not for each tag. Without that call,
-    /// the file is not changed and pushed content is lost.
+    /// Returns an archive whose file is written only by [`Archive::finish`]. Setting a tag does not write the file. If
+    /// `finish` is not called, the file is not changed and pushed content is lost.
     #[must_use]
     pub fn with_single_write(self) -> Self {
         let state = self.state().clone();
@@ -118,7 +119,7 @@ impl Archive {
         Self { inner, observer }
     }
 
-    /// Sets the observer that receives the names that are not available as tags
+    /// Sets the observer. It receives the names that are not available as tags
     /// ([`ClientEvent::OmittedNames`](crate::ClientEvent::OmittedNames)).
     #[must_use]
     pub fn with_observer(mut self, observer: Observer) -> Self {
@@ -126,7 +127,7 @@ impl Archive {
         self
     }
 
-    /// Finds the manifest whose entry has exactly this name, for example a tag or the full name
+    /// Finds the entry with exactly this name. The name may be a tag or a full name such as
     /// `localhost/acme/widgets:1.0.0`.
     ///
     /// # Errors
@@ -157,8 +158,8 @@ impl Archive {
         &self.inner.path
     }
 
-    /// Writes the file if content was pushed since the last write. This is needed only for an artifact without a tag,
-    /// because setting a tag writes the file, too.
+    /// Writes the file, unless it already contains all pushed content and tags. Setting a tag also writes the file, so
+    /// this call is needed only for an artifact that has no tag, or after [`Archive::with_single_write`].
     ///
     /// # Errors
     ///
@@ -211,8 +212,8 @@ impl Archive {
         let path = self.path();
         let directory = state::directory_of(path);
         let temporary = layout::new_temporary(directory).context(WriteSnafu { path })?;
-        // If this future is dropped, the temporary files are deleted: this one at once, those of the pushed content when
-        // the blocking task has ended, which is soon. A flush may take seconds, so its task owns no temporary file.
+        // If this future is dropped, the temporary files are deleted: this file at once, and the files of the pushed
+        // content when the cancelled blocking task ends. A flush may take seconds, so its task owns no temporary file.
         let (file, name) = temporary.into_parts();
         let cancelled = CancellationToken::new();
         let _guard = cancelled.clone().drop_guard();
@@ -521,7 +522,7 @@ impl Target for Archive {
             .into_iter()
             .all(|successor| self.contains(successor));
         if self.inner.has_single_write {
-            // Changes the state in place, so that content pushed meanwhile is not lost.
+            // The state is changed in place. A modified copy would not contain content that is pushed at the same time.
             let mut state = self.state();
             self.inner.set_tag(&mut state, manifest, tag, is_complete)?;
             state.has_unwritten_entries = true;

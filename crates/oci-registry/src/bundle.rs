@@ -1,8 +1,8 @@
 //! Bundles: several files as one tar stream, for consumers that need a directory with file modes.
 //!
-//! The stream of the same files is identical on every machine: names are sorted, directories precede their content,
-//! times and owners are fixed, and only the executable bit of a mode is kept. The stream is not stored on disk for a
-//! push, because opening the blob reads the files again. A fetched stream, which other clients may have compressed, is
+//! The same files result in an identical stream on every machine: names are sorted, directories precede their content,
+//! times and owners are fixed, and only the executable bit of a mode is kept. A push does not store the stream on disk,
+//! because opening the blob reads the files again. A fetched stream, which other clients may have compressed, is
 //! verified as a whole before it is read. Each file in it is then a blob for [`unpack`](crate::unpack).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -220,7 +220,7 @@ impl Write for ChunkSender<'_> {
     }
 }
 
-/// Runs blocking work that sends chunks, and returns them as a stream.
+/// Runs blocking work that sends chunks, and returns the chunks as a stream.
 fn stream_pieces(
     work: impl FnOnce(&PieceSender) -> Result<(), Error> + Send + 'static,
 ) -> stream::BoxStream<'static, crate::Result<Bytes>> {
@@ -258,7 +258,7 @@ impl Content for TarContent {
     }
 }
 
-/// Fetched bundle. Each of its files is a blob of this source; it has neither manifests nor tags.
+/// Fetched bundle. As a [`Source`], it contains each file as a blob, and it has neither manifests nor tags.
 #[derive(Debug)]
 pub struct Bundle {
     file: Arc<NamedTempFile>,
@@ -370,8 +370,8 @@ fn new_temporary(directory: &Path) -> io::Result<NamedTempFile> {
     builder.prefix(".partial-").tempfile_in(directory)
 }
 
-/// Returns the file, or if it is compressed, a temporary file in `directory` with the decompressed content. The result
-/// has at most `limit` bytes.
+/// Decompresses a file into a temporary file in `directory`. Returns the file itself if it is not compressed. The
+/// decompressed content may have at most `limit` bytes.
 fn decompress(
     file: NamedTempFile,
     directory: &Path,
@@ -414,7 +414,7 @@ fn decompress(
     }
 }
 
-/// Fails after the cancellation.
+/// Returns an error if `cancelled` is cancelled.
 fn check(cancelled: &CancellationToken, path: &Path) -> Result<(), Error> {
     if cancelled.is_cancelled() {
         return Err(io::Error::other("cancelled")).context(ReadFileSnafu { path });

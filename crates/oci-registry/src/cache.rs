@@ -6,8 +6,8 @@
 //!
 //! A tag is always resolved at the source. A manifest or config whose digest is cached is returned without a request.
 //!
-//! A directory that is a link may hold files of another program under the same names, such as the blobs of a layout. Its
-//! entries are read, but nothing in it is written or removed.
+//! If the directory of the cache or its parent is a link, it may contain files of another program under the same names,
+//! such as the blobs of a layout. Its entries are read, but nothing in it is written or removed.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -68,8 +68,8 @@ impl Cache {
         Self::with_limit(directory, None, MAX_SIZE)
     }
 
-    /// Returns the cache of the user in the directory that the operating system's conventions specify; `None` without a
-    /// home directory.
+    /// Returns the cache of the user in the directory that the operating system's conventions specify, or `None` if
+    /// there is no home directory.
     pub fn for_user(environment: &Environment) -> Option<Self> {
         let absolute = |name| {
             let path = environment.var(name).map(PathBuf::from);
@@ -91,7 +91,7 @@ impl Cache {
         ))
     }
 
-    /// Wraps a source, so that its documents are read from this cache and written to it.
+    /// Wraps a source, so that its manifests and image configs are read from this cache and written to it.
     pub fn wrap(&self, source: Arc<dyn Source>) -> Arc<dyn Source> {
         Arc::new(CachedSource {
             source,
@@ -109,7 +109,7 @@ impl Cache {
         }))
     }
 
-    /// Returns the verified bytes of this digest if they are cached.
+    /// Returns the bytes with this digest if they are cached. The bytes are verified.
     async fn read(&self, digest: &Digest, limit: u64) -> Option<Bytes> {
         let (directory, digest) = (Arc::clone(&self.0), digest.clone());
         let read = tokio::task::spawn_blocking(move || directory.read(&digest, limit));
@@ -119,7 +119,7 @@ impl Cache {
     async fn write(&self, digest: &Digest, bytes: Bytes) {
         let (directory, digest) = (Arc::clone(&self.0), digest.clone());
         let written = tokio::task::spawn_blocking(move || directory.write(&digest, &bytes));
-        // After a failed write, the document is fetched again next time.
+        // If the write failed, the document is fetched again next time.
         let _ = written.await;
     }
 
@@ -193,14 +193,14 @@ impl CacheDirectory {
         Some(())
     }
 
-    /// Whether a directory of the cache is a link.
+    /// Whether the directory of the cache, or its parent if it belongs to the cache, is a link.
     fn is_linked(&self) -> bool {
         let mut directories = self.parent.iter().chain([&self.path]);
         directories.any(|directory| directory.is_symlink())
     }
 
-    /// Removes the oldest entries if the cache would exceed its limit. The size of the cache is computed only when the
-    /// remaining room is used up.
+    /// Removes the oldest entries if the cache would exceed its limit. The size of the cache is computed only if the
+    /// remaining room is too small.
     fn make_room(&self, wanted: u64) {
         let take = |room: u64| room.checked_sub(wanted);
         let taken = self
@@ -247,7 +247,7 @@ fn list_files(path: &Path) -> Vec<CacheFile> {
     entries.collect()
 }
 
-/// Removes the oldest entries until the rest has at most `limit` bytes. Returns the size of the rest.
+/// Removes the oldest entries until the remaining entries have at most `limit` bytes. Returns their total size.
 fn evict(mut entries: Vec<CacheFile>, limit: u64) -> u64 {
     entries.sort_by_key(|entry| entry.written);
     let mut total = entries.iter().map(|entry| entry.size).sum();
@@ -257,7 +257,7 @@ fn evict(mut entries: Vec<CacheFile>, limit: u64) -> u64 {
         }
         match fs::remove_file(&entry.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {}
-            // A concurrent eviction may have removed the entry.
+            // The entry also counts as removed if a concurrent eviction has removed it.
             _ => total -= entry.size,
         }
     }
@@ -287,18 +287,18 @@ fn create_private_directory(directory: &Path) -> Option<()> {
     builder.create(directory).ok()
 }
 
-/// Source with a cache.
+/// Source whose manifests and image configs are cached.
 #[derive(Debug)]
 struct CachedSource {
     source: Arc<dyn Source>,
     cache: Cache,
-    /// Whether the manifest of the last tag was cached. If so, the next tag is resolved before its manifest is fetched,
-    /// because that request is cheaper. Otherwise it would be an additional request.
+    /// Whether the manifest of the last tag was cached. If so, the next tag is first resolved to a digest, which is
+    /// cheaper than fetching the manifest. If the manifest is not cached, resolving the tag is an additional request.
     expects_cached: AtomicBool,
 }
 
 impl CachedSource {
-    /// Returns the manifest of a tag if it is cached.
+    /// Resolves a tag. Returns its manifest if it is cached.
     async fn cached_manifest(&self, tag: &Identifier) -> crate::Result<Option<Manifest>> {
         let named = self.source.resolve(tag).await?;
         let cached = self.cache.manifest(&named.digest).await;

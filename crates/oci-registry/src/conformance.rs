@@ -18,7 +18,7 @@
 //! # }
 //! ```
 
-/// Defines the requirements that a fixture checks, each with a sentence that describes it.
+/// Defines requirements. Each consists of a sentence that describes it and a function that checks it.
 macro_rules! requirements {
     ($fixture:ident: $($sentence:literal => $requirement:path,)+) => {
         type Requirement = for<'a> fn(&'a $fixture) -> BoxFuture<'a, CheckResult>;

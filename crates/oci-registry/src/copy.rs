@@ -107,8 +107,8 @@ pub enum CopyEvent {
     Skipped(Descriptor),
     /// The target has the manifest under its digest.
     Manifest(Descriptor),
-    /// The tag at the target refers to the manifest. The last field is the digest of the manifest to which the tag
-    /// referred before, if it existed.
+    /// The tag at the target refers to the manifest. The last field is the digest to which the tag referred before, or
+    /// `None` if the tag did not exist.
     Tag(Tag, Descriptor, Option<Digest>),
     /// A tag of the source was skipped. It refers to a list of referrers, and the target maintains such a list itself.
     SkippedTag(Tag),
@@ -208,7 +208,7 @@ pub async fn copy_all(
         .collect())
 }
 
-/// Task that runs once. Its result is the digests of the manifests that it found.
+/// Task that runs only once. Its result is the digests of the manifests that it found.
 type SharedTask = Arc<OnceCell<Vec<Digest>>>;
 
 /// State that all tasks of one copy share.
@@ -218,21 +218,20 @@ struct Copy<'a> {
     options: &'a CopyOptions<'a>,
     /// Permits for concurrent transfers of blobs.
     transfer_permits: Semaphore,
-    /// Lock for pushes of manifests. While an index is pushed, no other manifest is pushed, because some registries do
+    /// Lock for pushing manifests. While an index is pushed, no other manifest is pushed, because some registries do
     /// not find a manifest while it is pushed again.
     push_lock: RwLock<()>,
-    /// Transfers that were started. The key is the digest, and whether the content is a manifest. A second request for
-    /// the same content waits for the first transfer.
+    /// Started transfers. The key is the digest, and `true` if the content is a manifest. A second request for the same
+    /// content waits for the first transfer.
     transfers: Mutex<HashMap<(Digest, bool), SharedTask>>,
-    /// Whether the source has a blob that may not be distributed, by digest. The blob may be missing, unless another
-    /// descriptor of the same blob requires it.
+    /// Whether the source has a blob that may not be distributed, keyed by digest. Such a blob may be missing, unless
+    /// another descriptor of the same blob requires it.
     in_source: Mutex<HashMap<Digest, Arc<OnceCell<bool>>>>,
-    /// Copies of referrers that were started, by subject. A second request for the same subject waits for the first
-    /// copy.
+    /// Started copies of referrers, keyed by subject. A second request for the same subject waits for the first copy.
     referrer_copies: Mutex<HashMap<Digest, SharedTask>>,
 }
 
-/// State of the copy of one artifact or of a part of it.
+/// State of copying an artifact or a part of an artifact.
 #[derive(Default)]
 struct GraphState {
     /// Manifests that were found so far.
@@ -286,7 +285,7 @@ impl<'a> Copy<'a> {
         })
     }
 
-    /// Whether a tag in the form of a fallback tag refers to a list of referrers and not to an artifact.
+    /// Whether a tag that has the form of a fallback tag refers to a list of referrers and not to an artifact.
     async fn is_referrers_list(&self, tag: &Tag) -> Result<bool, Error> {
         let named = Identifier::Tag(tag.clone());
         let read = self.source.manifest(&named).await.optional();
@@ -302,7 +301,7 @@ impl<'a> Copy<'a> {
         }
     }
 
-    /// Acquires the lock for the push of a manifest: exclusive for an index, shared for other manifests.
+    /// Acquires the lock for pushing a manifest: exclusive for an index, shared for other manifests.
     async fn lock_push(
         &self,
         manifest: &Manifest,
@@ -341,7 +340,7 @@ impl<'a> Copy<'a> {
 
     /// Copies an artifact, and its referrers if requested. Then sets the tags.
     async fn copy_root(&self, manifest: &Manifest, tags: &[Tag]) -> Result<(), Error> {
-        // A tag is set last, so an artifact with this tag is complete at the target and needs no further check.
+        // Tags are set last. If a tag at the target already refers to the manifest, the artifact is complete there.
         let mut tags_to_set = Vec::new();
         for tag in tags {
             let named = Identifier::Tag(tag.clone());
@@ -401,7 +400,8 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// Copies the direct referrers of one manifest, and returns the digests of all manifests that they contain.
+    /// Copies the direct referrers of one manifest. Returns the digests of these referrers and of all manifests below
+    /// them.
     async fn copy_direct_referrers(
         &self,
         subject: &Digest,
@@ -419,7 +419,7 @@ impl<'a> Copy<'a> {
         for entry in listed {
             let referrer = Identifier::Digest(entry.digest);
             let read = self.source.manifest(&referrer).await.optional();
-            // The list may contain manifests that were deleted.
+            // The list may contain manifests that no longer exist.
             if let Some(manifest) = read.with_context(|_| ReadSnafu {
                 location: location(),
             })? {
@@ -429,14 +429,14 @@ impl<'a> Copy<'a> {
         Ok(graph.into_manifests())
     }
 
-    /// Returns the task that transfers this content, which is shared by all requests for it.
+    /// Returns the task that transfers this content. All requests for the content share the task.
     fn shared_task(&self, digest: &Digest, is_manifest: bool) -> SharedTask {
         let mut transfers = lock(&self.transfers);
         Arc::clone(transfers.entry((digest.clone(), is_manifest)).or_default())
     }
 
-    /// Copies a manifest and its successors unless they exist at the target. If all of them exist, the graph is
-    /// traversed only to find its manifests.
+    /// Copies a manifest and its successors. If the target already has the manifest, no blob is transferred, and the
+    /// graph is traversed only if referrers are requested, to find its manifests.
     fn copy_manifest<'b>(
         &'b self,
         manifest: Manifest,
@@ -474,7 +474,7 @@ impl<'a> Copy<'a> {
         .boxed()
     }
 
-    /// Pushes the successors of a manifest and then the manifest, and returns the digests of the manifests below it.
+    /// Pushes the successors of a manifest and then the manifest itself. Returns the digests of the manifests below it.
     async fn push_with_successors(
         &self,
         manifest: &Manifest,
@@ -492,7 +492,8 @@ impl<'a> Copy<'a> {
         };
         if is_complete {
             if manifest.subject().is_some() {
-                // An earlier copy may have failed before it updated the list of referrers of the subject.
+                // The manifest is pushed again, because an earlier copy may have failed before it updated the subject's
+                // list of referrers.
                 let _guard = self.lock_push(manifest).await;
                 let pushed = self.target.push_manifest(manifest).await;
                 pushed.with_context(|_| write_error())?;

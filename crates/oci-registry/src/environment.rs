@@ -1,7 +1,8 @@
 //! Process environment as an argument: variables, home directory, working directory, and the name of the application.
 //!
-//! A front end may run as long as a shell, while its variables and its working directory change. So no operation of this
-//! crate reads the environment of the process.
+//! A front end may run for as long as a shell session, during which its variables and working directory change.
+//! Therefore, the operations of this crate do not read the environment of the process. The exceptions are the keyring,
+//! the AWS SDK and the system's directory for temporary files.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -127,7 +127,7 @@ pub enum Hint {
     },
     /// The archives of a package can be downloaded without being unpacked.
     KeepArchives,
-    /// The repository of the package must be set.
+    /// No valid repository name can be derived from the package name, so the user must set the repository.
     SetRepository,
     /// The repository does not exist: its name may be misspelled, or a login may be necessary.
     CheckRepository {
@@ -136,9 +136,9 @@ pub enum Hint {
         /// Name of the repository.
         repository: String,
     },
-    /// A list of the tags shows the existing content.
+    /// The existing content can be found by listing the tags.
     ListTags {
-        /// Repository, layout or archive without tag and digest.
+        /// Repository, layout or archive, as a reference that has neither tag nor digest.
         location: String,
     },
     /// The template for file names must be changed.
@@ -171,15 +171,15 @@ pub enum Side {
 
 /// Entry of a registry's error response (distribution-spec, "Error Codes").
 ///
-/// Registries also send codes that the specification does not list. The texts are untrusted, so escape them before
-/// printing them to a terminal.
+/// Registries also send codes that the specification does not list. All fields are untrusted text, so escape them
+/// before printing them to a terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryError {
     /// Code, such as `MANIFEST_UNKNOWN`.
     pub code: String,
     /// Message, possibly empty.
     pub message: String,
-    /// `detail` as JSON text; empty when absent.
+    /// `detail` as JSON text. Empty if the entry has no detail.
     pub detail: String,
 }
 
@@ -190,8 +190,8 @@ pub struct RegistryError {
 pub struct Error(Box<dyn Failure>);
 
 impl Error {
-    /// Creates the error of a [`Source`](crate::Source) or [`Target`](crate::Target) that is implemented in another crate,
-    /// with the message of `error`.
+    /// Creates the error of a [`Source`](crate::Source) or [`Target`](crate::Target) that is implemented in another
+    /// crate. It has the message of `error`.
     pub fn new(kind: ErrorKind, error: impl StdError + Send + Sync + 'static) -> Self {
         ExternalError {
             kind,
@@ -206,7 +206,7 @@ impl Error {
     }
 
     /// Returns the messages of the error and of all its causes in one line, for example for a cell of a table. The line
-    /// may contain text of the registry.
+    /// may contain text from the registry.
     pub fn in_one_line(&self) -> String {
         let causes = std::iter::successors(Some(self as &dyn StdError), |error| (*error).source());
         causes
@@ -224,7 +224,8 @@ impl Error {
         hints
     }
 
-    /// Returns the entries of the registry's error response that caused this error. Their texts are not escaped.
+    /// Returns the entries of the registry's error response, if such a response caused this error. The entries are not
+    /// escaped.
     pub fn registry_errors(&self) -> &[RegistryError] {
         match (self.0.registry_errors(), self.cause()) {
             ([], Some(cause)) => cause.registry_errors(),
@@ -237,7 +238,7 @@ impl Error {
         self.0.side().or_else(|| self.cause()?.side())
     }
 
-    /// Returns the byte range of the invalid part of a parsed text; `None` for other errors.
+    /// Returns the byte range of the invalid input for a parse error, and `None` for other errors.
     pub fn span(&self) -> Option<Range<usize>> {
         self.0.span()
     }
@@ -360,7 +361,7 @@ pub trait Failure: StdError + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Returns the entries of the error response that caused this error.
+    /// Returns the entries of the registry's error response, if such a response caused this error.
     fn registry_errors(&self) -> &[RegistryError] {
         &[]
     }
@@ -370,13 +371,13 @@ pub trait Failure: StdError + Send + Sync + 'static {
         None
     }
 
-    /// Returns the byte range of the invalid part of a parsed text; `None` for other errors.
+    /// Returns the byte range of the invalid input for a parse error, and `None` for other errors.
     fn span(&self) -> Option<Range<usize>> {
         None
     }
 }
 
-/// Conversion of "not found" into an absent value.
+/// Conversion of [`ErrorKind::NotFound`] errors into `None`.
 pub trait Optional<T> {
     /// Converts [`ErrorKind::NotFound`] into `Ok(None)`. Other results are not changed.
     ///

@@ -1,7 +1,7 @@
 //! Escaping of untrusted text.
 //!
-//! Text of a registry may be of any length and contain control characters that a terminal executes. It is escaped
-//! before it becomes a part of an error message, and front ends escape it before they print it.
+//! Text from a registry may be of any length and contain control characters that a terminal executes. It is escaped
+//! before it becomes part of an error message, and front ends escape it before they print it.
 
 /// Returns untrusted text as one trimmed line. Control characters and characters that change the text direction are
 /// escaped, and the text is truncated to `limit` characters.
@@ -28,16 +28,17 @@ pub fn needs_escape(character: char) -> bool {
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{61c}')
 }
 
-/// Returns text without [workflow commands], which a runner of GitHub Actions executes if a process prints them: `::` at the
-/// start of a line, and `##[` anywhere in a line. A space is inserted into `::`, and `bracket` replaces the `[` of `##[`.
+/// Disables [workflow commands] in text. A runner of GitHub Actions executes these commands if a process prints them:
+/// `::` at the start of a line, and `##[` anywhere in a line. A space is inserted into `::`, and `bracket` replaces the
+/// `[` of `##[`.
 ///
-/// The runner trims a line before it searches for `::`, and uses a culture-sensitive comparison, which ignores characters
-/// without width. All characters except printable ASCII are therefore ignored here.
+/// The runner trims a line before it searches for `::`, and its comparison is culture-sensitive and ignores zero-width
+/// characters. Therefore, the search for commands ignores all characters except printable ASCII.
 ///
 /// [workflow commands]: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
 pub fn without_workflow_commands(text: &str, bracket: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    // Printable characters of the current line, without leading spaces.
+    // Printable ASCII characters of the current line, without leading spaces.
     let mut line = String::new();
     for character in text.chars() {
         match character {

@@ -46,7 +46,7 @@ pub enum ClientEvent {
         /// Description of the value, without characters that a terminal would interpret.
         what: String,
     },
-    /// A list of tags or repositories has ended, and some of its names cannot be used. Reported once per list.
+    /// A list of tags or repositories was read to its end, and some names cannot be used. Reported once per list.
     OmittedNames(OmittedNames),
     /// A registry accepted a manifest with a subject (`OCI-Subject`), and does not list it as a referrer of the
     /// subject. Reported once per [`Repository`](crate::Repository).
@@ -190,7 +190,7 @@ impl fmt::Display for OmittedNames {
     }
 }
 
-/// Parses the names of a list. Invalid names are skipped and reported at the end of the list.
+/// Parses the names of a list. Invalid names are skipped, and reported after the end of the list.
 pub(crate) fn parse_names<T: Send + 'static>(
     names: impl Stream<Item = Result<String>> + Send + 'static,
     location: String,
@@ -224,7 +224,7 @@ pub(crate) fn parse_names<T: Send + 'static>(
 
 type Callback = dyn Fn(&ClientEvent) + Send + Sync;
 
-/// Receiver of every [`ClientEvent`], called on the thread where it occurs. Cheap to clone.
+/// Receiver of [`ClientEvent`]s. It is called on the thread on which the event occurs. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Observer(Option<Arc<Callback>>);
 

@@ -99,7 +99,7 @@ impl Failure for Error {
 /// Options of [`export`].
 #[derive(Debug, Clone)]
 pub struct ExportOptions {
-    /// Maximum number of entries in all layers together and in the root filesystem. Default: 1,000,000.
+    /// Maximum number of entries, both in all layers together and in the root filesystem. Default: 1,000,000.
     pub max_entries: usize,
     /// Maximum decompressed size of all layers in bytes. Default: 20 times the compressed size, at least 512 MiB.
     pub max_decompressed: Option<u64>,
@@ -226,7 +226,7 @@ fn flatten(
         buffer: BytesMut::new(),
         sender: chunks,
     });
-    // The writer fails only after the receiver was dropped because of an error, which `export` returns.
+    // The writer fails only if the receiver was dropped. This happens after an error, which `export` returns.
     let write = |result: Result<(), tarball::Error>| result.ok().context(AbandonedSnafu);
     for entry in directories {
         write(writer.write_entry(&entry, &mut io::empty()))?;
@@ -255,7 +255,7 @@ fn flatten(
     write(writer.finish().map(drop))
 }
 
-/// Writes a file, link or device once for each of its paths.
+/// Writes a file, link or device under each of its paths. Further paths of a file become hard links to the first path.
 fn write_entries(
     writer: &mut Writer<ChunkSender>,
     entry: &Entry,
@@ -272,8 +272,8 @@ fn write_entries(
     writer.write_entry(&under(first), content)?;
     for name in others {
         let mut again = under(name);
-        // Some programs support hard links to files only. A second symbolic link or device node is equivalent to a hard
-        // link.
+        // Some programs support hard links to files only. A symbolic link or device is written again, which is
+        // equivalent to a hard link.
         if entry.kind == Kind::File {
             again.kind = Kind::HardLink;
             again.link.clone_from(first);
@@ -286,8 +286,8 @@ fn write_entries(
 }
 
 impl Layer {
-    /// Calls `visit` for each entry of the layer, with its position: the number of the layer, and of the entry within
-    /// the layer.
+    /// Calls `visit` for each entry of the layer. The position of an entry consists of the layer's number and the
+    /// entry's number within the layer.
     fn visit_entries(
         &self,
         number: usize,
@@ -325,7 +325,7 @@ impl Layer {
     }
 }
 
-/// Reader with a limit that it shares with other readers. It fails if they exceed the limit together.
+/// Reader with a size limit that it shares with other readers. It fails if all of them together exceed the limit.
 struct LimitedReader<'a, R> {
     inner: R,
     /// Number of bytes that all readers together may still read.

@@ -1,8 +1,8 @@
 //! Functions that open files without blocking.
 //!
-//! Opening a FIFO blocks until another process opens its other end, and reading a device may never end. All files at
-//! paths that users or other programs choose are therefore opened by these functions. The type is checked after the
-//! file is open, so it cannot change between the check and the first access.
+//! Opening a FIFO blocks until another process opens its other end, and reading a device may never end. These functions
+//! therefore open all files whose paths users or other programs choose. The type is checked after the file is open, so
+//! it cannot change between the check and the first access.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -38,12 +38,12 @@ pub fn open_regular_with(options: &mut OpenOptions, path: &Path) -> io::Result<F
 ///
 /// # Errors
 ///
-/// As [`open_regular`], but not for character devices and inherited descriptors.
+/// The errors of [`open_regular`], except that character devices and inherited descriptors are accepted.
 pub fn open_input(path: &Path) -> io::Result<File> {
     open_user_file(OpenOptions::new().read(true), path)
 }
 
-/// Opens a file to append output to it, and creates it if it does not exist. Accepts the same types of files as
+/// Opens a file for appending output, and creates it if it does not exist. Accepts the same types of files as
 /// [`open_input`].
 ///
 /// # Errors
@@ -67,12 +67,12 @@ pub fn read_regular_text(path: &Path, limit: u64) -> io::Result<String> {
 ///
 /// # Errors
 ///
-/// As [`read_regular_text`], but for the types of files that [`open_input`] accepts.
+/// The errors of [`read_regular_text`], except that all types of files that [`open_input`] accepts are read.
 pub fn read_input_text(path: &Path, limit: u64) -> io::Result<String> {
     into_text(read_input(path, limit)?)
 }
 
-/// As [`read_input_text`], for content that is not text.
+/// Reads a file like [`read_input_text`]. The content need not be text.
 pub(crate) fn read_input(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_limited(&open_input(path)?, limit)
 }
@@ -106,8 +106,8 @@ fn open_user_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     }
 }
 
-/// Opens a device, a pipe or an open file of a process for writing, without blocking; `None` for a pipe without a reader.
-/// Writes may block. Content is appended to a regular file.
+/// Opens a device, a pipe or an open file of a process, such as `/dev/stdout`, for writing. Opening does not block, but
+/// writing may block. Returns `None` for a pipe that no process reads. Content is appended to a regular file.
 pub(crate) fn open_special(path: &Path) -> io::Result<Option<File>> {
     match open_nonblocking(OpenOptions::new().append(true), path) {
         Ok((file, _)) => {
@@ -119,7 +119,8 @@ pub(crate) fn open_special(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Whether an attempt to open a pipe failed because no process reads it. A device may fail with the same error.
+/// Whether opening a pipe failed because no process reads it. Opening a device may fail with the same error, so the
+/// type of the file is checked.
 #[cfg(unix)]
 fn is_without_reader(error: &io::Error, path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt as _;
@@ -133,7 +134,7 @@ fn is_without_reader(_: &io::Error, _: &Path) -> bool {
     false
 }
 
-/// Whether one of the functions above rejected a file because of its type.
+/// Whether a function of this module rejected a file because of its type.
 pub(crate) fn is_file_type_error(error: &io::Error) -> bool {
     let kind = error.kind();
     matches!(
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn text_longer_than_the_limit_is_refused() {
+    fn text_longer_than_the_limit_is_rejected() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("file");
         std::fs::write(&path, "content").unwrap();

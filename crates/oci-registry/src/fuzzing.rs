@@ -46,7 +46,7 @@ fn as_text(data: &[u8]) -> Option<&str> {
     std::str::from_utf8(data).ok()
 }
 
-/// Asserts that no message of an error contains terminal control characters.
+/// Asserts that the messages and hints of an error contain no terminal control characters.
 fn check_error(error: &Error) {
     let mut shown = vec![error.to_string()];
     shown.extend(error.hints().iter().map(|hint| format!("{hint:?}")));
@@ -60,7 +60,8 @@ fn check_error(error: &Error) {
     }
 }
 
-/// Asserts that a parsed name prints as the given text, or that the error has a span within the text.
+/// Parses a name. Asserts that a valid name prints as the given text, apart from case, and that an error has a span
+/// within the text.
 fn check_name<T>(text: &str) -> Option<T>
 where
     T: FromStr<Err = Error> + Display + Debug + PartialEq,
@@ -195,7 +196,7 @@ pub fn check_manifest(data: &[u8]) {
     let again = Manifest::parse(bytes, Some(manifest.media_type().as_str()));
     let again = again.expect("a manifest parses with its own media type");
     assert_eq!(again.document(), manifest.document());
-    // A manifest that is written from the parsed content parses to the same content.
+    // Parsing a manifest that was written from the parsed content returns the same content.
     let written = match (manifest.as_image(), manifest.as_index()) {
         (Some(image), _) => Manifest::from_image(image.clone()),
         (_, Some(index)) => Manifest::from_index(index.clone()),
@@ -244,8 +245,8 @@ pub fn check_challenge(data: &[u8]) {
     assert_eq!(Challenge::select(&headers), Some(challenge));
 }
 
-/// Checks a page of a list of names: the result does not depend on the size of the chunks in which the page arrives,
-/// and only JSON is accepted.
+/// Checks a page of a list of names. The result must not depend on the size of the chunks in which the page arrives,
+/// and only JSON must be accepted.
 pub fn check_names(data: &[u8]) {
     let whole = page::parse_names(data, usize::MAX);
     for chunk_size in [1, 2, 7] {
@@ -296,8 +297,8 @@ pub fn check_link(data: &[u8]) {
 }
 
 /// Checks credential files and responses of credential helpers. The first line is a registry or a repository. The other
-/// lines are used twice: as the content of a file or response, and as the keys of a file in which the user name of each
-/// entry is its key.
+/// lines are used twice: as the content of a file or response, and as the keys of a file. The user name of each entry
+/// in this file is its key.
 pub fn check_credentials(data: &[u8]) {
     let Some((first, rest)) = as_text(data).and_then(|text| text.split_once('\n')) else {
         return;
@@ -385,7 +386,7 @@ pub fn check_credentials(data: &[u8]) {
             assert!(is_same(&key), "`{registry}` gets the secret of {key:?}");
         }
     }
-    // A key that differs from the name of the registry only in case is found.
+    // A key is found even if it differs from the name of the registry in case.
     if keys
         .iter()
         .any(|key| key.eq_ignore_ascii_case(registry.as_str()))
@@ -395,9 +396,9 @@ pub fn check_credentials(data: &[u8]) {
     }
 }
 
-/// Converts bytes into a tar stream. If the first byte is zero, the other bytes are the stream, with a corrected
-/// checksum in the first header. Otherwise each short record becomes an entry, because a fuzzer rarely guesses a
-/// checksum.
+/// Converts bytes into a tar stream. If the first byte is zero, the other bytes are the stream, and only the checksum
+/// of the first header is corrected. Otherwise each short record becomes an entry with a valid checksum, because a
+/// fuzzer rarely guesses a checksum.
 fn to_tar_stream(data: &[u8]) -> Vec<u8> {
     const KINDS: &[u8; 16] = b"0125xgLKS3\x007460V";
     let Some((first, mut rest)) = data.split_first() else {
@@ -484,7 +485,7 @@ pub fn check_tarball(data: &[u8]) {
     );
 }
 
-/// Asserts that the tar crate reads the same names and content from an accepted stream, or fails.
+/// Asserts that the tar crate reads the same names and content from an accepted stream, or rejects the stream.
 fn check_with_tar_crate(bytes: &[u8], read: &[(Entry, Vec<u8>)]) {
     let mut archive = tar::Archive::new(bytes);
     let mut expected_entries = read.iter();
@@ -669,7 +670,7 @@ async fn read_archive(path: &Path, format: ArchiveFormat) {
     }
 }
 
-/// Checks the `index.json` of a layout: entries of other tools stay unchanged when entries are added and removed.
+/// Checks the `index.json` of a layout: adding and removing entries does not change entries of other tools.
 pub fn check_listing(data: &[u8]) {
     let Ok(read) = serde_json::from_slice::<Listing>(data) else {
         return;
@@ -727,7 +728,7 @@ pub fn check_listing(data: &[u8]) {
     }
 }
 
-/// Checks error responses of registries. The first byte is the length to which a text is truncated.
+/// Checks error responses of registries. The first byte is the maximum length of the displayed response.
 pub fn check_error_body(data: &[u8]) {
     let Some((first, body)) = data.split_first() else {
         return;
@@ -751,7 +752,7 @@ pub fn check_error_body(data: &[u8]) {
     secrets.record(&shown);
     let redacted = secrets.redact(&format!("{shown}canary-secret"));
     assert!(!redacted.contains("canary-secret"), "{redacted:?}");
-    // The credentials after the name of a scheme are removed.
+    // The credential after the name of an authentication scheme is redacted.
     let hidden = redact::redact_tokens(&shown);
     let mut parts = hidden.split(' ');
     while let Some(part) = parts.next() {
@@ -804,7 +805,7 @@ mod tests {
         ]
     }
 
-    /// Encodes a text as its length in one byte, followed by the text.
+    /// Encodes a string as its length in one byte, followed by the string.
     fn field(text: &str) -> Vec<u8> {
         let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
         [&[length][..], text.as_bytes()].concat()

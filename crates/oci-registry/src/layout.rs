@@ -1,13 +1,14 @@
 //! OCI image layout: a repository in a directory (image-spec, `image-layout.md`).
 //!
 //! A file under its final name is complete: content is written to a temporary file, verified, flushed and renamed.
-//! Content that exists is not written again. Whether it exists is decided by the name and the size of its file, because
-//! reading it would take as long as writing it. The digest is verified when the content is read.
+//! Content that exists is not written again. Content exists if a file has its name and size. The file is not read
+//! for this check, because reading it would take as long as writing it. The digest is verified when the content is
+//! read.
 //!
 //! Several processes may write to one layout: `index.json` is read and replaced under a lock on `oci-layout`. Files of
 //! other programs are not changed.
 //!
-//! A referrer is listed in `index.json` even without a tag, because the search for referrers starts there.
+//! A referrer is listed in `index.json` even if it has no tag, because the search for referrers starts there.
 
 mod delete;
 mod error;
@@ -147,7 +148,7 @@ impl Layout {
         }
     }
 
-    /// Returns the same layout with an observer. It receives the names that are not available as tags
+    /// Returns the same layout with an observer. The observer receives the names that are not available as tags
     /// ([`ClientEvent::OmittedNames`](crate::ClientEvent::OmittedNames)).
     #[must_use]
     pub fn with_observer(mut self, observer: Observer) -> Self {
@@ -218,8 +219,8 @@ impl Layout {
         }
     }
 
-    /// Changes `index.json` under a lock against other processes. Writes the file if `change` returns `true` or the
-    /// file is missing.
+    /// Changes `index.json` under a lock that excludes other processes. Writes the file if `change` returns `true` or
+    /// the file is missing.
     async fn update_index(
         &self,
         change: impl FnOnce(&mut Listing) -> bool + Send,
@@ -276,8 +277,8 @@ impl Layout {
         Ok(found.with_context(absent)?)
     }
 
-    /// Reads and verifies a manifest; `None` if its file is missing. `media_type` is the media type in its index entry,
-    /// if it has an entry.
+    /// Reads and verifies a manifest. Returns `None` if its file is missing. `media_type` is the media type in the
+    /// index that lists the manifest, or `None` if no index is known to list it.
     async fn read_manifest(
         &self,
         digest: &Digest,
@@ -322,8 +323,8 @@ impl Layout {
     }
 }
 
-/// Fails if a directory contains files that do not belong to a layout. Files of an interrupted creation of the layout
-/// are ignored.
+/// Fails if a directory contains files that do not belong to a layout. Files that an interrupted [`Layout::create`]
+/// left behind are ignored.
 async fn ensure_no_other_files(directory: &Path) -> Result<(), Error> {
     let mut entries = match tokio::fs::read_dir(directory).await {
         Ok(entries) => entries,

@@ -53,8 +53,8 @@
 //! | module | responsibility |
 //! | --- | --- |
 //! | `error` | one opaque error with a kind, hints, and the errors that a registry reported |
-//! | `escape` | control characters and workflow commands of foreign text, escaped for display |
-//! | `redact` | redaction of secrets in texts, URLs and headers |
+//! | `escape` | escaping of control characters and workflow commands in foreign text |
+//! | `redact` | redaction of secrets in text, URLs and headers |
 //! | `file` | files opened without blocking on a pipe or device |
 //! | `digest` | digests and hashers |
 //! | `reference` | names of registries, repositories, tags and locations |
@@ -68,7 +68,7 @@
 //! | `memory` | a repository in memory |
 //! | `layout` | a repository in a directory (OCI image layout) |
 //! | `archive` | a repository in one file |
-//! | `environment` | environment variables and directories, as an argument |
+//! | `environment` | environment variables and directories, passed as an argument |
 //! | `exchange` | one HTTP exchange: redirects, retries, idle timeouts, size limits |
 //! | `auth` | credentials and tokens |
 //! | `transport` | an exchange with authentication |
@@ -95,10 +95,10 @@
 //! | interrupted body of a blob over one connection, or a response other than the requested segment | `registry/download` | 6 without progress (1 MiB, or any byte after a minute) | back-off |
 //! | interrupted body of a segment of a blob | `registry/ranges` | 5 | back-off |
 //! | interrupted page of a list of names | `registry/page` | 5 | back-off |
-//! | PATCH or PUT of an upload session without a definite response | `registry/upload` | 5 without progress (1 MiB) | back-off |
+//! | PATCH or PUT of an upload session: no definite response | `registry/upload` | 5 without progress (1 MiB) | back-off |
 //! | 401 after a part of an upload was sent | `registry/upload` | 2 | none |
-//! | list of referrers without the manifest that was pushed | `registry/referrers` | 5 | back-off |
-//! | write of a fallback list of referrers without a definite response, or that another client has overwritten | `registry/referrers` | 10 | 0.5 s, then 1 s, plus back-off, before the read that checks the write |
+//! | list of referrers that does not contain the pushed manifest | `registry/referrers` | 5 | back-off |
+//! | write of a fallback list of referrers: no definite response, or overwritten by another client | `registry/referrers` | 10 | 0.5 s, then 1 s, plus back-off, before the read that checks the write |
 //! | request to AWS for a credential of ECR (feature `ecr`) | AWS SDK | 3 | delay of the SDK |
 //!
 //! Each failure is retried by one layer. `exchange` repeats a request until the header of a response has arrived. If

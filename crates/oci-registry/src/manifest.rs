@@ -95,7 +95,7 @@ pub struct ImageManifest {
     /// Version of the manifest schema, always 2.
     #[serde(rename = "schemaVersion")]
     schema_version: u64,
-    /// Media type of the document, as stated in it.
+    /// Media type that the document states.
     #[serde(rename = "mediaType", default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<MediaType>,
     /// Type of the artifact; absent for images.
@@ -123,7 +123,7 @@ pub struct ImageManifest {
 }
 
 impl ImageManifest {
-    /// Creates a manifest with this artifact type and config, and without layers.
+    /// Creates a manifest that has this artifact type and config, and no layers.
     pub fn new(artifact_type: MediaType, config: Descriptor) -> Self {
         Self {
             schema_version: 2,
@@ -143,7 +143,7 @@ pub struct Index {
     /// Version of the manifest schema, always 2.
     #[serde(rename = "schemaVersion")]
     schema_version: u64,
-    /// Media type of the document, as stated in it.
+    /// Media type that the document states.
     #[serde(rename = "mediaType", default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<MediaType>,
     /// Type of the artifact that the index represents.
@@ -205,7 +205,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Parses a manifest that was served with this `Content-Type`; `None` if the header was missing.
+    /// Parses a manifest that was served with this `Content-Type`. `content_type` is `None` if the header was missing.
     ///
     /// # Errors
     ///
@@ -217,7 +217,7 @@ impl Manifest {
         Ok(parse_manifest(bytes, digest, content_type)?)
     }
 
-    /// Replaces the digest by a digest of another algorithm, which the caller has verified.
+    /// Replaces the digest with `digest`, which may have another algorithm. The caller has verified it.
     pub(crate) fn with_digest(mut self, digest: Digest) -> Self {
         self.digest = digest;
         self
@@ -287,7 +287,7 @@ impl Manifest {
         }
     }
 
-    /// Returns the artifact type: `artifactType`, or else the media type of the config of a manifest.
+    /// Returns the artifact type: `artifactType`, or else the media type of the config.
     pub fn artifact_type(&self) -> Option<&MediaType> {
         match &*self.document {
             Document::Image(image) => image
@@ -311,7 +311,7 @@ impl Manifest {
     /// Returns the descriptors of all content that a target must have before this manifest: config and layers, or the
     /// manifests of an index.
     ///
-    /// The subject is not among them, because it may be missing (distribution-spec, "Pushing Manifests with Subject").
+    /// The subject is not included, because it may be missing (distribution-spec, "Pushing Manifests with Subject").
     pub fn successors(&self) -> Vec<&Descriptor> {
         match &*self.document {
             Document::Image(image) => std::iter::once(&image.config)
@@ -322,7 +322,7 @@ impl Manifest {
         }
     }
 
-    /// Returns the descriptor of this manifest, without platform and annotations.
+    /// Returns the descriptor of this manifest. It has neither a platform nor annotations.
     pub fn descriptor(&self) -> Descriptor {
         let mut descriptor = Descriptor::new(
             self.media_type.clone(),
@@ -453,7 +453,7 @@ fn parse_manifest(
     })
 }
 
-/// Returns the first key that differs from a standard key only in case. JSON parsers of some clients (Go) ignore case.
+/// Returns the first key that differs from a standard key only in case. Some JSON parsers ignore case, such as Go's.
 fn find_miscased_key(bytes: &[u8]) -> Option<String> {
     const KEYS: [&str; 6] = [
         "schemaVersion",

@@ -1,7 +1,7 @@
 //! Repository in memory, for tests and for artifacts that are assembled before they are copied.
 //!
-//! It is stricter than some registries: it rejects a manifest whose successors are missing, and a tag on a missing
-//! manifest.
+//! The repository is stricter than some registries. It rejects a manifest if a successor is missing, and a tag if the
+//! manifest is missing.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

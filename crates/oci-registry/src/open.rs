@@ -61,7 +61,7 @@ impl Failure for Error {
     }
 }
 
-/// Path and name of a [`LocationText`] after their separation.
+/// Separated path and name of a [`LocationText`].
 struct SplitText<'a> {
     storage: Location,
     written: &'a PathAndName,
@@ -87,8 +87,8 @@ impl LocationText {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] if the layout or archive has no entry with this full name, and the errors of
-    /// [`Layout::open`] and [`Archive::open`].
+    /// [`ErrorKind::NotFound`] if the layout or archive has no entry with this full name, [`ErrorKind::InvalidInput`]
+    /// if the name after the colon is missing, and the errors of [`Layout::open`] and [`Archive::open`].
     pub async fn locate(&self, base: &Path) -> Result<Location> {
         let split = match self.split_text(base) {
             Ok(split) => split,
@@ -126,7 +126,7 @@ impl LocationText {
         Ok(storage.clone().with_tag_and_digest(tag, digest))
     }
 
-    /// Separates path and name as [`LocationText::locate`] does, for a target, whose name must be a plain tag.
+    /// Separates path and name like [`LocationText::locate`], for a target. The name must be a plain tag.
     ///
     /// # Errors
     ///
@@ -142,13 +142,14 @@ impl LocationText {
         })
     }
 
-    /// Separates path and name as [`LocationText::locate`] does, for a deletion: the location has a tag, a digest, or
+    /// Separates path and name like [`LocationText::locate`], for a deletion. The location has a tag, a digest, or
     /// neither.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if the text has a tag and a digest, or if it is a full name whose tag does not
-    /// identify the manifest: only the whole manifest could be deleted.
+    /// [`ErrorKind::InvalidInput`] if the text has both a tag and a digest, or if it has a full name whose tag does not
+    /// identify the manifest. In the second case, only the whole manifest could be deleted. Also the errors of
+    /// [`LocationText::locate`].
     pub async fn locate_deletable(&self, base: &Path) -> Result<Location> {
         let location = self.locate(base).await?;
         let (Some(tag), Some(digest)) = (location.tag(), location.digest()) else {
@@ -205,13 +206,13 @@ impl LocationText {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mode {
-    /// Write content. A layout that does not exist is created; an archive is written whenever a tag is set.
+    /// Writes content. A layout that does not exist is created. An archive is written whenever a tag is set.
     Write,
-    /// Write content as with [`Mode::Write`], except that an archive is written only by [`Target::complete`].
+    /// Writes content as with [`Mode::Write`], except that an archive is written only by [`Target::complete`].
     WriteOnce,
-    /// Change content. The layout or archive must exist.
+    /// Changes content. The layout or archive must exist.
     Existing,
-    /// Compare existing content with a planned write. A layout that does not exist counts as empty and is not created.
+    /// Compares existing content with a planned write. A layout that does not exist counts as empty and is not created.
     Plan,
 }
 
@@ -238,7 +239,9 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`Client::open_source`] with [`Mode::Existing`], else as [`Layout::create`] and [`Archive::create`].
+    /// With [`Mode::Existing`], the errors of [`Client::open_source`]. With [`Mode::Plan`], the errors of
+    /// [`Layout::open`] for an existing layout, and of [`Archive::create`]. With other modes, the errors of
+    /// [`Layout::create`] and [`Archive::create`].
     pub async fn open_target(
         &self,
         location: &Location,
@@ -268,7 +271,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`Client::open_source`].
+    /// The errors of [`Client::open_source`].
     pub async fn open_deletable(
         &self,
         location: &Location,

@@ -1,4 +1,4 @@
-//! Redaction of secrets in texts, URLs and headers.
+//! Redaction of secrets in text, URLs and headers.
 //!
 //! A server knows the credential that it received and may repeat it in an error message, in a warning or in a redirect.
 //! [`Secrets`] records each `Authorization` value that is sent, in its encoded and decoded form. It redacts the value
@@ -19,7 +19,7 @@ use url::Url;
 
 use crate::escape::escape;
 
-/// Maximum number of recorded values. The most recently sent values are kept.
+/// Maximum number of recorded forms of secrets. The most recently recorded forms are kept.
 const MAX_SECRETS: usize = 300;
 
 /// Minimum length of a secret that is redacted within a word, in bytes. A shorter secret is redacted only as a separate
@@ -35,7 +35,7 @@ const MAX_TEXT_SIZE: usize = 16 << 10;
 /// Replacement of a secret.
 const REDACTED: &str = "…";
 
-/// Query parameters whose values are requested names or digests and contain no secret.
+/// Query parameters whose values contain no secret, such as names, digests and page sizes.
 const SAFE_PARAMETERS: [&str; 6] = ["n", "last", "digest", "mount", "from", "scope"];
 
 /// Secret text. It has no `Display`, and its `Debug` output is redacted.
@@ -43,12 +43,12 @@ const SAFE_PARAMETERS: [&str; 6] = ["n", "last", "digest", "mount", "from", "sco
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a text.
+    /// Wraps a string.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// Returns the text. Only code that sends or stores the secret should use it.
+    /// Returns the secret text. Only code that sends or stores the secret should use it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -60,8 +60,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Returns a header that HTTP libraries redact in their output. A text that is not a valid header value is replaced by
-/// `invalid`, which servers reject.
+/// Returns a header value that HTTP libraries redact in their output. Text that is not a valid header value is replaced
+/// by `invalid`, which servers reject.
 pub(crate) fn sensitive_header(text: &str) -> HeaderValue {
     let mut value = HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("invalid"));
     value.set_sensitive(true);
@@ -79,7 +79,7 @@ impl fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Records the secrets of an `Authorization` header.
+    /// Records the secrets in the value of an `Authorization` header.
     pub(crate) fn record_header(&self, header: &HeaderValue) {
         let text = String::from_utf8_lossy(header.as_bytes());
         let (scheme, value) = text.split_once(' ').unwrap_or(("", &text));
@@ -115,7 +115,8 @@ impl Secrets {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Redacts the recorded secrets in a text. Truncates the text to [`MAX_TEXT_SIZE`] bytes without splitting a secret.
+    /// Redacts the recorded secrets in `text`. Truncates the text to [`MAX_TEXT_SIZE`] bytes without splitting a
+    /// secret.
     pub(crate) fn redact(&self, text: &str) -> String {
         let all = self.lock();
         let end = text.floor_char_boundary(MAX_TEXT_SIZE);
@@ -143,13 +144,13 @@ impl Secrets {
         shown
     }
 
-    /// Returns a server's text for display: secrets redacted, on one line, truncated to `limit` characters.
+    /// Returns a server's text for display: with secrets redacted, on one line, and truncated to `limit` characters.
     pub(crate) fn escape(&self, text: &str, limit: usize) -> String {
         escape(&self.redact(text), limit)
     }
 
-    /// Like [`Secrets::escape`], but also redacts words that may be a credential in an unknown encoding. Used for error
-    /// messages of servers.
+    /// Escapes text like [`Secrets::escape`], and also redacts words that may be a credential in an unknown encoding.
+    /// Used for error messages from servers.
     pub(crate) fn quote(&self, text: &str, limit: usize) -> String {
         // Line breaks are escaped first, so that a space ends each word. Truncation comes last, because a truncated
         // long word could be too short to be detected.
@@ -191,7 +192,8 @@ fn is_name(word: &str) -> bool {
     })
 }
 
-/// Returns the bytes that all encodings of a text have in common, each with the start of its character.
+/// Returns the bytes that all encodings of `text` have in common. Each byte is returned with the position of its
+/// character in `text`.
 ///
 /// URL encodings are decoded, the backslashes of JSON and the padding of base64 are omitted, and the alphabets of base64
 /// are unified. ASCII letters are in lower case, because host names are converted to lower case.
@@ -214,7 +216,7 @@ fn canonical_bytes(text: &str) -> impl Iterator<Item = (usize, u8)> {
     })
 }
 
-/// Returns the end of a secret that starts at this position of a text. The secret is in canonical form.
+/// Returns the end of `secret` in `text` if it occurs at `start`. The secret is in canonical form.
 fn match_end(text: &str, start: usize, secret: &[u8]) -> Option<usize> {
     let (before, rest) = text.split_at(start);
     if rest.starts_with(['=', '\\']) {
@@ -230,7 +232,7 @@ fn match_end(text: &str, start: usize, secret: &[u8]) -> Option<usize> {
     (is_match && (secret.len() >= MIN_SUBSTRING_LENGTH || !is_part_of_word)).then_some(end)
 }
 
-/// Returns a URL without its user information. A text without a scheme is returned unchanged.
+/// Returns a URL without its user information. A string without a scheme is returned unchanged.
 pub fn without_user_info(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
@@ -240,7 +242,7 @@ pub fn without_user_info(url: &str) -> String {
     format!("{scheme}://{}", &rest[host..])
 }
 
-/// URL for display, without user information and with the values of unknown query parameters redacted.
+/// URL for display, without user information. The values of unknown query parameters are redacted.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct RedactedUrl(String);
 
@@ -322,7 +324,7 @@ mod tests {
     #[test]
     fn base64_secret_is_redacted_in_all_alphabets() {
         let secrets = Secrets::default();
-        // Contains the two characters in which the alphabets differ, and padding.
+        // The encoded pair contains padding and the two characters in which the base64 alphabets differ.
         let pair = "me:>>>???\u{fb}";
         let encoded = STANDARD.encode(pair);
         assert!(encoded.contains('+') && encoded.contains('/') && encoded.ends_with('='));
@@ -370,7 +372,7 @@ mod tests {
         let before = "-".repeat(MAX_TEXT_SIZE);
         assert!(secrets.redact(&format!("{before}{secret}")) == format!("{before}…"));
         assert!(secrets.redact(&before) == before);
-        // The maximum number of matches within the limit.
+        // Text that contains the maximum number of matches within the size limit.
         secrets.record("hits");
         let hits = "hits".repeat(MAX_TEXT_SIZE / 4);
         assert_eq!(secrets.redact(&hits), REDACTED.repeat(MAX_TEXT_SIZE / 4));

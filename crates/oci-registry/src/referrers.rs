@@ -23,7 +23,7 @@ pub(crate) const MAX_REFERRERS: usize = 10_000;
 /// Maximum lengths of the algorithm and of the encoded part in a fallback tag, in bytes.
 const MAX_TAG_PARTS: (usize, usize) = (32, 64);
 
-/// Returns the entry of a manifest in a list of referrers: its descriptor with artifact type and all annotations.
+/// Returns the entry of a manifest in a list of referrers: its descriptor with the artifact type and all annotations.
 pub(crate) fn to_entry(manifest: &Manifest) -> Descriptor {
     let mut entry = manifest.descriptor();
     entry.artifact_type = manifest.artifact_type().cloned();
@@ -36,8 +36,8 @@ pub(crate) fn has_artifact_type(entry: &Descriptor, artifact_type: Option<&Media
     artifact_type.is_none_or(|requested| entry.artifact_type.as_ref() == Some(requested))
 }
 
-/// Returns the entry of a manifest in the list of referrers of `subject`; `None` if the manifest has another subject or
-/// artifact type.
+/// Returns the entry of a manifest in the list of referrers of `subject`. Returns `None` if the manifest has another
+/// subject or artifact type.
 pub(crate) fn matching_entry(
     manifest: &Manifest,
     subject: &Digest,
@@ -77,10 +77,10 @@ pub(crate) fn is_fallback_tag(tag: &Tag) -> bool {
     encoded.is_some_and(|encoded| encoded.len() == longest && encoded.bytes().all(is_hex))
 }
 
-/// Returns the entries of a list of referrers that was found under the fallback tag of `subject`.
+/// Returns the entries of a manifest that was found under the fallback tag of `subject`, if it is a list of referrers.
 ///
-/// Returns `None` if other content was found there: the subject itself, which a registry may serve under the fallback
-/// tag of its digest, or an index with entries that cannot be referrers.
+/// Returns `None` for other content: the subject itself, which a registry may serve under the fallback tag of its
+/// digest, or an index with entries that cannot be referrers.
 pub(crate) fn fallback_entries<'m>(
     manifest: &'m Manifest,
     subject: &Digest,
@@ -105,7 +105,7 @@ fn list_entries<'m>(manifest: &'m Manifest, tag: &Tag) -> Option<&'m [Descriptor
     is_list.then_some(&index.manifests)
 }
 
-/// Whether a digest, of any algorithm, is a digest of this manifest.
+/// Whether `digest` is a digest of this manifest. It may have any known algorithm.
 pub(crate) fn matches_digest(manifest: &Manifest, digest: &Digest) -> bool {
     let computed = || Some(digest.algorithm()?.digest(manifest.bytes()));
     digest == manifest.digest() || computed().as_ref() == Some(digest)

@@ -1,6 +1,6 @@
-//! Traits of content storage, which all operations use.
+//! Traits for content storage, which all operations use.
 //!
-//! A [`Source`] can be read, a [`Target`] can be read and written. Repositories of registries, layout directories,
+//! A [`Source`] can be read. A [`Target`] can be read and written. Repositories of registries, layout directories,
 //! archives and memory implement both traits; artifacts packed from files implement [`Source`] only. Push, pull, mirror
 //! and backup are one copy from a source to a target.
 
@@ -92,7 +92,7 @@ pub trait Source: fmt::Debug + Send + Sync {
     async fn blob(&self, descriptor: &Descriptor) -> Result<BlobStream>;
 
     /// Opens the rest of a blob after its first bytes. The stream ends with an error unless the first bytes and the
-    /// rest match the descriptor.
+    /// rest together match the descriptor.
     ///
     /// This is a trait method so that an interrupted download can continue from any source. A registry sends only the
     /// rest (RFC 9110, section 14). The default implementation reads the blob from its first byte.
@@ -109,7 +109,8 @@ pub trait Source: fmt::Debug + Send + Sync {
         BlobStream::from_partial(descriptor, partial, rest)
     }
 
-    /// Returns the descriptor of a blob if only its digest is known. Its media type is `application/octet-stream`.
+    /// Returns the descriptor of a blob of which only the digest is known. The media type in the descriptor is
+    /// `application/octet-stream`.
     ///
     /// # Errors
     ///
@@ -122,9 +123,9 @@ pub trait Source: fmt::Debug + Send + Sync {
 
     /// Returns the full name of the repository, if the source is a repository of a registry.
     ///
-    /// This is a trait method so that a copy from any source can record the origin of the blobs. Another repository of
-    /// the same registry mounts the blobs from the origin (distribution-spec, "Mounting a blob from another
-    /// repository").
+    /// This is a trait method so that a copy from any source can record the origin of the blobs. If the target is
+    /// another repository of the same registry, the registry mounts the blobs from the origin (distribution-spec,
+    /// "Mounting a blob from another repository").
     fn origin(&self) -> Option<&Reference> {
         None
     }
@@ -144,8 +145,8 @@ pub trait Source: fmt::Debug + Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Lists the manifests with this subject, of one artifact type or of all. The subject need not exist. Each
-    /// descriptor has the artifact type and the annotations of its manifest.
+    /// Lists the manifests with this subject. If `artifact_type` is set, lists only manifests of this type. The subject
+    /// need not exist. Each descriptor has the artifact type and the annotations of its manifest.
     ///
     /// The stream ends with [`ErrorKind::Unsupported`] if referrers cannot be listed. The default implementation always
     /// returns this error.
@@ -155,7 +156,7 @@ pub trait Source: fmt::Debug + Send + Sync {
         stream::iter([Err(NoReferrers { subject }.into())]).boxed()
     }
 
-    /// Returns the location with this identifier, in the form that users write.
+    /// Returns the location of `identifier` in this storage, in the form that users write.
     fn describe(&self, identifier: &Identifier) -> String;
 }
 
@@ -180,7 +181,7 @@ pub trait Target: Source {
     ///
     /// # Errors
     ///
-    /// Any response that does not clearly state whether the content exists is an error.
+    /// A response that does not state clearly whether the content exists is an error.
     async fn exists(&self, descriptor: &Descriptor) -> Result<bool>;
 
     /// Pushes a blob unless it exists.
@@ -201,7 +202,7 @@ pub trait Target: Source {
         Ok((blob, delivery))
     }
 
-    /// Pushes a manifest under its digest, without a tag.
+    /// Pushes a manifest under its digest and sets no tag.
     ///
     /// # Errors
     ///
@@ -214,9 +215,9 @@ pub trait Target: Source {
     /// Sets a tag as [`Target::tag`] does, but sends the request only once. After an error the tag may or may not have
     /// been set.
     ///
-    /// This is a trait method so that an index that several clients change can be updated at any target. At a registry,
-    /// a second request could revert a change of another client. Other targets send no requests and use the default
-    /// implementation.
+    /// This is a trait method so that callers can update an index in any target while other clients change it. At a
+    /// registry, a second request could revert the change of another client. Other targets send no requests and use the
+    /// default implementation.
     async fn tag_once(&self, manifest: &Manifest, tag: &Tag) -> Result<()> {
         self.tag(manifest, tag).await
     }
@@ -237,10 +238,10 @@ pub trait Target: Source {
 /// [`ErrorKind::Unsupported`]. Lists of referrers are updated.
 #[async_trait]
 pub trait Delete: Target {
-    /// Deletes a tag. The manifest stays, under its digest and its other tags.
+    /// Deletes a tag. The manifest remains available by its digest and its other tags.
     async fn delete_tag(&self, tag: &Tag) -> Result<()>;
 
-    /// Deletes a manifest and all tags that refer to it. Its successors stay.
+    /// Deletes a manifest and all tags that refer to it. Its successors remain.
     async fn delete_manifest(&self, digest: &Digest) -> Result<()>;
 
     /// Deletes a blob, even if a manifest refers to it.

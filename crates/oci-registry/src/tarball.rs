@@ -3,7 +3,7 @@
 //! The writer is deterministic. The reader is strict: it rejects streams that two programs could interpret differently,
 //! for example because of contradicting sizes, duplicate names, content of entries that cannot have content, or sparse
 //! files. It never allocates memory according to a declared size. This module opens no files and does not interpret
-//! names; a name is a sequence of bytes.
+//! names: a name is a sequence of bytes.
 
 pub(crate) mod compression;
 mod entry;

@@ -1,8 +1,8 @@
-//! Files of an artifact, written into one directory.
+//! Unpacking of artifacts: the files of an artifact are written into one directory.
 //!
 //! A name from a registry is used only as a [`FileName`], relative to the handle of its directory ([`directory`]).
-//! Files are fetched and verified under temporary names ([`staging`]) and then moved, so that a file under its final
-//! name is complete. Nothing outside the directory is changed, and nothing in it is replaced unless
+//! Files are fetched and verified under temporary names ([`staging`]) and then moved, so a file that has its final name
+//! is complete. Nothing outside the directory is changed, and nothing in it is replaced unless
 //! [`UnpackOptions::replace`] is set. An interrupted fetch of a large file is continued by the next call.
 
 mod directory;
@@ -36,7 +36,7 @@ use parents::{MissingDirectories, Parents};
 use staging::{FetchedFile, StagedFile, Staging};
 
 /// Maximum number of files that are flushed one by one, which takes about a millisecond each. For more files, the whole
-/// file system is flushed once where the system supports it.
+/// file system is flushed once if the operating system supports this.
 const MAX_SINGLE_FLUSHES: usize = 64;
 
 /// File to write.
@@ -56,10 +56,10 @@ pub struct UnpackOptions<'a> {
     pub replace: bool,
     /// Maximum number of files that are fetched at the same time, at least 1.
     pub concurrency: usize,
-    /// Callback for each file before it is fetched, with the meter of its progress.
+    /// Callback for each file before it is fetched, with the meter of its download.
     pub started: &'a (dyn Fn(&FileEntry, &Meter) + Send + Sync),
-    /// Callback for each file after it was moved to its final name, with its path. Also called for a file that existed
-    /// already.
+    /// Callback for each file after it was moved to its final name, with its path. It is also called for each file that
+    /// existed already.
     pub observer: &'a (dyn Fn(&FileEntry, &Path) + Send + Sync),
 }
 
@@ -91,7 +91,7 @@ impl fmt::Debug for UnpackOptions<'_> {
 ///
 /// [`ErrorKind::Conflict`] if a file exists with different content and `replace` is not set; this is checked before
 /// anything is fetched. [`ErrorKind::Mismatch`] for names that clash and for content that does not match its digest; in
-/// both cases no file has its final name yet.
+/// both cases no fetched file has its final name yet.
 pub async fn unpack(
     source: &dyn Source,
     files: &[FileEntry],
@@ -133,7 +133,7 @@ async fn flush(directory: &Directory) -> std::io::Result<()> {
     flushed.expect("flushing does not panic")
 }
 
-/// Returns the files that are missing in the directory or have different content there.
+/// Returns the files that are missing in the directory or have different content in it.
 async fn find_missing<'a>(
     files: &'a [FileEntry],
     root: &Directory,
@@ -181,7 +181,7 @@ async fn fetch_all(
     Ok(fetched.into_iter().map(|(_, fetched)| fetched).collect())
 }
 
-/// Moves fetched files to their final names, and adds the names of the changed directories to `changed`.
+/// Moves fetched files to their final names. Adds the names of the changed directories to `changed`.
 fn move_to_final_names<'a>(
     fetched: Vec<FetchedFile>,
     wanted: &[&'a FileEntry],

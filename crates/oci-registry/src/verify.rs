@@ -1,8 +1,8 @@
 //! Verification that an artifact is complete and that its content matches its digests.
 //!
 //! [`verify`] traverses the graph from its root, as a copy does, and reads every byte. It reports each manifest or blob
-//! that is missing or wrong, and continues with the others. A network failure ends the verification, because it says
-//! nothing about the content.
+//! that is missing or wrong, and continues with the others. A network failure ends the verification, because it does
+//! not show whether the content is correct.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -62,7 +62,7 @@ impl Failure for Error {
     }
 }
 
-/// Result of the verification of one manifest or blob.
+/// Verification result for one manifest or blob.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum VerifyEvent<'a> {
@@ -116,13 +116,13 @@ pub struct VerifiedArtifact {
     pub size: u64,
 }
 
-/// Reads all manifests and blobs of an artifact and compares each with the descriptors that refer to it: digest, size
-/// and, for manifests, the media type.
+/// Reads all manifests and blobs of an artifact. Compares the digest, the size and, for manifests, the media type of
+/// each with the descriptors that refer to it.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Mismatch`] if any content is wrong or missing. The observer has received an event for each. Otherwise
-/// the error of the source.
+/// [`ErrorKind::Mismatch`] if any content is wrong or missing. The observer has received an event for each manifest and
+/// blob that is wrong or missing. Otherwise the error of the source.
 pub async fn verify(
     source: &dyn Source,
     root: &Identifier,
@@ -203,7 +203,7 @@ struct Claim {
     digest: Digest,
     size: u64,
     may_be_absent: bool,
-    /// Media type and `data` field of the descriptor of a manifest; `None` for a blob.
+    /// Media type and `data` field that the descriptor of a manifest states; `None` for a blob.
     manifest: Option<(MediaType, String)>,
 }
 
@@ -227,7 +227,7 @@ fn may_be_absent(descriptor: &Descriptor, is_manifest: bool) -> bool {
     !is_manifest && descriptor.media_type.is_nondistributable()
 }
 
-/// Whether a failure concerns the content and not the connection.
+/// Whether an error concerns the content and not the connection.
 fn is_content_error(kind: ErrorKind) -> bool {
     matches!(
         kind,

@@ -16,7 +16,7 @@ use oci_registry::{
 /// Maximum size of a manifest that every registry accepts, in bytes.
 const SIZE: usize = 4 << 20;
 
-/// Source in which each index refers to further indexes, and each image to new layers.
+/// Source in which each index refers to further indexes, and each image refers to further layers.
 #[derive(Debug, Default)]
 struct UnboundedGraph {
     /// Number of entries of an index.
@@ -33,7 +33,7 @@ impl UnboundedGraph {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// Returns a document of exactly the size in its descriptor.
+    /// Returns a document whose size is exactly the size that its descriptor states.
     fn write(&self, number: u64) -> Manifest {
         let is_image = self.is_flat && number > 0;
         let (kind, key) = if is_image {

@@ -1,4 +1,4 @@
-//! Registries that repeat the credential of a request.
+//! Registries that repeat the credential of a request in their responses.
 //!
 //! This is a separate binary, because the logger is global and one test checks all log messages.
 
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use support::{CANARY, Password, blob, by_tag, error_text, found_lookup, observe, open, options};
 use testkit::server::{Response, Server};
 
-/// The token that the registry issues for the password.
+/// Token that the registry issues for the password.
 const TOKEN: &str = "t0ken-canary-9c1e";
 
 /// Credentials in the form in which they are sent: password, token and Basic authentication.
@@ -42,7 +42,7 @@ impl log::Log for Log {
     fn flush(&self) {}
 }
 
-/// A response that repeats a secret.
+/// Function that returns a response with the given secret.
 type Echo = fn(&str) -> Response;
 
 const ECHOES: [Echo; 14] = [
@@ -84,7 +84,7 @@ fn redirect(location: String) -> Response {
     Response::new(307).header("Location", location)
 }
 
-/// The form in which a registry repeats a credential.
+/// Form in which a registry repeats a credential.
 #[derive(Debug, Clone, Copy)]
 enum Form {
     AsSent,
@@ -162,7 +162,7 @@ async fn credential_repeated_by_a_registry_is_not_shown() {
     assert!(logged.contains("reqwest"), "nothing was logged: {logged}");
 }
 
-/// A provider whose password is the host of the registry.
+/// Provider whose password is the registry's host.
 #[derive(Debug)]
 struct HostAsPassword;
 

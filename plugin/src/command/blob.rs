@@ -20,7 +20,7 @@ use crate::resolver::OperandResolver;
 use crate::settings::ConnectionSettings;
 use crate::value;
 
-/// Maximum size of a blob that is returned as a value, in bytes. The memory contains the value twice.
+/// Maximum size of a blob that is returned as a value, in bytes. Memory holds two copies of the blob.
 const MAX_VALUE: usize = 64 << 20;
 
 /// The `oci blob` command.
@@ -170,7 +170,7 @@ impl BlobCall {
         Ok(Value::binary(bytes, self.span))
     }
 
-    /// Writes the blob to its file.
+    /// Writes the blob to the output file.
     async fn write(
         &self,
         blob: BlobStream,

@@ -98,11 +98,11 @@ impl PluginCommand for CatalogCommand {
     }
 }
 
-/// A registry or directory whose repositories are listed.
+/// Registry or directory whose repositories are listed.
 #[derive(Debug, Clone)]
 enum CatalogOperand {
     Registry(RegistryName),
-    /// A directory that contains OCI layouts.
+    /// A directory of OCI layouts.
     Directory(PathBuf),
 }
 
@@ -152,7 +152,7 @@ impl CatalogCall {
                     } else {
                         name
                     };
-                    // Collecting the components drops `.` components.
+                    // `components` omits `.` components.
                     let directory: PathBuf = directory.components().collect();
                     let location = Location::layout(directory);
                     Ok(row(&name.to_string_lossy(), &location, span))

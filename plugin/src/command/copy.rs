@@ -179,7 +179,7 @@ impl PluginCommand for CopyCommand {
             written: Mutex::default(),
             span: call.head,
         };
-        // The operands are processed one after another, so that a blob of several artifacts is sent only once.
+        // The operands are processed one after another, so that a blob that several artifacts share is sent only once.
         context.map_rows_sequentially(operands, copy_call, CopyCall::copy)
     }
 }
@@ -187,7 +187,7 @@ impl PluginCommand for CopyCommand {
 /// Destination of a copy.
 #[derive(Debug, Clone)]
 enum CopyDestination<L = Location> {
-    /// The artifact is copied to this location.
+    /// The exact location of the copy.
     Exact(L),
     /// The repository name of the source is appended to this prefix. The prefix ends with `/`.
     Prefix(String),
@@ -197,7 +197,7 @@ impl FromStr for CopyDestination<LocationText> {
     type Err = oci_registry::Error;
 
     fn from_str(text: &str) -> oci_registry::Result<Self> {
-        // A prefix is valid if the prefix with an appended repository name is a valid location.
+        // A prefix is valid if a repository name after the prefix makes it a valid location.
         let with_repository = text
             .strip_suffix('/')
             .map(|_| format!("{text}x").parse::<LocationText>());
@@ -209,7 +209,7 @@ impl FromStr for CopyDestination<LocationText> {
 }
 
 impl CopyDestination<LocationText> {
-    /// Separates the path of a layout or archive from the tag or digest.
+    /// Splits the path of a layout or archive from the tag or digest.
     fn locate(self, base: &Path) -> oci_registry::Result<CopyDestination> {
         Ok(match self {
             Self::Exact(written) => CopyDestination::Exact(written.locate_target(base)?),
@@ -235,7 +235,7 @@ struct CopyCall {
     referrers: bool,
     is_dry_run: bool,
     concurrency: usize,
-    /// Names that were written at the target, each with the repository that it was copied from.
+    /// Names that this call writes at the target, each with the repository that is copied to the name.
     written: Mutex<HashMap<String, String>>,
     span: Span,
 }
@@ -270,7 +270,7 @@ impl CopyCall {
             manifest,
             ..
         } = self.resolver.resolve(operand).await?;
-        // The tag of an index does not point to the manifest that was selected from the index.
+        // If the flags select a manifest from an index, the tag names the index, not the selected manifest.
         let source_tag = match identifier {
             Identifier::Tag(tag) if !self.resolver.has_selection() => Some(tag),
             _ => None,
@@ -314,7 +314,8 @@ impl CopyCall {
         Ok(value::action(name, action, Some(&digest), self.span))
     }
 
-    /// Copies all tags of a repository. The rows of copied tags appear immediately, the rows of unchanged tags at the end.
+    /// Copies all tags of a repository. The row of a copied tag appears immediately. The rows of unchanged tags follow
+    /// at the end.
     async fn copy_all(
         &self,
         source: OpenLocation,
@@ -409,7 +410,7 @@ impl CopyCall {
         action.map_err(|error| error.at(self.target.span))
     }
 
-    /// Opens the target for reading. Returns `None` if it does not exist yet.
+    /// Opens the target for reading. Returns `None` if the target does not exist yet.
     async fn open_existing_target(
         &self,
         location: &Location,
@@ -430,7 +431,7 @@ impl CopyCall {
         target.await.map_err(|error| error.at(self.target.span))
     }
 
-    /// Converts an error of a copy. The label marks the source or the target, depending on the side that failed.
+    /// Converts an error of a copy. The label marks the source or the target, whichever failed.
     fn labelled_error(&self, error: &oci_registry::Error, source: Span) -> LabeledError {
         error.at(match error.side() {
             Some(Side::Target) => self.target.span,
@@ -460,7 +461,7 @@ impl CopyCall {
         target.map_err(|error| error.at(self.target.span))
     }
 
-    /// Reserves a name at the target, and rejects a second source with the same name.
+    /// Reserves a name at the target. Fails if another source has reserved the name.
     fn reserve_name(&self, name: &Location, source: &str, at: Span) -> Result<(), LabeledError> {
         let name = name.to_string();
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
@@ -477,8 +478,8 @@ impl CopyCall {
     }
 }
 
-/// Returns the `action` cell of a dry run: `unchanged` if the target has this digest under this name, otherwise `would
-/// copy`.
+/// Returns the `action` cell of a dry run: `unchanged` if this name at the target already has this digest, otherwise
+/// `would copy`.
 async fn dry_run_action(
     existing: Option<&OpenLocation>,
     named: &Identifier,

@@ -106,8 +106,8 @@ impl PluginCommand for DeleteCommand {
 struct DeleteCall {
     resolver: OperandResolver,
     is_dry_run: bool,
-    /// Content that was deleted so far, or that a dry run would delete, by repository. An operand that was deleted
-    /// together with an earlier operand is skipped.
+    /// Content that this call already deleted, by repository. In a dry run, content that would be deleted by then. An
+    /// operand whose content is in this map is skipped.
     deleted_by_location: Mutex<BTreeMap<String, DeletedSet>>,
     span: Span,
 }
@@ -195,7 +195,7 @@ impl DeleteCall {
         let entry = entry.and_then(|entry| deleted_set.remaining_entry(entry));
         let mut rows = Vec::new();
         if let Some(entry) = &entry {
-            // `remove` deletes the tags before it changes the index, so their rows come first.
+            // `remove` deletes the tags before it changes the index, so the rows of the tags come first.
             let tags = entry.tags.iter().cloned().map(Identifier::Tag);
             rows.extend(tags.map(|tag| self.row(location, &tag, "delete", Some(digest))));
             let index = Identifier::Tag(entry.index.clone());

@@ -1,6 +1,6 @@
-//! Commands of the plugin, one file for each.
+//! Commands of the plugin, one file per command.
 //!
-//! Contains the list of all commands, and the parts that their signatures share.
+//! Contains the list of all commands, and the parts that several signatures share.
 
 mod blob;
 mod catalog;
@@ -44,11 +44,11 @@ pub(crate) fn all_commands() -> Vec<Box<dyn PluginCommand<Plugin = OciPlugin>>> 
     ]
 }
 
-/// Description of an argument that is a reference to a manifest.
+/// Description of an argument that refers to a manifest.
 const REFERENCE: &str =
     "The manifest, as `REGISTRY/REPOSITORY:TAG`, `…@DIGEST` or `oci:DIRECTORY:TAG`";
 
-/// Search terms that all commands share.
+/// Search terms of every command.
 const SEARCH_TERMS: [&str; 6] = [
     "docker",
     "container",
@@ -58,7 +58,8 @@ const SEARCH_TERMS: [&str; 6] = [
     "oras",
 ];
 
-/// Input and output types of a command that returns `one` for a single operand and `list` for a list of operands.
+/// Returns the input and output types of a command that returns `one` for a single operand and `list` for a list of
+/// operands.
 fn input_output_types(one: &Type, list: &Type) -> Vec<(Type, Type)> {
     vec![
         (
@@ -74,7 +75,7 @@ fn input_output_types(one: &Type, list: &Type) -> Vec<(Type, Type)> {
     ]
 }
 
-/// Returns the search terms of one command, followed by the shared search terms.
+/// Returns the search terms of one command, followed by the search terms of every command.
 fn search_terms(specific: &[&'static str]) -> Vec<&'static str> {
     [specific, &SEARCH_TERMS].concat()
 }

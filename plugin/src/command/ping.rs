@@ -1,4 +1,4 @@
-//! `oci ping`: checks that a registry is reachable, and which credential it accepts.
+//! `oci ping`: checks whether a registry is reachable and which credential it accepts.
 
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{

@@ -176,7 +176,7 @@ impl PullCall {
         Ok(stream::iter(rows).boxed())
     }
 
-    /// Returns the name under which a file is written.
+    /// Returns the name that a file is written under.
     fn name<'a>(&self, file: &'a PackageFile) -> &'a FileName {
         let title = file.title.as_ref().filter(|_| self.uses_titles);
         title.unwrap_or(&file.name)

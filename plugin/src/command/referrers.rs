@@ -115,7 +115,7 @@ struct ReferrersCall {
     artifact_type: Option<MediaType>,
     is_recursive: bool,
     cache: Option<Cache>,
-    /// Limiter for concurrent requests for single referrers, shared by all subjects.
+    /// Limiter for concurrent requests that fetch referrers, shared by all subjects.
     concurrency: Concurrency,
     max_concurrent: usize,
     span: Span,
@@ -175,8 +175,8 @@ impl ReferrersCall {
     }
 }
 
-/// Fetches a referrer and returns its summary. Returns `None` if the referrer was deleted, because a list of referrers
-/// may be outdated.
+/// Fetches a referrer and returns its summary. Returns `None` if the referrer no longer exists: a list of referrers may
+/// be outdated.
 async fn fetch_summary(
     source: &dyn Source,
     fetcher: &TagDetailsFetcher,

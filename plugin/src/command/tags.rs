@@ -122,7 +122,7 @@ struct TagsCall {
     is_long: bool,
     has_repository_column: bool,
     cache: Option<Cache>,
-    /// Limiter for concurrent requests for single tags, shared by all repositories.
+    /// Limiter for concurrent requests that fetch details of tags, shared by all repositories.
     concurrency: Concurrency,
     span: Span,
 }
@@ -167,7 +167,7 @@ impl TagsCall {
                 .resolver
                 .not_found(&error, ReferencePart::Location, &operand)
         };
-        // The names of a layout that are not valid tags follow the tags.
+        // The rows of a layout's other names, which are not valid tags, follow the rows of the tags.
         let other_names = {
             let (source, to_labeled_error) = (Arc::clone(&source), to_labeled_error.clone());
             let other_names = async move { source.other_names().await.map_err(to_labeled_error) };

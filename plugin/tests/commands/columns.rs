@@ -1,4 +1,4 @@
-//! Columns of every command, in its signature and in the README.
+//! Columns of every command: comparison of its signature with the README.
 
 use nu_plugin::{Plugin, PluginCommand};
 use nu_plugin_oci::OciPlugin;
@@ -6,10 +6,11 @@ use nu_protocol::Type;
 
 use crate::reading::LONG;
 
-/// First line of the table in the README, and the text after its last line.
+/// First line of the column table in the README, and the text that follows the table.
 const TABLE: (&str, &str) = ("| command | columns |", "\n\n");
 
-/// Returns the columns of a type. For an alternative of several types, these are the columns of the table or record.
+/// Returns the columns of a type. If the type has several alternatives, returns the columns of the table or record
+/// among them.
 fn columns(of: &Type) -> Vec<(&str, &Type)> {
     match of {
         Type::Table(columns) | Type::Record(columns) => columns
@@ -39,14 +40,14 @@ fn type_name(of: &Type) -> String {
     }
 }
 
-/// Appends the README rows of one output type, and of the tables that it contains.
+/// Appends the README row of one output type, and the rows of the tables in its columns.
 fn rows(name: &str, of: &Type, rows_so_far: &mut Vec<String>) {
     let columns = columns(of);
     let cells: Vec<_> = columns
         .iter()
         .map(|(name, of)| format!("`{name}` {}", type_name(of)))
         .collect();
-    // With some flags the output is a string or a binary value instead.
+    // Some flags change the output to a string or a binary value.
     let others: Vec<_> = match of {
         Type::OneOf(types) => types
             .iter()
@@ -69,12 +70,12 @@ fn rows(name: &str, of: &Type, rows_so_far: &mut Vec<String>) {
     }
 }
 
-/// Row of `oci tags`. Its signature has no columns, because most of its columns depend on a flag.
+/// README row of `oci tags`. The signature of the command has no columns, because most of them depend on a flag.
 const TAGS: &str = "| `oci tags` | `name` string, `reference` string; of a list also `repository` string; with --long also \
     `size` filesize?, `created` datetime?, `platforms` list<string>?, `targets` list<string>?, `artifact_type` string?, \
     `media_type` string?, `annotations` record?, `digest` string? |";
 
-/// Column that `oci referrers` has only with `--all`.
+/// Column that `oci referrers` adds with `--all`.
 const SUBJECT: &str = "; with --all also `subject` string |";
 
 #[test]
@@ -116,7 +117,7 @@ fn readme_table_lists_columns_of_all_signatures() {
     );
 }
 
-/// Checks that the output for a list has the columns of the output for one reference.
+/// Checks that the output for a list has the same columns as the output for one reference.
 fn check_list_columns(command: &dyn PluginCommand<Plugin = OciPlugin>) {
     let types = command.signature().input_output_types;
     let names = |of| {

@@ -1,4 +1,4 @@
-//! `oci index`, `oci config`, `oci reference`, `oci inspect`, `oci referrers`, `oci ping` and `oci blob`.
+//! Tests of `oci index`, `oci config`, `oci reference`, `oci inspect`, `oci referrers`, `oci ping` and `oci blob`.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(crate) fn annotations(pairs: &[(&str, &str)]) -> Annotations {
         .collect()
 }
 
-/// Creates the layer of a file.
+/// Creates the layer that contains a file.
 pub(crate) fn layer(title: &str, kind: &str, content: &str) -> Blob {
     let mut layer = Blob::from_bytes(MediaType::OCTET_STREAM, content.to_owned());
     layer.descriptor_mut().annotations = annotations(&[
@@ -404,7 +404,7 @@ fn referrer_rows_are_valid_input_of_other_commands() {
         "note",
     );
     assert_eq!(note.as_str().unwrap(), "signed contents");
-    // With `--all`, the referrers of a referrer follow it.
+    // With `--all`, the row of a referrer is followed by the rows of its own referrers.
     let all = eval_in(&mut shell, &format!("{sboms} --all")).unwrap();
     assert_eq!(texts(&all, "artifact_type"), ["a/sbom", "a/signature"]);
     assert_eq!(texts(&all, "subject")[1], texts(&all, "reference")[0]);
@@ -431,7 +431,7 @@ fn referrers_of_missing_subject_are_listed() {
     let [row] = rows.as_list().unwrap() else {
         panic!("{rows:?}")
     };
-    // The list may be outdated, so the row has the values of the list and no size.
+    // The referrers list may be outdated: the row has the values of the list, and its size is unknown.
     assert!(cell(row, "size").is_nothing());
     assert!(cell(row, "created").as_date().is_ok());
     let requests = registry.request_lines();

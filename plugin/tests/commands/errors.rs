@@ -7,7 +7,7 @@ use testkit::failures::{failing_registry, without_random_name};
 
 use crate::{Directory, eval_in};
 
-/// Host in snapshots. It is as long as the host of a test server, because errors contain the columns of a label.
+/// Host in snapshots. It is as long as the host of a test server, because errors contain the column numbers of labels.
 const HOST: &str = "127.0.0.1:PORT_";
 
 /// Returns a command that fails with an error of this kind.

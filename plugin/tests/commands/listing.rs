@@ -1,4 +1,4 @@
-//! `oci catalog` and `oci tags` with unreadable content and with layouts.
+//! Tests of `oci catalog` and `oci tags` with unreadable content and with layouts.
 use testkit::server::Response;
 
 use crate::documents::release;
@@ -26,7 +26,7 @@ fn unreadable_tag_row_has_no_details() {
             );
         }
     }
-    // `oci manifest` fails with the cause.
+    // `oci manifest` fails and reports the cause.
     let error = eval(&format!("oci manifest {}/x:mine", registry.host())).unwrap_err();
     assert_eq!(error.code.as_deref(), Some("oci::denied"));
 }
@@ -70,7 +70,7 @@ fn name_of_a_layout_entry_is_escaped() {
     }
 }
 
-/// Returns the code, the labelled part of the source and the help of an error.
+/// Returns the code of an error, the part of the source that its label marks, and its help text.
 fn eval_error(directory: &Directory, source: &str) -> (String, String, String) {
     let mut shell = directory.shell();
     let error = eval_in(&mut shell, source).unwrap_err();

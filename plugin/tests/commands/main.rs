@@ -1,4 +1,5 @@
-//! Tests of the commands in Nushell's plugin protocol, in this process, with scripted registries and layouts.
+//! Tests of the commands with scripted registries and layouts. The plugin runs in the test process and uses Nushell's
+//! plugin protocol.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -52,14 +53,14 @@ fn cell<'a>(row: &'a Value, column: &str) -> &'a Value {
     row.as_record().unwrap().get(column).unwrap()
 }
 
-/// Returns the texts of a column.
+/// Returns the strings in a column.
 fn texts<'a>(table: &'a Value, column: &str) -> Vec<&'a str> {
     let rows = table.as_list().unwrap().iter();
     rows.map(|row| cell(row, column).as_str().unwrap())
         .collect()
 }
 
-/// Starts a registry. The closure receives method and target of each request, separated by a space.
+/// Starts a registry. The closure receives the method and the target of each request, separated by a space.
 fn serve(script: impl Fn(&str) -> Response + Send + Sync + 'static) -> Server {
     Server::start(move |request, _| script(&request.line()))
 }
@@ -99,7 +100,7 @@ impl Directory {
         Self(path)
     }
 
-    /// Returns a shell with this directory as its working directory.
+    /// Returns a shell whose working directory is this directory.
     fn shell(&self) -> PluginTest {
         let mut shell = shell();
         let directory = Value::test_string(self.0.to_str().unwrap());

@@ -1,4 +1,4 @@
-//! `oci pull` of layers and of archives.
+//! Tests of `oci pull` for layers and archives.
 
 use nu_protocol::Value;
 use oci_package::{FileKind, annotation};
@@ -28,7 +28,7 @@ fn pull_returns_one_row_per_file() {
     assert_eq!(written, b"program of x86_64-unknown-linux-musl");
     let digests = texts(&rows, "digest");
     assert_eq!(digests[0], Digest::sha256(&written).to_string());
-    // A repeated pull changes nothing. A file with different content is replaced only with `--force`.
+    // A repeated pull changes nothing. Without `--force`, it does not replace a file that has different content.
     assert_eq!(eval_in(&mut shell, pull).unwrap(), rows);
     std::fs::write(out.join("widgets"), "mine").unwrap();
     let error = eval_in(&mut shell, pull).unwrap_err();
@@ -88,7 +88,7 @@ fn pull_of_artifact_without_files_is_rejected() {
     assert!(error.help.unwrap().contains("oci manifest"));
 }
 
-/// Pushes a package with one archive layer, as `cargo oci push --archive` does.
+/// Pushes a package whose only layer is an archive, as `cargo oci push --archive` does.
 async fn push_archive(layout: Layout, files: Vec<BundleFile>) {
     let media_type = MediaType::from("application/vnd.oci.image.layer.v1.tar");
     let mut tar = bundle(media_type, files).await.unwrap();
@@ -138,7 +138,7 @@ fn pull_unpacks_files_of_archive() {
         .unwrap()
         .collect();
     assert_eq!(left.len(), 1, "{left:?}");
-    // `--titles` writes the archive itself.
+    // With `--titles`, `oci pull` writes the archive itself.
     let whole = eval_in(&mut shell, "oci pull oci:archive:1 --output whole --titles").unwrap();
     assert!(texts(&whole, "path")[0].ends_with("/widgets-1.0.0.tar"));
 }
@@ -160,7 +160,7 @@ fn pull_with_include_writes_only_matching_files() {
         texts(&pull("--include [w* LIC*]").unwrap(), "kind"),
         ["bin", "file"]
     );
-    // With `--titles` the pattern matches titles.
+    // With `--titles`, `--include` patterns match the titles.
     let titled = pull("--titles --include *-1.0.0").unwrap();
     assert!(texts(&titled, "path")[0].ends_with("/widgets-1.0.0"));
     let error = pull("--include *.exe").unwrap_err();

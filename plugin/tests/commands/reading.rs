@@ -1,4 +1,4 @@
-//! `oci tags`, `oci catalog` and `oci manifest`, and behaviour that all commands share.
+//! Tests of `oci tags`, `oci catalog` and `oci manifest`, and of behaviour that all commands share.
 
 use std::path::Path;
 
@@ -69,7 +69,7 @@ fn examples_of_all_commands_parse() {
     let mut count = 0;
     for command in OciPlugin::default().commands() {
         for example in command.examples() {
-            // The shell of the test has only the language and these commands.
+            // The test shell has only the commands of the language and of the plugin.
             for part in example
                 .example
                 .split(" | ")
@@ -110,7 +110,8 @@ fn tags_of_several_pages_return_rows() {
     assert_eq!(registry.request_lines().len(), 2);
 }
 
-/// Starts a registry with a repository whose tag list has no end, in pages of 200 tags, and with a small repository.
+/// Starts a registry with two repositories: `small`, and `endless`, whose tag list never ends and has pages of 200
+/// tags.
 fn start_endless_registry() -> Server {
     serve(|request| {
         if request.starts_with("GET /v2/small/") {
@@ -131,7 +132,7 @@ fn first_row_of_long_list_requests_one_page() {
     let rows = shell.eval(&format!("oci tags {host}/endless")).unwrap();
     let first = rows.into_iter().next().unwrap();
     assert_eq!(cell(&first, "name").as_str().unwrap(), "0.0");
-    // The registry receives any second request for the list before the end of another command.
+    // A second request for the list would arrive at the registry before this command finishes.
     eval_in(&mut shell, &format!("oci tags {host}/small")).unwrap();
     assert_eq!(registry.count("GET /v2/endless/"), 1);
 }
@@ -228,7 +229,7 @@ fn references_are_read_from_arguments_or_input() {
     for source in [
         format!("'{host}/two' | oci tags"),
         format!("{{reference: '{host}/two'}} | oci tags"),
-        // The first command of a closure receives the closure's input.
+        // The first command of a closure receives the input of the closure.
         format!("'two' | do {{|| oci tags {host}/two }}"),
     ] {
         let rows = eval(&source).unwrap();

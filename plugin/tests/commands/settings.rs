@@ -1,4 +1,4 @@
-//! Connection flags.
+//! Tests of the connection flags.
 
 use crate::{eval, serve, tags, texts};
 

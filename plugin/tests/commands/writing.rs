@@ -1,4 +1,4 @@
-//! `oci copy`, `oci tag` and `oci delete`, between layouts.
+//! Tests of `oci copy`, `oci tag` and `oci delete` between layouts.
 
 use nu_protocol::Value;
 use oci_registry::{Annotations, Blob, Layout, Packed, Target};
@@ -62,7 +62,7 @@ fn copy_keeps_digest_and_tag_and_skips_stored_content() {
             ["1 unchanged"]
         );
     }
-    // Copies with a new tag, of the highest release, and of one manifest of an index.
+    // Copies with a new tag, of the highest release, and of one manifest in an index.
     for (copy, expected) in [
         ("oci copy oci:a:1 oci:b:other".to_owned(), "other copied"),
         ("oci copy oci:a oci:c".to_owned(), "1.0.0 copied"),
@@ -179,7 +179,7 @@ fn tag_adds_and_moves_tags() {
         cell(&record, "digest").clone()
     });
     assert_eq!(of_one, of_stable);
-    // The tag is moved. The reference comes from the pipeline.
+    // `oci tag` moves an existing tag. The pipeline provides the reference.
     let rows = eval_in(&mut shell, "'oci:a:2' | oci tag stable").unwrap();
     assert_eq!(actions(&rows), ["stable tagged"]);
     let rows = eval_in(
@@ -223,7 +223,7 @@ fn delete_of_digest_also_deletes_its_tags() {
     assert_eq!(actions(&rows), ["digest deleted"]);
     let tags = eval_in(&mut shell, "oci tags oci:a").unwrap();
     assert_eq!(texts(&tags, "name"), ["1.0.0", "2"]);
-    // The rows of another command are deleted while that command lists them.
+    // `oci delete` deletes the rows of another command while that command still lists them.
     let rows = eval_in(&mut shell, "oci tags oci:a | oci delete").unwrap();
     assert_eq!(actions(&rows), ["1.0.0 deleted", "2 deleted"]);
     let tags = eval_in(&mut shell, "oci tags oci:a").unwrap();
@@ -314,7 +314,8 @@ fn row_deleted_with_earlier_row_is_skipped() {
         }
         (directory, shell)
     };
-    // One tag occurs twice. The index is deleted with its last target, before its row is processed.
+    // One tag occurs twice. The index is deleted with its last target, before the operand that names the index is
+    // processed.
     let (_directory, mut shell) = create_layout("delete-along");
     eval_in(&mut shell, &format!("oci tag oci:a:{musl} zoo")).unwrap();
     let source =

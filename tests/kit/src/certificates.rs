@@ -1,4 +1,4 @@
-//! Certificate authorities and the certificates that they sign.
+//! Certificate authorities and certificates that they sign.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub struct Authority {
 /// A certificate and its private key.
 #[derive(Debug)]
 pub struct CertifiedKey {
-    /// Certificate, signed by the authority.
+    /// The certificate, signed by the authority.
     pub certificate: rcgen::Certificate,
     /// Private key of the certificate.
     pub key: KeyPair,
@@ -41,13 +41,13 @@ impl Authority {
         self.certificate.pem()
     }
 
-    /// Signs a certificate for a host name or an IP address. It expires in the year 4096.
+    /// Signs a certificate for a host name or an IP address. The certificate expires in the year 4096.
     #[must_use]
     pub fn sign(&self, name: &str) -> CertifiedKey {
         self.sign_until(name, 4096)
     }
 
-    /// Signs a certificate that expires on the first day of a year.
+    /// Signs a certificate that expires on the first day of the given year.
     #[must_use]
     pub fn sign_until(&self, name: &str, year: i32) -> CertifiedKey {
         let key = KeyPair::generate().unwrap();

@@ -1,14 +1,14 @@
-//! Fake registry whose repositories each fail in a different way, and a filter that makes error texts reproducible.
+//! Fake registry whose repositories each fail in a different way, and a filter that makes error messages reproducible.
 
 use crate::server::{Response, Server};
 
-/// Starts a registry whose response depends on the first component of the repository's name.
+/// Starts a registry whose response depends on the first component of the repository name.
 ///
 /// | name | response |
 /// | --- | --- |
 /// | `content` | 200 with the bytes `content` |
 /// | `other` | 200 with different bytes |
-/// | `html` | 200 with a page of HTML |
+/// | `html` | 200 with an HTML page |
 /// | `unauthenticated` | 401 with a challenge for Basic authentication |
 /// | `denied` | 403 `DENIED` |
 /// | `limited` | 429 `TOOMANYREQUESTS`, to be retried in a day |
@@ -32,7 +32,7 @@ pub fn failing_registry() -> Server {
     })
 }
 
-/// Replaces the random part in the name of a partial file, so that error texts are reproducible.
+/// Replaces the random part in the name of a partial file, so that error messages are reproducible.
 #[must_use]
 pub fn without_random_name(text: String) -> String {
     match text.split_once(".partial-") {

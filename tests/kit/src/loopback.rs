@@ -1,4 +1,4 @@
-//! Single HTTP/1.1 requests and ports without a listener, for tests without a runtime.
+//! Single HTTP/1.1 requests, and ports that refuse connections, for tests that have no async runtime.
 
 use std::net::SocketAddr;
 use std::sync::LazyLock;
@@ -19,7 +19,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         .expect("a runtime can be built")
 });
 
-/// Returns the runtime that the caller runs on, or the runtime of this module if there is none.
+/// Returns the runtime of the caller, or the runtime of this module if the caller runs on none.
 pub(crate) fn current_runtime() -> Handle {
     Handle::try_current().unwrap_or_else(|_| RUNTIME.handle().clone())
 }
@@ -29,10 +29,10 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     RUNTIME.block_on(future)
 }
 
-/// A reserved port without a listener, so that connections to it are refused.
+/// Reserved port on which nothing listens, so that connections to the port are refused.
 #[derive(Debug)]
 pub struct ClosedPort {
-    // The socket is bound, so the port stays reserved, but it does not listen.
+    // The socket is bound, so the port stays reserved. The socket does not listen.
     _socket: TcpSocket,
     host: String,
 }
@@ -65,7 +65,7 @@ impl Default for ClosedPort {
     }
 }
 
-/// Sends a request to the host of its URL. Returns the response with its whole body.
+/// Sends a request to the host of its URL. Returns the response after its body is complete.
 ///
 /// # Panics
 ///
@@ -83,7 +83,7 @@ pub fn send(request: Request<impl Into<Bytes>>) -> Response<Bytes> {
     })
 }
 
-/// Sends a GET request without header fields; see [`send`].
+/// Sends a GET request that has no header fields; see [`send`].
 #[must_use]
 pub fn get(url: &str) -> Response<Bytes> {
     let request = Request::get(url).header("Host", authority(&url.parse().expect("a URL")));

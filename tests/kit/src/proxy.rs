@@ -14,10 +14,10 @@ use tokio::net::TcpStream;
 
 use crate::tcp::TcpServer;
 
-/// The body of a response: bytes, or the body of another response that is passed on.
+/// Body of a response: bytes, or the body of another response that the proxy forwards.
 pub type Body = BoxBody<Bytes, hyper::Error>;
 
-/// The response of the host behind the proxy, or the error of the request to this host.
+/// Response of the host behind the proxy, or the error of the request to this host.
 pub type Result = std::result::Result<Response<Body>, Box<dyn Error + Send + Sync>>;
 
 /// Returns a body with these bytes.
@@ -27,15 +27,15 @@ pub fn body(bytes: impl Into<Bytes>) -> Body {
         .boxed()
 }
 
-/// A proxy on a free port. It ends when the value is dropped.
+/// Proxy on a free port. The proxy stops when the value is dropped.
 #[derive(Debug)]
 pub struct Proxy {
     server: TcpServer,
 }
 
 impl Proxy {
-    /// Starts a proxy that passes each request to the handler. If the handler fails, the client receives
-    /// a 502 response.
+    /// Starts a proxy that passes each request to the handler. If the handler fails, the client receives a 502
+    /// response.
     pub fn start<H, F>(handler: H) -> Self
     where
         H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
@@ -48,7 +48,7 @@ impl Proxy {
                     let response = handler(request);
                     async move { Ok::<_, Infallible>(response.await.unwrap_or_else(bad_gateway)) }
                 });
-                // It is not an error if the client closes the connection early.
+                // A client may close the connection early, so an error is ignored.
                 let _ = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
@@ -71,7 +71,7 @@ fn bad_gateway(error: Box<dyn Error + Send + Sync>) -> Response<Body> {
     response
 }
 
-/// Forwards a request to another host over a new connection. The request line and header fields stay unchanged.
+/// Forwards a request to another host over a new connection. Keeps the request line and the header fields.
 ///
 /// # Errors
 ///
@@ -81,7 +81,7 @@ where
     B: hyper::body::Body<Data = Bytes> + Send + 'static,
     B::Error: Error + Send + Sync + 'static,
 {
-    // The request line carries the path only; the Host header names the host.
+    // The request line contains the path only, so the `Host` header names the host.
     if !request.headers().contains_key("Host") {
         request.headers_mut().insert("Host", host.parse()?);
     }

@@ -1,29 +1,29 @@
-//! A proxy in front of a registry that records every request.
+//! Proxy in front of a registry that records every request.
 //!
 //! The proxy changes neither requests nor responses. The registry builds its `Location` headers from the `Host` header,
-//! which the proxy forwards unchanged, so the next request of an upload passes through the proxy again.
+//! which the proxy forwards unchanged, so the next request of an upload is sent through the proxy too.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::proxy::{Proxy, forward};
 
-/// A proxy in front of one host. It ends when the value is dropped.
+/// Proxy in front of one host. The proxy stops when the value is dropped.
 #[derive(Debug)]
 pub struct Recorder {
     proxy: Proxy,
     requests: Arc<Mutex<Vec<RecordedRequest>>>,
 }
 
-/// A request that passed through the proxy, and its response.
+/// Request that was sent through the proxy, with its response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedRequest {
     /// `GET`, `PUT`, …
     pub method: String,
     /// Path and query.
     pub path: String,
-    /// The status of the response.
+    /// Status of the response.
     pub status: u16,
-    /// The `Docker-Content-Digest` header of the response.
+    /// `Docker-Content-Digest` header of the response.
     pub digest: Option<String>,
 }
 
@@ -74,13 +74,13 @@ impl Recorder {
         Self { proxy, requests }
     }
 
-    /// Returns `127.0.0.1:PORT` of the proxy.
+    /// Returns the proxy's `127.0.0.1:PORT`.
     #[must_use]
     pub fn host(&self) -> String {
         self.proxy.host()
     }
 
-    /// Returns the requests since the last call.
+    /// Returns the requests since the previous call of this method.
     #[must_use]
     pub fn take(&self) -> Vec<RecordedRequest> {
         std::mem::take(&mut lock(&self.requests))

@@ -1,4 +1,4 @@
-//! One repository, `acme/widgets`, of a registry in memory, with switches for the quirks of real registries.
+//! In-memory registry with one repository, `acme/widgets`, and switches for the quirks of real registries.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use crate::server::{Request, Response, Server};
 use crate::sha256;
 
-/// The media type of an image index.
+/// Media type of an image index.
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// The path of the repository.
+/// Path of the repository.
 const REPOSITORY: &str = "/v2/acme/widgets/";
 
-/// Content that users can delete. The number is the status of the response to other deletions.
+/// Content that clients can delete. The number is the response status for deletions of other content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Deletion {
     /// Tags, manifests and blobs.
@@ -26,25 +26,24 @@ pub enum Deletion {
     Nothing(u16),
 }
 
-/// The quirks of a registry. A registry without quirks, the default, has the referrers API and deletes all content on
-/// request.
+/// Quirks of a registry. By default, the registry has the referrers API and deletes all content on request.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Switches {
     /// Content that can be deleted.
     pub deletion: Deletion,
-    /// The registry has no referrers API (404), so clients keep the fallback tag.
+    /// The registry has no referrers API and responds with 404, so clients maintain the fallback tag.
     pub no_referrers: bool,
-    /// Maximum size of a chunk or a whole upload, in bytes. The registry responds to a larger request with 416, as GHCR
-    /// does.
+    /// Maximum size of a chunk or of a whole upload, in bytes. The registry responds to a larger request with 416, as
+    /// GHCR does.
     pub chunk_limit: Option<usize>,
-    /// The list of tags omits tags that were set after the server started.
+    /// The list of tags omits tags that are created while this switch is on.
     pub stale_lists: bool,
 }
 
-/// A stored manifest.
+/// Stored manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredManifest {
-    /// The media type of the request that stored it.
+    /// Media type in the request that stored the manifest.
     pub media_type: String,
     /// Exact bytes of the manifest.
     pub bytes: Vec<u8>,
@@ -78,27 +77,27 @@ impl StoredManifest {
     }
 }
 
-/// The content of the repository.
+/// Content of the repository.
 #[derive(Debug, Default)]
 pub struct Contents {
-    /// The quirks. A test may change them while the registry runs.
+    /// Quirks of the registry. A test may change the quirks while the registry runs.
     pub switches: Switches,
     /// Manifests by digest.
     pub manifests: BTreeMap<String, StoredManifest>,
-    /// The digest that each tag names.
+    /// Digest to which each tag points.
     pub tags: BTreeMap<String, String>,
     /// Blobs by digest.
     pub blobs: BTreeMap<String, Vec<u8>>,
-    /// The bytes that each upload session received so far.
+    /// Bytes that each upload session has received so far.
     uploads: Vec<Vec<u8>>,
     /// Tags that the list omits.
     unlisted: Vec<String>,
 }
 
-/// A registry in memory and the server in front of it.
+/// In-memory registry and the server in front of it.
 #[derive(Debug)]
 pub struct FakeRegistry {
-    /// The server, which records the requests.
+    /// Server that records the requests.
     pub server: Server,
     contents: Arc<Mutex<Contents>>,
 }
@@ -110,8 +109,8 @@ impl FakeRegistry {
         Self::start_with(switches, |_, _, _| None)
     }
 
-    /// Starts an empty registry. The closure receives each request first and may return a response, which replaces the
-    /// response of the registry. The number counts earlier requests with the same method and path.
+    /// Starts an empty registry. The closure receives each request first, with the number of earlier requests that have
+    /// the same method and path. If the closure returns a response, it replaces the response of the registry.
     pub fn start_with(
         switches: Switches,
         script: impl Fn(&Request, usize, &mut Contents) -> Option<Response> + Send + Sync + 'static,
@@ -129,18 +128,18 @@ impl FakeRegistry {
         Self { server, contents }
     }
 
-    /// Returns the current content. The registry does not respond while the guard exists.
+    /// Returns the current content. The registry does not respond until the guard is dropped.
     pub fn contents(&self) -> MutexGuard<'_, Contents> {
         self.contents.lock().unwrap()
     }
 
-    /// Returns the manifest that a tag names.
+    /// Returns the manifest to which a tag points.
     #[must_use]
     pub fn tagged_manifest(&self, tag: &str) -> Option<StoredManifest> {
         self.contents().find_manifest(tag).cloned()
     }
 
-    /// Counts the requests with this method whose target ends with `end`.
+    /// Counts the requests that have this method and a target that ends with `end`.
     #[must_use]
     pub fn count(&self, method: &str, end: &str) -> usize {
         let is_counted =
@@ -150,7 +149,7 @@ impl FakeRegistry {
 }
 
 impl Contents {
-    /// Stores a manifest. Sets the tag `name`, unless `name` is the digest.
+    /// Stores a manifest. If `name` is not the digest, also sets the tag `name`.
     pub fn store_manifest(&mut self, name: &str, media_type: &str, bytes: impl AsRef<[u8]>) {
         let manifest = StoredManifest::new(media_type, bytes);
         let digest = manifest.digest();
@@ -172,7 +171,7 @@ impl Contents {
         if request.path().starts_with("/upload/") {
             return self.handle_upload(request);
         }
-        // Paths outside the repository are the root, which needs no authentication here.
+        // Any path outside the repository is handled as `/v2/`, which requires no authentication here.
         let Some(rest) = request.path().strip_prefix(REPOSITORY) else {
             return Response::new(200);
         };
@@ -213,14 +212,14 @@ impl Contents {
         }
     }
 
-    /// Appends bytes to the upload session of a request, as if a part of its body had arrived.
+    /// Appends bytes to the upload session of a request, as if the client had sent them.
     pub fn append_to_upload(&mut self, request: &Request, bytes: &[u8]) {
         if let Some(received) = self.upload_session(request) {
             received.extend(bytes);
         }
     }
 
-    /// Returns the bytes that the upload session of a request received so far.
+    /// Returns the bytes that the upload session of a request has received so far.
     fn upload_session(&mut self, request: &Request) -> Option<&mut Vec<u8>> {
         let number = request.path().strip_prefix("/upload/")?;
         self.uploads.get_mut(number.parse::<usize>().ok()?)

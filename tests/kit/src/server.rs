@@ -1,7 +1,7 @@
-//! Scripted server on 127.0.0.1. A closure returns the responses.
+//! Scripted server on 127.0.0.1, whose responses a closure returns.
 //!
-//! It implements HTTP/1.1 itself, because tests need responses that HTTP libraries do not send: malformed lines,
-//! incomplete bodies, or nothing. HTTP/2 needs TLS and uses the `h2` crate.
+//! The server implements HTTP/1.1 itself, because tests need responses that HTTP libraries do not send: malformed
+//! lines, incomplete bodies, or nothing. HTTP/2 requires TLS and uses the `h2` crate.
 
 mod http1;
 mod http2;
@@ -26,42 +26,42 @@ use crate::certificates::{Authority, CertifiedKey};
 use crate::sha256;
 use crate::tcp::TcpServer;
 
-/// A request that the server received.
+/// Request that the server received.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     /// `GET`, `PUT`, …
     pub method: String,
     /// Path and query.
     pub target: String,
-    /// Header fields by their lower-case names. The last value of a repeated field is used.
+    /// Header fields, by lower-case name. If a field is repeated, the last value is used.
     pub headers: BTreeMap<String, String>,
-    /// The body. With HTTP/2 it is still empty when the closure sees the request.
+    /// Body of the request. With HTTP/2, the body is still empty when the closure receives the request.
     pub body: Vec<u8>,
-    /// The client's TLS certificate in DER, if it presented one.
+    /// TLS certificate of the client in DER, if the client presented one.
     pub client_certificate: Option<Vec<u8>>,
 }
 
 impl Request {
-    /// Returns the value of a header field; `name` is in lower case.
+    /// Returns the value of a header field. `name` must be in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
 
-    /// Returns method and target, separated by a space.
+    /// Returns the method and the target, separated by a space.
     #[must_use]
     pub fn line(&self) -> String {
         format!("{} {}", self.method, self.target)
     }
 
-    /// Returns the target without its query.
+    /// Returns the target up to its query.
     #[must_use]
     pub fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
     }
 
-    /// Returns the first and the last byte position of a `Range` header field. The last position is absent in
-    /// `bytes=7-`.
+    /// Returns the first and the last byte position of a `Range` header field. For `bytes=7-`, the last position is
+    /// `None`.
     #[must_use]
     pub fn range(&self) -> Option<(usize, Option<usize>)> {
         let (first, last) = self
@@ -72,14 +72,14 @@ impl Request {
     }
 }
 
-/// A response, or a fault that the server simulates instead of a response.
+/// Response, or fault that the server simulates instead of a response.
 #[derive(Debug, Clone)]
 pub struct Response {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     delay: Duration,
-    /// Number of bytes of the body that are sent at a time, and the interval between them.
+    /// Number of body bytes that are sent at a time, and the interval between the parts.
     pace: Option<(usize, Duration)>,
     line_end: &'static str,
     fault: Option<Fault>,
@@ -89,7 +89,7 @@ pub struct Response {
 enum Fault {
     /// Closes the connection after this many bytes of the body.
     Cut(usize),
-    /// Sends this many bytes of the body and nothing more. The clock advances by the duration.
+    /// Sends this many bytes of the body and then nothing more. The clock advances by the duration.
     Stall(usize, Duration),
     /// Closes the connection without a response.
     Close,
@@ -100,7 +100,7 @@ enum Fault {
 }
 
 impl Response {
-    /// A response with a status and without a body.
+    /// Creates a response that has a status and no body.
     #[must_use]
     pub fn new(status: u16) -> Self {
         Self {
@@ -114,7 +114,7 @@ impl Response {
         }
     }
 
-    /// A registry's error response with one error code.
+    /// Creates a registry's error response with one error code.
     #[must_use]
     pub fn error(status: u16, code: &str) -> Self {
         let body = format!(r#"{{"errors":[{{"code":"{code}","message":"says the registry"}}]}}"#);
@@ -123,14 +123,14 @@ impl Response {
             .body(body)
     }
 
-    /// A 401 with this `WWW-Authenticate` header field.
+    /// Creates a 401 response with this `WWW-Authenticate` header field.
     #[must_use]
     pub fn challenge(challenge: impl fmt::Display) -> Self {
         Self::new(401).header("WWW-Authenticate", challenge)
     }
 
-    /// The response to a request for a range of the content: 206 with `Content-Range`, or 200 with the whole content if
-    /// the request has no range.
+    /// Creates the response to a request for a range of the content: 206 with `Content-Range`. If the request has no
+    /// range, the response is 200 with the whole content.
     #[must_use]
     pub fn range_of(content: impl AsRef<[u8]>, request: &Request) -> Self {
         let content = content.as_ref();
@@ -144,8 +144,8 @@ impl Response {
             .body(&content[first..=last])
     }
 
-    /// The response of a registry that has no content yet and accepts every upload. The number of earlier requests
-    /// distinguishes upload sessions: the first session is `/upload/0`.
+    /// Creates the response of a registry that has no content yet and accepts every upload. The number of earlier
+    /// requests identifies the upload session: the first session is `/upload/0`.
     #[must_use]
     pub fn accepted_upload(request: &Request, earlier: usize) -> Self {
         match request.method.as_str() {
@@ -178,7 +178,7 @@ impl Response {
         Self::new(200).with_fault(Fault::Reset(reason, received))
     }
 
-    /// Sets the body. `Content-Length` follows from it unless it is set as a header field.
+    /// Sets the body. `Content-Length` is computed from the body unless it is set as a header field.
     #[must_use]
     pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.body = body.as_ref().to_vec();
@@ -198,7 +198,7 @@ impl Response {
         Self { delay, ..self }
     }
 
-    /// Sends `bytes` of the body at a time and advances the paused clock in between.
+    /// Sends `bytes` of the body at a time, and advances the paused clock between the parts.
     #[must_use]
     pub fn with_pace(self, bytes: usize, interval: Duration) -> Self {
         let pace = Some((bytes, interval));
@@ -211,13 +211,13 @@ impl Response {
         self.with_fault(Fault::Cut(sent))
     }
 
-    /// Sends `sent` bytes of the body and nothing more, and advances the paused clock.
+    /// Sends `sent` bytes of the body and then nothing more, and advances the paused clock.
     #[must_use]
     pub fn stall_after(self, sent: usize, time: Duration) -> Self {
         self.with_fault(Fault::Stall(sent, time))
     }
 
-    /// Ends the lines of an HTTP/1.1 head with a line feed only, as the rate limiter of Docker Hub did.
+    /// Terminates the lines of an HTTP/1.1 head with a line feed only, as the rate limiter of Docker Hub did.
     #[must_use]
     pub fn with_bare_line_feeds(self) -> Self {
         Self {
@@ -240,12 +240,12 @@ impl Response {
     }
 }
 
-/// The policy of a TLS server for client certificates.
+/// Policy of a TLS server for client certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientCertificates {
     /// The server does not request a certificate.
     Ignored,
-    /// The server requests a certificate and accepts clients without one.
+    /// The server requests a certificate, and accepts clients that send none.
     Optional,
     /// The server requires a certificate.
     Required,
@@ -254,18 +254,19 @@ pub enum ClientCertificates {
 /// TLS settings of a server.
 #[derive(Debug)]
 pub struct Tls<'a> {
-    /// The server's certificate.
+    /// Certificate of the server.
     pub certificate: CertifiedKey,
-    /// The authority that must have signed client certificates.
+    /// Authority that must have signed client certificates.
     pub authority: &'a Authority,
-    /// The policy for client certificates.
+    /// Policy for client certificates.
     pub clients: ClientCertificates,
     /// Whether the server speaks HTTP/2 instead of HTTP/1.1.
     pub http2: bool,
 }
 
 impl<'a> Tls<'a> {
-    /// TLS settings for a server on 127.0.0.1: a certificate of this authority, HTTP/1.1, no client certificates.
+    /// Creates TLS settings for a server on 127.0.0.1: a certificate of this authority, HTTP/1.1, no client
+    /// certificates.
     #[must_use]
     pub fn new(authority: &'a Authority) -> Self {
         Self {
@@ -302,23 +303,24 @@ impl<'a> Tls<'a> {
     }
 }
 
-/// Function that returns the response to a request. The number counts earlier requests with the same method and path.
+/// Function that returns the response to a request. The number counts earlier requests that have the same method and
+/// path.
 type Script = dyn Fn(&Request, usize) -> Response + Send + Sync;
 
-/// State that the connections of one server share.
+/// State that all connections of a server share.
 struct Shared {
     script: Box<Script>,
     requests: Mutex<Vec<Request>>,
     request_arrived: Notify,
     connections: AtomicUsize,
-    /// Number of bytes of a request body that are read at a time, and the interval between them.
+    /// Number of bytes that are read from a request body at a time, and the interval between the reads.
     read_pace: Option<(usize, Duration)>,
     acceptor: Option<TlsAcceptor>,
     http2: bool,
 }
 
 impl Shared {
-    /// Records a request. Returns its position and the response.
+    /// Records a request. Returns its position in the record, and the response.
     fn respond(&self, request: &Request) -> (usize, Response) {
         let (position, earlier) = {
             let mut requests = self.requests.lock().unwrap();
@@ -334,10 +336,11 @@ impl Shared {
     }
 }
 
-/// A scripted server. It ends when the value is dropped.
+/// Scripted server. The server stops when the value is dropped.
 ///
-/// Inside a runtime, the server runs on that runtime, so that a test with a paused clock controls both sides. Elsewhere
-/// it runs on the runtime of [`loopback`](crate::loopback), and the script must not use the clock.
+/// If the caller is inside a runtime, the server runs on that runtime, so that a test with a paused clock controls both
+/// sides. Otherwise the server runs on the runtime of [`loopback`](crate::loopback), and the script must not use the
+/// clock.
 pub struct Server {
     tcp: TcpServer,
     shared: Arc<Shared>,
@@ -352,13 +355,13 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    /// Starts a server for HTTP/1.1. The closure receives each request and the number of earlier requests with the same
-    /// method and path.
+    /// Starts an HTTP/1.1 server. The closure receives each request and the number of earlier requests that have the
+    /// same method and path.
     pub fn start(script: impl Fn(&Request, usize) -> Response + Send + Sync + 'static) -> Self {
         Self::start_with(None, None, script)
     }
 
-    /// Starts a server that speaks TLS.
+    /// Starts a server that uses TLS.
     pub fn start_tls(
         tls: Tls<'_>,
         script: impl Fn(&Request, usize) -> Response + Send + Sync + 'static,
@@ -366,7 +369,7 @@ impl Server {
         Self::start_with(Some(tls), None, script)
     }
 
-    /// Starts a server that reads `bytes` of a request body at a time and advances the paused clock in between.
+    /// Starts a server that reads `bytes` of a request body at a time, and advances the paused clock between the reads.
     pub fn start_slow_reader(
         bytes: usize,
         interval: Duration,
@@ -406,19 +409,19 @@ impl Server {
         self.tcp.host()
     }
 
-    /// Returns the requests so far.
+    /// Returns all requests so far.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         self.shared.requests.lock().unwrap().clone()
     }
 
-    /// Returns method and target of the requests so far.
+    /// Returns the method and the target of each request so far.
     #[must_use]
     pub fn request_lines(&self) -> Vec<String> {
         self.requests().iter().map(Request::line).collect()
     }
 
-    /// Returns the requests so far whose method and target begin with `start`.
+    /// Returns the requests so far that begin with `start`, which is a method and the beginning of a target.
     #[must_use]
     pub fn requests_starting_with(&self, start: &str) -> Vec<Request> {
         let mut requests = self.requests();
@@ -426,13 +429,13 @@ impl Server {
         requests
     }
 
-    /// Counts the requests so far whose method and target begin with `start`.
+    /// Counts the requests so far that begin with `start`, which is a method and the beginning of a target.
     #[must_use]
     pub fn count(&self, start: &str) -> usize {
         self.requests_starting_with(start).len()
     }
 
-    /// Waits for a request whose method and target begin with `start`.
+    /// Waits for a request that begins with `start`, which is a method and the beginning of a target.
     pub async fn wait_for_request(&self, start: &str) {
         loop {
             let arrived = self.shared.request_arrived.notified();
@@ -443,14 +446,14 @@ impl Server {
         }
     }
 
-    /// Returns the number of connections that were accepted so far.
+    /// Returns the number of connections that the server has accepted so far.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 }
 
-/// Serves one connection. It is not an error if the client closes the connection early.
+/// Serves one connection. A client may close the connection early, which is not an error.
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let Some(acceptor) = shared.acceptor.clone() else {
         let _ = http1::serve(stream, None, &shared).await;
@@ -469,12 +472,12 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 }
 
 thread_local! {
-    /// Number of calls of [`advance_clock`] that have not returned, in the current-thread runtime of this test.
+    /// Number of running calls of [`advance_clock`] in the current-thread runtime of this test.
     static ADVANCING: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Advances the paused clock of a current-thread runtime without waiting. Calls may overlap. No other I/O should be in
-/// progress during a call.
+/// Advances the paused clock of a current-thread runtime without waiting. Calls may overlap. During a call, no other
+/// I/O should be in progress.
 pub async fn advance_clock(time: Duration) {
     if time.is_zero() {
         return;

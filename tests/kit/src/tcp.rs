@@ -1,4 +1,4 @@
-//! A TCP server on 127.0.0.1 without a protocol, for connections that are interrupted before HTTP.
+//! Plain TCP server on 127.0.0.1, for connections that are interrupted before HTTP.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
@@ -7,7 +7,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::loopback;
 
-/// A server that passes each connection to a handler. It ends when the value is dropped.
+/// Server that passes each connection to a handler. The server stops when the value is dropped.
 #[derive(Debug)]
 pub struct TcpServer {
     address: SocketAddr,
@@ -26,13 +26,13 @@ impl TcpServer {
         listener.set_nonblocking(true).unwrap();
         let accepting = loopback::current_runtime().spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            // Dropping the set ends all connections, so they end with the server.
+            // When the server stops, the set is dropped, which closes all connections.
             let mut connections = JoinSet::new();
             for earlier in 0.. {
                 let Ok((stream, _)) = listener.accept().await else {
                     return;
                 };
-                // With Nagle's algorithm, a body after its head waits 40 ms for the delayed acknowledgement.
+                // With Nagle's algorithm, a body that follows its head waits 40 ms for the delayed acknowledgement.
                 // Setting the option fails if the client has already closed the connection.
                 let _ = stream.set_nodelay(true);
                 connections.spawn(handler(stream, earlier));

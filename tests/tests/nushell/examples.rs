@@ -1,4 +1,5 @@
-//! Examples in the help of every command, run unchanged against a registry with matching content.
+//! Examples in the help of every command. They run unchanged, except for the host, against a registry with matching
+//! content.
 
 use e2e::program::Home;
 use e2e::registry::Registry;
@@ -7,7 +8,7 @@ use e2e::sample_registry::{INDEX, MANIFEST, put_blob, put_manifest};
 use e2e::sha256;
 use serde_json::{Value, json};
 
-/// Hosts in the examples. The test replaces each of them with the host of one registry.
+/// Hosts in the examples. The test replaces all of them with the host of one registry.
 const HOSTS: [&str; 5] = [
     "ghcr.io",
     "quay.io",
@@ -16,7 +17,7 @@ const HOSTS: [&str; 5] = [
     "mirror.acme.dev",
 ];
 
-/// Targets of the releases of `acme/widgets`, with their platforms.
+/// Targets of the releases of `acme/widgets`, each with its platform.
 const TARGETS: [(&str, &str); 4] = [
     ("x86_64-unknown-linux-musl", "linux/amd64"),
     ("x86_64-unknown-linux-gnu", "linux/amd64"),
@@ -38,8 +39,8 @@ fn all_help_examples_succeed() {
         .expect("the result is a list")
         .iter()
         .collect();
-    // `oci catalog` lists layouts that other examples copy, and `oci delete` deletes content that other examples
-    // read, so these commands run last.
+    // `oci catalog` would list layouts that other examples create, and `oci delete` would delete content that other
+    // examples read, so these two commands run last.
     commands.sort_by_key(|command| match command["name"].as_str() {
         Some("oci catalog") => 1,
         Some("oci delete") => 2,
@@ -80,7 +81,7 @@ fn push_content(registry: &Registry) {
     put_sbom(registry, "acme/widgets", "1.2.3");
 }
 
-/// Pushes a release of a package for all targets.
+/// Pushes a release of a package, for all targets.
 fn put_package(registry: &Registry, repository: &str, tag: &str) {
     put_blob(registry, repository, b"MIT");
     let mut entries = Vec::new();
@@ -198,7 +199,7 @@ fn put_image(registry: &Registry, repository: &str) {
     );
 }
 
-/// Pushes an SBOM that refers to the manifest of a tag, and the fallback tag for registries without a referrers API.
+/// Pushes an SBOM that refers to a tag's manifest, and the fallback tag for registries that have no referrers API.
 fn put_sbom(registry: &Registry, repository: &str, tag: &str) {
     let subject = registry.digest(repository, tag).expect("the tag exists");
     let contents = b"SPDXVersion: SPDX-2.3";

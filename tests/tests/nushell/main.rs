@@ -1,4 +1,4 @@
-//! End-to-end tests of the plugin in a real Nushell with a real registry.
+//! End-to-end tests of the plugin in a real Nushell, with a real registry.
 
 mod examples;
 mod queries;

@@ -1,4 +1,4 @@
-//! Nushell queries against a registry with generated content and known results.
+//! Nushell queries whose results are known, against a registry with generated content.
 
 use e2e::program::Home;
 use e2e::registry::Registry;
@@ -7,7 +7,7 @@ use e2e::sample_registry::{self, LAYER_SIZES, RELEASES, REPOSITORIES, SampleRele
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// Number of tags other than releases in a repository: `latest` and `nightly`.
+/// Number of tags in a repository that are not releases: `latest` and `nightly`.
 const OTHERS: usize = 2;
 
 #[test]
@@ -34,7 +34,7 @@ fn parse_timestamp(text: &str) -> Timestamp {
     text.parse().expect("the date is valid")
 }
 
-/// Returns the expected results of queries that need lists only, computed from the generated content.
+/// Returns the expected results of queries that read lists only, computed from the generated content.
 fn expected_from_lists() -> Vec<(&'static str, Value)> {
     let app = sample_registry::releases(0);
     let versions = |wanted: &dyn Fn(&SampleRelease) -> bool| -> Vec<String> {
@@ -98,7 +98,7 @@ fn expected_from_lists() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Returns the expected results of queries that read manifests, and of changes.
+/// Returns the expected results of queries that read manifests, and of queries that change content.
 fn expected_from_manifests() -> Vec<(&'static str, Value)> {
     let first_hours = parse_timestamp("2026-01-01T03:00:00Z");
     let app = sample_registry::releases(0).into_iter();

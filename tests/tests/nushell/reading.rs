@@ -1,4 +1,4 @@
-//! Commands that read packages from `cargo oci push`: tags, manifests and catalogs, with their errors and credentials.
+//! Commands that read packages that `cargo oci push` published: tags, manifests, catalogs, errors and credentials.
 
 use e2e::loopback::{ClosedPort, send};
 use e2e::program::Home;
@@ -45,7 +45,7 @@ fn tags_returns_one_row_per_tag() {
     let count = home.nu_value(&format!(
         "oci tags {host}/widgets | where name =~ '^1' | length"
     ));
-    // The tags `1.2.3`, its target tag, and `1.9.0`.
+    // The three tags are `1.2.3`, its target tag, and `1.9.0`.
     assert_eq!(count, 3);
     let rows = home.nu_value(&format!(
         "oci tags {host}/widgets | sort-by name | select name reference"
@@ -161,7 +161,7 @@ fn retry_prints_a_warning_except_during_completion() {
     assert!(run.stderr.starts_with(&warning), "{run}");
     assert_eq!(run.stderr.lines().count(), 1, "{run}");
 
-    // A slow completion returns before its list has arrived, so it is repeated.
+    // A slow completion returns before the list has arrived, so the completion is repeated.
     let server = unavailable_once();
     let name = format!("{}/some", server.host());
     let run = home.nu(&format!(

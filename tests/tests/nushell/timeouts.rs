@@ -1,4 +1,4 @@
-//! Registries that do not respond: Ctrl-C ends a command, and the Tab key does not wait.
+//! Registries that do not respond: Ctrl-C interrupts a command, and the Tab key does not block.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use e2e::program::Home;
 use e2e::require;
 use e2e::terminal::Terminal;
 
-/// Maximum time from Ctrl-C to the end of a command.
+/// Maximum time from Ctrl-C until the command stops.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Maximum time to wait for the first request of a command.
+/// Maximum time to wait for a command's first request.
 const LIMIT: Duration = Duration::from_mins(1);
 
 #[test]
-fn ctrl_c_ends_commands_with_values_and_streams() {
+fn ctrl_c_interrupts_value_and_stream_commands() {
     require!(Nu);
     let home = Home::new();
     for script in [
@@ -44,8 +44,7 @@ fn completion_returns_in_time_and_blocks_no_call() {
     // The test uses the shortest of several measurements, because the machine may be busy during some of them.
     let servers: Vec<_> = std::iter::repeat_with(hanging_registry).take(4).collect();
     let hosts: Vec<_> = servers.iter().map(|(server, _)| server.host()).collect();
-    // A call without requests runs during the first completion. The completion is repeated after its list has timed
-    // out.
+    // A call that sends no request runs during the first completion. The completion is then repeated twice.
     let script = format!(
         "oci reference a.b/c; \
          let timed = {{|work| let began = date now; let value = do $work; {{value: $value, took: ((date now) - $began)}} }}; \
@@ -76,8 +75,8 @@ fn completion_returns_in_time_and_blocks_no_call() {
             assert_eq!(row[tab]["value"], 0, "{row}");
         }
     }
-    // Completions wait for one list for half a second in total, unless another completion waits for it at the same
-    // time.
+    // The call stops the first completion. The second completion waits for at most half a second. The third completion
+    // does not wait for the same list.
     let moment = Duration::from_millis(250);
     assert!(least("call") < moment, "{timed:?}");
     assert!(least("first") < 2 * moment, "{timed:?}");

@@ -1,4 +1,4 @@
-//! Commands that copy, tag and delete packages from `cargo oci push`.
+//! Commands that copy, tag and delete packages that `cargo oci push` published.
 
 use e2e::program::Home;
 use e2e::registry::Registry;
@@ -165,7 +165,7 @@ fn copied_referrer_missing_in_list_prints_warning() {
 }
 
 #[test]
-fn plugin_ends_with_the_shell_while_it_waits_for_a_reader() {
+fn plugin_exits_with_the_shell_while_it_waits_for_a_reader() {
     require!(Nu);
     let home = Home::new();
     let pipe = home.path().join("pipe");
@@ -176,7 +176,7 @@ fn plugin_ends_with_the_shell_while_it_waits_for_a_reader() {
     let script = format!("oci blob {blob} --output {}", pipe.display());
     for signal in ["INT", "KILL"] {
         let requests = server.count("GET");
-        // The outcome contains stderr up to its end, and the plugin shares stderr with the shell.
+        // The run finishes only when stderr is closed, and the plugin shares stderr with the shell.
         let run = home.nu(&script);
         let ended = run.send_signal_when(signal, || server.count("GET") > requests);
         assert_ne!(ended.code, Some(0), "{ended}");

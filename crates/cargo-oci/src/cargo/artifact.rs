@@ -1,7 +1,7 @@
-//! Selection and kinds of the files that cargo writes.
+//! Selection and classification of the files that cargo writes.
 //!
-//! The same rules apply to the files of a build ([`build`](super::build())) and of an earlier build
-//! ([`find_existing`](super::find_existing())), so that both push the same files.
+//! A new build ([`build`](super::build())) and an earlier build ([`find_existing`](super::find_existing())) are subject
+//! to the same rules, so `push` publishes the same files in both cases.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,31 +35,31 @@ impl Failure for Error {
     }
 }
 
-/// Request for the files of a build or of an earlier build.
+/// Request for built files, either from a new build or from an earlier one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BuildRequest<'a> {
     /// Workspace to build.
     pub(crate) workspace: &'a Workspace,
-    /// Flags of cargo.
+    /// Cargo flags that select what is built.
     pub(crate) selection: &'a Selection,
     /// Requested kinds of files for each package. Packages without an entry are ignored.
     pub(crate) wanted: &'a BTreeMap<PackageId, BTreeSet<FileKind>>,
-    /// Target triple of this machine, for builds without `--target`.
+    /// Target triple of this machine, which cargo builds for if `--target` is not given.
     pub(crate) host: &'a str,
 }
 
 impl BuildRequest<'_> {
-    /// Whether files of this kind are requested of a package.
+    /// Whether files of this kind are requested for the package.
     pub(super) fn wants(&self, package: &PackageId, kind: FileKind) -> bool {
         self.wanted
             .get(package)
             .is_some_and(|kinds| kinds.contains(&kind))
     }
 
-    /// Whether files for this triple are requested. Without `--target`, files for every triple are requested.
+    /// Whether files for this triple are requested. If `--target` is not given, files for every triple are requested.
     ///
-    /// With `--target`, cargo also reports files for the host, such as procedural macros. These files are ignored
-    /// unless the host is a selected target.
+    /// If `--target` is given, cargo also reports files for the host, such as procedural macros. They are requested
+    /// only if the host is one of the given targets.
     pub(super) fn wants_target(&self, triple: &str) -> bool {
         let targets = self.selection.targets();
         targets.is_empty()
@@ -69,36 +69,36 @@ impl BuildRequest<'_> {
     }
 }
 
-/// Files of a build for one target.
+/// Files that were built for one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BuildOutput {
-    /// Target triple, or name of a custom target.
+    /// Target triple, or the name of a custom target.
     pub(crate) target: String,
     /// Packages with at least one requested file, sorted by name.
     pub(crate) packages: Vec<PackageOutput>,
 }
 
-/// Files of a build of one package for one target.
+/// Files of one package that were built for one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PackageOutput {
-    /// Identifier of the package, which is a workspace member.
+    /// Package ID of the workspace member.
     pub(crate) id: PackageId,
     /// Enabled features, sorted.
     pub(crate) features: Vec<String>,
-    /// Crate types of the cargo targets that wrote the files, in the spelling of cargo, sorted.
+    /// Crate types of the cargo targets that wrote the files, as cargo spells them, sorted.
     pub(crate) crate_types: Vec<String>,
     /// Files, sorted by name.
     pub(crate) files: Vec<BuiltFile>,
 }
 
-/// File of a build.
+/// File that cargo built.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct BuiltFile {
-    /// Path relative to the directory of the profile, with `/` as separator: `widgets`, `examples/demo`.
+    /// Path relative to the profile directory, with `/` as separator, such as `widgets` or `examples/demo`.
     pub(crate) name: String,
     /// Kind of the file, such as program or shared library.
     pub(crate) kind: FileKind,
-    /// Path of the file. A `.dSYM` is a directory.
+    /// Path of the file, or of the directory if the name ends with `.dSYM`.
     pub(crate) path: PathBuf,
 }
 
@@ -117,8 +117,8 @@ impl<'a> TargetDirectory<'a> {
         }
     }
 
-    /// Returns the triple in the path of a final file, if any, and the name of the file. `None` for other files:
-    /// dependencies, build scripts and intermediate files.
+    /// Returns the name of a final file, and the triple if the path contains one. Returns `None` for other files, such
+    /// as dependencies, build scripts and intermediate files.
     pub(super) fn locate<'p>(&self, path: &'p Path) -> Option<(Option<&'p str>, String)> {
         let inside = path.strip_prefix(self.target_directory).ok()?;
         let components: Vec<&str> = inside
@@ -141,11 +141,12 @@ impl<'a> TargetDirectory<'a> {
         Some((triple, name.join("/")))
     }
 
-    /// Whether a path can be that of a final file outside of the target directory, for a target that is requested.
+    /// Whether a file outside of the target directory may be a final file for a requested target.
     ///
-    /// Intermediate files may be in another directory (`build.build-dir`). `wants_target` receives the name of the directory
-    /// above that of the profile, which is the triple in a build with `--target`. Cargo prints absolute paths without `..`,
-    /// so the directories of other paths are not known.
+    /// Intermediate files may also be outside, in the directory that `build.build-dir` sets, but not directly in a
+    /// profile directory. `wants_target` is called with the name of the directory that contains the profile directory.
+    /// This name is the triple if `--target` was given. Cargo prints absolute paths without `..`, so any other path is
+    /// treated as outside.
     pub(super) fn is_outside(&self, path: &Path, wants_target: impl Fn(&str) -> bool) -> bool {
         let has_parent = path.components().any(|word| word == Component::ParentDir);
         if has_parent || !path.is_absolute() {
@@ -164,12 +165,12 @@ impl<'a> TargetDirectory<'a> {
     }
 }
 
-/// Returns the kind of a file of a cargo target; `None` for files that are never published.
+/// Returns the kind of a file that a cargo target wrote, or `None` if such files are never published.
 ///
 /// A cargo target may have several crate types, and cargo writes a file for each. The kind is therefore derived from
-/// the file name, and from the target if the name is ambiguous. A Rust `dylib` has no kind, because it requires the
-/// same rustc and its dependencies. Export files (`.dll.exp`) have no kind, because only libraries with circular
-/// dependencies are linked with them. An import library belongs to its shared library.
+/// the file name, and from the cargo target if the name is ambiguous. A Rust `dylib` has no kind, because it can only
+/// be used with the same rustc version and its own dependencies. Export files (`.dll.exp`) have no kind, because they
+/// are only needed to link libraries with circular dependencies. An import library has the kind of its shared library.
 pub(super) fn kind_of(name: &str, target: &Target) -> Option<FileKind> {
     let ends_with = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix));
     let has_crate_type = |crate_type| target.crate_types.contains(&crate_type);
@@ -195,7 +196,7 @@ pub(super) fn kind_of(name: &str, target: &Target) -> Option<FileKind> {
         return Some(FileKind::Rlib);
     }
     let is_import = ends_with(&[".dll.a", ".dll.lib"]);
-    // On AIX, a shared library also has the extension `.a`.
+    // On AIX, shared libraries have the extension `.a` too.
     let is_static = ends_with(&[".a", ".lib"]) && !is_import;
     if is_static && has_crate_type(CrateType::StaticLib) {
         return Some(FileKind::Staticlib);
@@ -203,14 +204,14 @@ pub(super) fn kind_of(name: &str, target: &Target) -> Option<FileKind> {
     has_crate_type(CrateType::CDyLib).then_some(FileKind::Cdylib)
 }
 
-/// Collector of the files that cargo reports, and of the cargo targets that write each file.
+/// Files that cargo reported, and the cargo targets that write each file.
 #[derive(Debug, Default)]
 pub(super) struct CollectedFiles {
     targets: BTreeMap<String, BTreeMap<PackageId, CollectedPackage>>,
     writers: BTreeMap<PathBuf, BTreeSet<CargoTarget>>,
 }
 
-/// Collected files of one package. They become its [`PackageOutput`].
+/// Collected files of one package, from which its [`PackageOutput`] is created.
 #[derive(Debug, Default)]
 struct CollectedPackage {
     features: BTreeSet<String>,
@@ -242,7 +243,7 @@ impl CargoTarget {
         }
     }
 
-    /// Returns a description of the target: ``bin `tool` of `acme-server` ``.
+    /// Returns a description of the target, such as ``bin `tool` of `acme-server` ``.
     fn describe(&self, workspace: &Workspace) -> String {
         let package = workspace.member(&self.package);
         let package = package.map_or(self.package.repr.as_str(), |package| package.name.as_str());
@@ -280,7 +281,8 @@ impl CollectedFiles {
     ///
     /// # Errors
     ///
-    /// Fails if more than one cargo target writes the same file, because its content depends on the order of the build.
+    /// Fails if more than one cargo target writes the same file, because the file then contains the output of the
+    /// target that was built last.
     pub(super) fn into_outputs(
         self,
         workspace: &Workspace,

@@ -1,7 +1,7 @@
-//! Builds with `cargo build`, or with a program that has the same flags and messages.
+//! Builds with `cargo build`, or with a program that accepts the same flags and prints the same messages.
 //!
-//! Targets are built one after the other. In a build of several targets, cargo unifies their features, so the files of one
-//! target would depend on the other targets.
+//! Each target is built by a separate command. If one command built several targets, cargo would unify their features,
+//! so the files for one target would depend on the other targets.
 
 use std::{ffi::OsString, io, process::Stdio, time::Duration};
 
@@ -52,10 +52,10 @@ impl Failure for Error {
 /// Name of cross, which builds in a container.
 const CROSS: &str = "cross";
 
-/// Environment variable of cross that keeps built files in the container of a remote engine.
+/// Environment variable of cross. If it is set, built files stay in the container of a remote engine.
 const KEEP_FILES_VARIABLE: &str = "CROSS_REMOTE_SKIP_BUILD_ARTIFACTS";
 
-/// Program that builds. Every program has the flags and the messages of cargo.
+/// Build program. Each one accepts the flags of `cargo build` and prints its JSON messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BuildTool {
     /// cargo itself
@@ -68,7 +68,7 @@ pub(crate) enum BuildTool {
 }
 
 impl BuildTool {
-    /// Returns the executable and its subcommand.
+    /// Returns the executable and the subcommand that builds.
     fn command(self, environment: &CargoEnvironment) -> (OsString, &'static str) {
         match self {
             Self::Cargo => (environment.cargo(), "build"),
@@ -77,22 +77,21 @@ impl BuildTool {
         }
     }
 
-    /// Whether the built files stay in the container. A file in the target directory would then be from an earlier
-    /// build.
+    /// Whether the built files stay in the container. The files in the target directory are then from an earlier build.
     fn keeps_files_in_container(self, environment: &CargoEnvironment) -> bool {
         let value = environment.variable(KEEP_FILES_VARIABLE);
         self == Self::Cross && value.is_some_and(|value| !matches!(value, "0" | "false"))
     }
 }
 
-/// Output options for cargo. Cargo prints to the stderr of this process.
+/// Output options that are passed to cargo. Cargo prints to the stderr of this process.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OutputOptions<'a> {
     /// Whether `--quiet` is passed.
     pub(crate) quiet: bool,
     /// Number of `-v` flags to pass.
     pub(crate) verbose: u8,
-    /// Value of `--color`: `auto`, `always` or `never`. `None` omits the flag.
+    /// Value of `--color`: `auto`, `always` or `never`. If `None`, the flag is omitted.
     pub(crate) color: Option<&'a str>,
     /// Whether stderr is a terminal.
     pub(crate) terminal: bool,
@@ -126,7 +125,7 @@ impl OutputOptions<'_> {
 
 /// Builds the selected packages. Returns the files of each target, sorted by triple.
 ///
-/// Each line that cargo prints to stdout is passed to `line`. Cargo prints diagnostics to stderr.
+/// `line` is called with each line that cargo prints to stdout. Cargo prints diagnostics to stderr.
 pub(crate) async fn build(
     environment: &CargoEnvironment,
     request: &BuildRequest<'_>,
@@ -185,8 +184,8 @@ async fn run(
     };
     let status = child.wait().await.context(RunSnafu { command: shown })?;
     if is_interrupted(status) {
-        // After Ctrl-C, this process receives the same signal. The delay lets the signal handler report it instead of
-        // the error of the build.
+        // After Ctrl-C, this process receives the same signal. The delay gives the signal handler time to end this
+        // process, so that the failed build is not reported as an error.
         tokio::time::sleep(SIGNAL_TIMEOUT).await;
     }
     if finished && status.success() {
@@ -196,22 +195,23 @@ async fn run(
     }
 }
 
-/// Ends a build after an error in its messages.
+/// Waits until a build with an invalid message exits, and kills it after the timeout.
 ///
-/// The read end of the pipe is closed, so every process that writes a message ends with `EPIPE`. This includes a cargo
-/// process that the child started, for example in cross. A child that writes nothing is killed after the timeout.
+/// The caller has closed the read end of the pipe, so each process of the build fails with `EPIPE` when it writes its
+/// next message. This includes the cargo process that a build program such as cross starts. The timeout is for a child
+/// that writes nothing.
 async fn end_build(mut child: Child, timeout: Duration) {
     let ended = tokio::time::timeout(timeout, child.wait()).await;
     if ended.is_err() {
-        // The error is ignored, because the error in the messages is reported.
+        // This error is ignored, because the caller reports the invalid message.
         let _ = child.kill().await;
     }
 }
 
-/// Maximum time to wait for the end of a build with an invalid message.
+/// Time that a build with an invalid message has to exit.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time to wait until the signal that ended a child reaches this process.
+/// Time in which a signal that ended a child also reaches this process.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Whether the child was ended by a signal that a terminal sends to all foreground processes.
@@ -323,7 +323,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn build_with_invalid_message_is_ended() {
+    async fn build_with_invalid_message_is_stopped() {
         let scratch = TestDirectory::new_package();
         let selection = flags("");
         let mut environment = scratch.environment();
@@ -334,7 +334,7 @@ mod tests {
             wanted: &all_kinds(&workspace),
             host: HOST,
         };
-        // A child of the tool prints an invalid message and continues.
+        // A child process of the build program prints an invalid message and keeps running.
         let message = r#"{"reason":"build-finished""#;
         scratch.write(
             "child",
@@ -349,7 +349,7 @@ mod tests {
             lines.push(line.to_owned());
         })
         .await;
-        let expected = "failed to parse line 2 of the messages of cargo\n";
+        let expected = "failed to parse line 2 of cargo's messages\n";
         assert!(error_chain(&result.unwrap_err()).starts_with(expected));
         assert!(!is_alive(&lines[0]), "the program is still running");
     }

@@ -1,14 +1,14 @@
-//! Paths in the container of cross.
+//! Conversion of paths in the container of cross.
 
 use std::path::{Path, PathBuf};
 
 use super::Workspace;
 
-/// Directories of this machine that are visible in the container of cross.
+/// Directories of this machine that are available in the container of cross.
 ///
-/// A local container engine mounts the directories at [`Container::PROJECT`] or at the same path as on this machine.
-/// For a remote engine (`CROSS_REMOTE`), cross copies them below [`Container::VOLUME`], and copies the built files
-/// back.
+/// A local container engine mounts the project at [`Container::PROJECT`] or at the same path as on this machine, and
+/// the target directory at [`Container::TARGET_DIRECTORY`]. For a remote engine (`CROSS_REMOTE`), cross copies them to
+/// paths below [`Container::VOLUME`], and copies the built files back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Container<'a> {
     project: &'a Path,
@@ -20,8 +20,8 @@ impl<'a> Container<'a> {
     const PROJECT: &'static str = "/project";
     const TARGET_DIRECTORY: &'static str = "/target";
 
-    /// Creates the directories for a build. The project is the workspace, or the working directory if the working
-    /// directory contains the workspace.
+    /// Determines the directories of a build. The project is the working directory if it contains the workspace, else
+    /// the root of the workspace.
     pub(super) fn new(workspace: &'a Workspace, working_directory: &'a Path) -> Self {
         let is_inside = workspace.root.starts_with(working_directory);
         Self {

@@ -1,6 +1,6 @@
-//! `.crate` files of packages. `cargo package` creates them from the sources.
+//! `.crate` files, which `cargo package` creates from the sources of a package.
 //!
-//! Cargo selects the files of a package, and rejects files with uncommitted changes. The packages are not built again.
+//! Cargo selects the source files, and rejects those with uncommitted changes. The packages are not built again.
 
 use std::{collections::BTreeMap, io, path::PathBuf, process::Stdio};
 
@@ -49,8 +49,7 @@ impl Failure for Error {
     }
 }
 
-/// Flag of cargo to package uncommitted changes. The error message of cargo about uncommitted changes contains the
-/// flag.
+/// Cargo flag to package uncommitted changes. Cargo's error message about uncommitted changes contains the flag.
 const ALLOW_DIRTY: &str = "--allow-dirty";
 
 /// Options of [`crate_files`].
@@ -58,7 +57,7 @@ const ALLOW_DIRTY: &str = "--allow-dirty";
 pub(crate) struct CrateOptions<'a> {
     /// Whether to package uncommitted changes.
     pub(crate) allow_dirty: bool,
-    /// Output options for cargo. `None` uses the files of an earlier `cargo package`.
+    /// Output options for cargo. If `None`, no files are created, and those of an earlier `cargo package` are used.
     pub(crate) output: Option<OutputOptions<'a>>,
 }
 
@@ -73,13 +72,13 @@ pub(crate) async fn check_crates(
         return Ok(());
     }
     let mut command = command(environment, selection, packages, allow_dirty);
-    // `--quiet` removes the warnings that cargo prints before the error message.
+    // `--quiet` suppresses the warnings that cargo would print before the error message.
     command.args(["--list", "--quiet"]);
     process::capture(command).await.context(ListSnafu)?;
     Ok(())
 }
 
-/// Returns the `.crate` files of packages. Creates them if the options have output options.
+/// Returns the `.crate` files of packages. Creates the files if [`CrateOptions::output`] is set.
 pub(crate) async fn crate_files(
     environment: &CargoEnvironment,
     workspace: &Workspace,
@@ -87,7 +86,7 @@ pub(crate) async fn crate_files(
     packages: &[&Package],
     options: CrateOptions<'_>,
 ) -> Result<BTreeMap<PackageId, BuiltFile>, super::Error> {
-    // The check is repeated, because the build may have changed files.
+    // The check is repeated, because the build may have changed source files.
     check_crates(environment, selection, packages, options.allow_dirty).await?;
     if let Some(output) = options.output {
         let mut command = command(environment, selection, packages, options.allow_dirty);
@@ -177,7 +176,7 @@ mod tests {
         Ok(files.into_values().collect())
     }
 
-    /// Whether the `.crate` file of the package contains a file. It is a compressed tar archive.
+    /// Whether the `.crate` file of the package, a compressed tar archive, contains a file.
     fn contains(scratch: &TestDirectory, file: &str) -> bool {
         let listed = std::process::Command::new("tar")
             .args(["-tzf", "target/package/a-0.1.0.crate"])

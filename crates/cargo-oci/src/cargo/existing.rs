@@ -1,8 +1,8 @@
-//! Files of an earlier build with the same flags, from a run of cargo that compiles nothing.
+//! Files of an earlier build with the same flags. Cargo lists them without compiling anything.
 //!
-//! Cargo reports the files of an up-to-date crate without compiling it. This program is the `RUSTC_WRAPPER` of the run and
-//! fails every compilation, so a crate that is not up to date ends the run. The wrapper is not part of cargo's fingerprints,
-//! so the run does not make any crate out of date.
+//! Cargo reports the files of an up-to-date crate without compiling it. `cargo build` runs with this program as
+//! `RUSTC_WRAPPER`. The wrapper rejects every compilation, so `cargo build` fails if a crate is not up to date. Cargo's
+//! fingerprints do not include the wrapper, so no crate becomes out of date.
 //!
 //! Cargo still runs a build script that it considers out of date.
 
@@ -20,16 +20,16 @@ use snafu::{ResultExt, Snafu, ensure};
 use super::{BuildOutput, BuildRequest, CargoEnvironment, messages::MessageReader, process};
 use crate::stdio;
 
-/// Environment variable that is set if cargo runs this program as `RUSTC_WRAPPER`.
+/// Environment variable that is set when cargo runs this program as `RUSTC_WRAPPER`.
 const WRAPPER_VARIABLE: &str = "CARGO_OCI_REFUSE_COMPILATION";
 
-/// Environment variable that [cargo sets] for a compilation. It is not set for queries such as `-vV` and `--print`, nor
-/// for compilations that a build script runs to test the compiler.
+/// Environment variable that [cargo sets] when it compiles a crate. It is not set for queries such as `-vV` and
+/// `--print`, nor for compilations that a build script runs to test the compiler.
 ///
 /// [cargo sets]: https://doc.rust-lang.org/cargo/reference/environment-variables.html#environment-variables-cargo-sets-for-crates
 const COMPILATION_VARIABLE: &str = "CARGO_CRATE_NAME";
 
-/// Text of the diagnostic for a rejected compilation.
+/// Message of the diagnostic for a rejected compilation.
 const REJECTED: &str = "cargo-oci: refused to compile";
 
 #[derive(Debug, Snafu)]
@@ -45,7 +45,7 @@ enum Error {
     #[snafu(display("failed to list the files of an earlier build"))]
     List { source: process::Error },
     #[snafu(display(
-        "failed to list the files of an earlier build: the messages of cargo are incomplete"
+        "failed to list the files of an earlier build: cargo's messages are incomplete"
     ))]
     Incomplete,
 }
@@ -66,7 +66,7 @@ impl Failure for Error {
                 "build it in this directory with the same flags, or name the files of another build with `--messages` or `--file`"
             }
             Self::List { source } if source.has_failed() => {
-                "correct the flags, or the manifest in the message of cargo"
+                "correct the flags, or the manifest in cargo's message"
             }
             Self::Locate { .. } | Self::List { .. } | Self::Incomplete => return Vec::new(),
         };
@@ -96,8 +96,8 @@ pub(crate) async fn find_existing(
             .env("RUSTC_WRAPPER", &wrapper)
             .env(WRAPPER_VARIABLE, "1")
             .env_remove(COMPILATION_VARIABLE)
-            // Cargo caches the version and configuration of rustc for one wrapper only, so this run would replace the
-            // cache of the user.
+            // Cargo caches the version and configuration of rustc for one wrapper only, so this command would replace
+            // the values that the user's builds have cached.
             .env("CARGO_CACHE_RUSTC_INFO", "0");
         let run = process::run(command).await.context(ListSnafu)?;
         let mut rejected = None;
@@ -115,7 +115,7 @@ pub(crate) async fn find_existing(
     reader.into_outputs()
 }
 
-/// Parses the message of cargo about a compilation that the wrapper rejected.
+/// Parses a line as cargo's message about a rejected compilation. Returns `None` for any other line.
 fn parse_rejected_compilation(line: &str) -> Option<CompilerMessage> {
     match serde_json::from_str(line).ok()? {
         Message::CompilerMessage(message) if message.message.message == REJECTED => Some(message),
@@ -139,9 +139,10 @@ fn not_built_error(request: &BuildRequest<'_>, rejected: &CompilerMessage) -> Er
     .build()
 }
 
-/// Runs rustc, except for compilations, if this process was started as the `RUSTC_WRAPPER` of [`find_existing`].
+/// Runs rustc or rejects a compilation, if [`find_existing`] made this process the `RUSTC_WRAPPER`. Returns the exit
+/// code, or `None` if this process is not a wrapper.
 ///
-/// `arguments` are the arguments of the process: this program, rustc, and the arguments of rustc.
+/// `arguments` are the arguments of the process: this program, rustc, and the arguments for rustc.
 pub(crate) fn wrap_rustc(
     environment: &CargoEnvironment,
     arguments: impl IntoIterator<Item = OsString>,
@@ -187,7 +188,7 @@ mod tests {
         *,
     };
 
-    /// Returns a message of cargo about a compilation that failed with this diagnostic.
+    /// Returns cargo's message about a compilation that failed with this diagnostic.
     fn message(package: &str, diagnostic: &serde_json::Value) -> String {
         let message = json!({
             "reason": "compiler-message",

@@ -1,17 +1,17 @@
 //! Provenance of a package: commit, commit time, and whether the work tree differs from the commit.
 //!
-//! A package has a revision only if git tracks its manifest. A package that was unpacked or vendored into an ignored
-//! directory of a repository does not belong to a commit of that repository. Without a repository, the revision is read
-//! from the variables of the CI system.
+//! Git provides the revision of a package only if git tracks its manifest. A package that was unpacked or vendored into
+//! an ignored directory of a repository does not belong to a commit of that repository. If there is no repository, the
+//! revision is read from the variables of the CI system.
 //!
-//! The dirty flag covers the whole work tree, as in `git describe --dirty`: it is set if any tracked file differs from
-//! the commit, staged or not. `cargo package` compares only the package directory, because it packages only this
+//! The dirty flag applies to the whole work tree, as in `git describe --dirty`: it is set if any tracked file differs
+//! from the commit, staged or not. `cargo package` compares only the package directory, because it packages only that
 //! directory. A program also depends on its path dependencies, the lock file and the workspace manifest. Untracked
 //! files are ignored, because CI systems leave reports and credentials in work trees, and cargo rarely compiles a file
 //! that no tracked file refers to.
 //!
-//! The configuration of the repository is untrusted, so git must not run a program that the configuration names (see
-//! [`git`] and [`read_untrusted_filters`]).
+//! The repository's configuration is untrusted, so git must not run the programs that it names (see [`git`] and
+//! [`read_untrusted_filters`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,14 +45,14 @@ impl Failure for Error {
     }
 }
 
-/// Origin of the sources of a package.
+/// Origin of a package's sources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Provenance {
     /// Commit hash.
     pub(crate) revision: Option<String>,
-    /// Whether tracked files differ from the commit; `None` if unknown.
+    /// Whether tracked files differ from the commit, or `None` if this is unknown.
     pub(crate) dirty: Option<bool>,
-    /// Time of the sources in seconds since 1970: `SOURCE_DATE_EPOCH`, else the commit time.
+    /// Time of the sources, in seconds since 1970: `SOURCE_DATE_EPOCH` if it is set, else the commit time.
     pub(crate) created: Option<i64>,
     /// Error message of git, if the revision or the dirty flag could not be determined.
     pub(crate) problem: Option<String>,
@@ -111,15 +111,15 @@ pub(crate) async fn read_provenance(
     Ok(provenances)
 }
 
-/// Returns the commit that the CI system checked out, from its variables.
+/// Returns the commit that the CI system checked out, according to the environment variables of the system.
 fn ci_revision(environment: &CargoEnvironment) -> Option<String> {
     let revision = environment.variable("GITHUB_SHA");
     let revision = revision.or(environment.variable("CI_COMMIT_SHA"));
     revision.map(ToOwned::to_owned)
 }
 
-/// Returns the files that are executable. The mode of a tracked file is read from git's index, the mode of any other
-/// file from the file system.
+/// Returns the executable files among the given files. The mode of a tracked file is read from git's index, and the
+/// mode of any other file from the file system.
 pub(crate) async fn find_executables(
     environment: &CargoEnvironment,
     files: impl IntoIterator<Item = &Path>,
@@ -167,7 +167,7 @@ pub(crate) async fn tracking_work_tree(
     index.mode(file).is_some().then_some(index.root)
 }
 
-/// Returns the URL of the repository that a CI system builds, for packages without `repository` in the manifest.
+/// Returns the URL of the repository that a CI system builds, for packages whose manifest has no `repository`.
 pub(crate) fn source_repository(environment: &CargoEnvironment) -> Option<String> {
     let github = || {
         let server = environment.variable("GITHUB_SERVER_URL")?;
@@ -181,7 +181,7 @@ pub(crate) fn source_repository(environment: &CargoEnvironment) -> Option<String
     })
 }
 
-/// Returns the URL of the remote `origin` of the work tree that contains a directory.
+/// Returns the URL of the remote `origin`, for the work tree that contains a directory.
 pub(crate) async fn origin(environment: &CargoEnvironment, directory: &Path) -> Option<String> {
     let mut command = git(environment, &find_work_tree(directory)?);
     command.args(["remote", "get-url", "origin"]);
@@ -189,7 +189,7 @@ pub(crate) async fn origin(environment: &CargoEnvironment, directory: &Path) -> 
     Some(url.trim().to_owned()).filter(|url| !url.is_empty())
 }
 
-/// Parses `SOURCE_DATE_EPOCH`. An invalid value is an error: if it were ignored, the commit date would be published
+/// Parses `SOURCE_DATE_EPOCH`. An invalid value is an error, because the commit date would otherwise be published
 /// instead.
 pub(crate) fn source_date_epoch(
     environment: &CargoEnvironment,
@@ -218,11 +218,12 @@ const EXECUTABLE: &str = "100755";
 /// Mode of a submodule in git's index.
 const SUBMODULE: &str = "160000";
 
-/// Maximum duration of one git command. Without this limit, git would wait forever for a named pipe or an unreachable
+/// Maximum duration of one git command. Without a limit, git would wait forever for a named pipe or an unreachable
 /// network drive.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Maximum number of paths in the arguments of one command. The operating system limits the total length of arguments.
+/// Maximum number of paths in the arguments of one command, because the operating system limits the length of all
+/// arguments together.
 const MAX_PATHS: usize = 500;
 
 /// Index of a work tree: the tracked files and their modes.
@@ -230,12 +231,12 @@ const MAX_PATHS: usize = 500;
 struct GitIndex {
     /// Root of the work tree, with symbolic links resolved.
     root: PathBuf,
-    /// Modes by path relative to the root.
+    /// Modes, by path relative to the root.
     modes: BTreeMap<String, String>,
 }
 
 impl GitIndex {
-    /// Reads the index. The error is the message of git.
+    /// Reads the index. The error is git's error message.
     async fn read(environment: &CargoEnvironment, root: &Path) -> Result<Self, String> {
         let mut command = git(environment, root);
         command.args(["ls-files", "--stage", "-z"]);
@@ -288,13 +289,13 @@ async fn work_tree_provenance(environment: &CargoEnvironment, index: &GitIndex) 
             dirty: dirty.as_ref().ok().copied(),
             problem: dirty.err(),
         },
-        // Without a commit, the dirty flag has no meaning.
+        // The dirty flag has no meaning if there is no commit.
         (Err(problem), _) => Provenance::unknown(problem),
     }
 }
 
-/// Whether tracked files of a work tree and its submodules differ from the commit. If this is unknown, the error
-/// contains the reason.
+/// Whether tracked files of a work tree or its submodules differ from the commit. If this is unknown, the error is the
+/// reason.
 async fn is_dirty(environment: &CargoEnvironment, index: &GitIndex) -> Result<bool, String> {
     let filters = read_untrusted_filters(environment, &index.root).await?;
     let mut status = git(environment, &index.root);
@@ -310,10 +311,10 @@ async fn is_dirty(environment: &CargoEnvironment, index: &GitIndex) -> Result<bo
         "--porcelain",
         "-z",
         "--untracked-files=no",
-        // For each submodule, git would run a child process that reads the untrusted configuration of the submodule. The
-        // loop below checks submodules.
+        // Without this flag, git would run a child process for each submodule, which would read the submodule's
+        // untrusted configuration. The loop below checks submodules instead.
         "--ignore-submodules=dirty",
-        // Rename detection would read file contents.
+        // To detect renames, git would read file contents.
         "--no-renames",
     ]);
     let changes = run_for_records(status).await?;
@@ -342,10 +343,10 @@ async fn is_dirty(environment: &CargoEnvironment, index: &GitIndex) -> Result<bo
     Ok(false)
 }
 
-/// Returns the names of the filters in the repository's own configuration, such as a local `filter.lfs.clean`.
+/// Returns the names of the filters that the repository's own configuration sets, such as `lfs` for `filter.lfs.clean`.
 ///
-/// `git status` runs filters to compare a file whose time or size changed. Filters of the user and of the system are
-/// trusted.
+/// `git status` runs filters to compare a file whose time or size changed. Filters in the configuration of the user or
+/// of the system are trusted.
 async fn read_untrusted_filters(
     environment: &CargoEnvironment,
     root: &Path,
@@ -359,8 +360,8 @@ async fn read_untrusted_filters(
         let filter = filter.and_then(|rest| Some(rest.rsplit_once('.')?.0));
         let is_trusted = ["system", "global", "command"].contains(&scope.as_str());
         if let Some(filter) = filter.filter(|_| !is_trusted) {
-            // Such a filter cannot be disabled with `-c`: the key ends at the first `=`, and the lossy conversion of a
-            // name that is not UTF-8 yields a different name.
+            // A filter with such a name cannot be disabled with `-c`: the key would end at the first `=`, and a name
+            // that is not UTF-8 was changed by the lossy conversion.
             if filter.contains(['=', char::REPLACEMENT_CHARACTER]) {
                 return Err(format!("the filter `{filter}` cannot be disabled"));
             }
@@ -370,10 +371,10 @@ async fn read_untrusted_filters(
     Ok(filters)
 }
 
-/// Returns the number of files at the start of the list that have one of the filters.
+/// Counts the files that have one of the filters. The count is less than the number of files if a file has none.
 ///
 /// Reads the attributes of [`MAX_PATHS`] files at a time, and stops after the first chunk that contains a file without
-/// a filter.
+/// one of the filters.
 async fn count_leading_filtered(
     environment: &CargoEnvironment,
     root: &Path,
@@ -401,13 +402,13 @@ async fn count_leading_filtered(
     Ok(count)
 }
 
-/// Returns the NUL-terminated records that a command prints. The error is the message of the command.
+/// Runs a command, and returns the NUL-terminated records that it prints. The error is the command's error message.
 async fn run_for_records(command: Command) -> Result<Vec<String>, String> {
     let text = run_for_text(command).await?;
     Ok(text.split_terminator('\0').map(str::to_owned).collect())
 }
 
-/// Returns the text that a command prints. The error is the message of the command.
+/// Runs a command, and returns the text that it prints. The error is the command's error message.
 async fn run_for_text(command: Command) -> Result<String, String> {
     let shown = process::display_command(&command);
     let output = tokio::time::timeout(TIMEOUT, process::capture_bytes(command)).await;
@@ -419,11 +420,11 @@ async fn run_for_text(command: Command) -> Result<String, String> {
             )
         })?
         .map_err(|error| error_message(&error))?;
-    // A lossy conversion is sufficient, because the names of package files are UTF-8.
+    // A lossy conversion is sufficient, because only files with UTF-8 names are published.
     Ok(String::from_utf8_lossy(&output).into_owned())
 }
 
-/// Returns the error message of git, or the error of starting git.
+/// Returns git's error message, or the reason why git could not be started.
 fn error_message(error: &process::Error) -> String {
     match (error.stderr(), std::error::Error::source(error)) {
         (Some(message), _) => message.to_owned(),
@@ -434,9 +435,9 @@ fn error_message(error: &process::Error) -> String {
 
 /// Creates a git command for this work tree. The command takes no lock, never prompts, and fetches nothing.
 ///
-/// `core.fsmonitor` and hooks are programs in the repository's configuration, so they are disabled. To fetch a missing
-/// object of a partial clone, git could run a program that the configuration names in an `ext::` URL, so every protocol
-/// is disabled.
+/// The repository can choose the programs that git runs as `core.fsmonitor` and as hooks, so both are disabled. To
+/// fetch a missing object of a partial clone, git could run a program that the configuration names in an `ext::` URL,
+/// so every protocol is disabled.
 fn git(environment: &CargoEnvironment, root: &Path) -> Command {
     let mut command = process::command(environment, "git");
     command
@@ -445,7 +446,7 @@ fn git(environment: &CargoEnvironment, root: &Path) -> Command {
         .args(["-c", "core.hooksPath=/dev/null"])
         .arg("-C")
         .arg(root);
-    // In a hook of another repository, these variables refer to that repository.
+    // If this program runs in a hook of another repository, these variables refer to that repository.
     for variable in [
         "GIT_DIR",
         "GIT_WORK_TREE",
@@ -593,7 +594,7 @@ mod tests {
         scratch
     }
 
-    /// Configures a program for every setting that can run one. Returns the path of the file that the programs write.
+    /// Sets a program for every git setting that can run one. Returns the path of the file that the programs write.
     #[cfg(unix)]
     fn configure_programs(scratch: &TestDirectory) -> PathBuf {
         use std::os::unix::fs::PermissionsExt;
@@ -646,7 +647,7 @@ mod tests {
         scratch.git(&["add", "data", ".gitattributes"]);
         scratch.git(&["commit", "--quiet", "--message", "data"]);
         let evidence = configure_programs(&scratch);
-        // A new time with the same size makes git compare the contents.
+        // If only the time of a file changed and not its size, git compares the contents.
         let touch = || {
             scratch.write("data", "content");
             scratch.write("sub/data", "content");
@@ -665,7 +666,7 @@ mod tests {
             std::fs::read_to_string(evidence).unwrap()
         );
 
-        // Without the filter, git cannot compare the content of a filtered file.
+        // Git cannot compare the content of a filtered file if the filter is disabled.
         scratch.write("data", "CONTENT");
         let found = &read_provenances(&scratch, &[]).await["ours"];
         assert_eq!(found.dirty, None);
@@ -678,7 +679,7 @@ mod tests {
             read_provenances(&scratch, &[]).await["ours"].dirty,
             Some(true)
         );
-        // A missing object is not fetched.
+        // Git does not fetch a missing object.
         std::fs::remove_dir_all(scratch.path().join(".git/objects")).unwrap();
         std::fs::create_dir(scratch.path().join(".git/objects")).unwrap();
         assert_eq!(read_provenances(&scratch, &[]).await["ours"].dirty, None);
@@ -692,7 +693,7 @@ mod tests {
     #[cfg(unix)]
     #[tokio::test]
     async fn plain_git_runs_programs_of_the_configuration() {
-        // Shows that git would run the programs that the previous test configures.
+        // Checks that git would run the programs that the previous test configures.
         let scratch = repository_with_submodule();
         let evidence = configure_programs(&scratch);
         scratch.write("sub/data", "content");
@@ -726,7 +727,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test(start_paused = true)]
-    async fn git_that_does_not_end_times_out() {
+    async fn git_that_does_not_exit_times_out() {
         use std::os::unix::fs::PermissionsExt;
         let scratch = repository_with_ignored_package();
         scratch.write("bin/git", "#!/bin/sh\nexec sleep 1000");

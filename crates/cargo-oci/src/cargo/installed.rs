@@ -1,8 +1,8 @@
 //! Installed programs in cargo's records: `.crates.toml` and `.crates2.json` of an installation root.
 //!
-//! Cargo's file lock protects the records and the programs in `bin`, so it is held during every change. `cargo install
-//! --list` lists the recorded programs, and `cargo uninstall` removes them. Records are replaced atomically by renaming
-//! a temporary file.
+//! Cargo's file lock protects the records and the programs in `bin`, so this program holds the lock during every
+//! change. `cargo install --list` lists the recorded programs, and `cargo uninstall` removes them. A record file is
+//! replaced atomically: a new file is written under a temporary name and renamed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -19,10 +19,10 @@ use url::Url;
 
 use super::CargoEnvironment;
 
-/// File name of the records with the programs of each package.
+/// Name of the file that records the programs of each package.
 const RECORDS: &str = ".crates.toml";
 
-/// File name of the records with the build details of each package.
+/// Name of the file that records how each package was built.
 const DETAILS: &str = ".crates2.json";
 
 #[derive(Debug, Snafu)]
@@ -90,8 +90,8 @@ impl Failure for Error {
     }
 }
 
-/// Returns the installation root: the flag, `CARGO_INSTALL_ROOT`, `install.root` of cargo's configuration, or cargo's home
-/// directory.
+/// Returns the installation root: the value of the flag, else `CARGO_INSTALL_ROOT`, else `install.root` in cargo's
+/// configuration, else cargo's home directory.
 pub(crate) fn install_root(
     environment: &CargoEnvironment,
     flag: Option<&Path>,
@@ -129,10 +129,10 @@ struct InstallTable {
     root: Option<PathBuf>,
 }
 
-/// Largest configuration file that is read, in bytes.
+/// Maximum size of a configuration file, in bytes. A larger file is ignored.
 const MAX_CONFIG: u64 = 1 << 20;
 
-/// Reads `install.root` of a configuration file. It is relative to the directory that contains `.cargo`.
+/// Reads `install.root` in a configuration file. The value is relative to the directory that contains `.cargo`.
 fn configured_root(path: &Path) -> Result<Option<PathBuf>, Error> {
     let Ok(text) = read_regular_text(path, MAX_CONFIG) else {
         return Ok(None);
@@ -143,7 +143,7 @@ fn configured_root(path: &Path) -> Result<Option<PathBuf>, Error> {
     Ok(root.map(|root| base.unwrap_or(Path::new("")).join(root)))
 }
 
-/// Returns the source of a package in the format of cargo's records.
+/// Returns the source of a package, in the format that cargo records.
 pub(crate) fn source_of(location: &Location, directory: &Path) -> Option<String> {
     let url = match location {
         Location::Registry(reference) => Url::parse(&format!(
@@ -169,7 +169,7 @@ pub(crate) fn source_of(location: &Location, directory: &Path) -> Option<String>
 pub(crate) struct InstallRecord {
     pub(crate) name: String,
     pub(crate) version: String,
-    /// Source in the format of [`source_of`].
+    /// Source of the package, as [`source_of`] returns it.
     pub(crate) source: String,
     pub(crate) programs: BTreeSet<String>,
     pub(crate) version_req: Option<String>,
@@ -183,7 +183,7 @@ impl InstallRecord {
     }
 }
 
-/// Returns the name and the source in the key of a record.
+/// Extracts the package name and the source from the key of a record.
 fn split_key(key: &str) -> Option<(&str, &str)> {
     let (name, rest) = key.split_once(' ')?;
     let (_, source) = rest.split_once(' ')?;
@@ -222,14 +222,14 @@ pub(crate) struct InstalledPackages {
 struct Records {
     #[serde(default)]
     v1: BTreeMap<String, BTreeSet<String>>,
-    /// Unknown keys, which later versions of cargo may write. They are preserved.
+    /// Unknown keys, which later cargo versions may write. They are preserved.
     #[serde(flatten)]
     other: BTreeMap<String, toml::Value>,
 }
 
 impl InstalledPackages {
-    /// Locks and reads the records of a root. The root is created if it does not exist. Calls `waiting` before it waits
-    /// for a process that holds the lock.
+    /// Locks and reads the records of an installation root. Creates the root if it does not exist. Calls `waiting`
+    /// before waiting for another process that holds the lock.
     pub(crate) async fn open(
         root: PathBuf,
         waiting: impl FnOnce(&Path) + Send + 'static,
@@ -248,7 +248,7 @@ impl InstalledPackages {
             options.read(true).append(true).create(true);
             let file = open_regular_with(&mut options, &path).with_context(|_| context())?;
             match file.try_lock() {
-                // Cargo also continues without a lock if the file system does not support locks.
+                // Like cargo, continues without a lock if the file system does not support locks.
                 Ok(()) | Err(TryLockError::Error(_)) => {}
                 Err(TryLockError::WouldBlock) => {
                     if let Some(waiting) = waiting.take() {
@@ -263,7 +263,7 @@ impl InstalledPackages {
             }
         };
         let records: Records = toml::from_str(&text).context(ParseRecordsSnafu { path: &path })?;
-        // `remove` deletes files by these names, so a name must not contain a path.
+        // `remove` deletes the files with these names, so a name must not contain a directory.
         let mut programs = records.v1.values().flatten();
         if let Some(program) = programs.find(|program| !is_plain_file_name(program)) {
             return Err(InvalidProgramNameSnafu { path, program }.build());
@@ -290,12 +290,12 @@ impl InstalledPackages {
         })
     }
 
-    /// Returns the directory of the programs.
+    /// Returns the directory that contains the programs.
     pub(crate) fn bin(&self) -> PathBuf {
         self.root.join("bin")
     }
 
-    /// Checks that no program of the record exists, unless it belongs to an earlier version of the package.
+    /// Checks that no program of the record exists, except programs of an earlier version of the package.
     pub(crate) fn check(&self, record: &InstallRecord) -> Result<(), super::Error> {
         for program in &record.programs {
             if self.is_own(program, record) || !self.bin().join(program).exists() {
@@ -337,8 +337,7 @@ impl InstalledPackages {
         packages.collect()
     }
 
-    /// Returns the packages that were installed from OCI repositories: the name of each package and the reference of
-    /// its repository.
+    /// Returns the name and the repository of each package that was installed from an OCI repository.
     pub(crate) fn packages_from_repositories(&self) -> Vec<(String, String)> {
         let packages = self.records.v1.keys().filter_map(|key| {
             let (name, source) = split_key(key)?;
@@ -367,7 +366,7 @@ impl InstalledPackages {
         for key in earlier {
             obsolete.extend(self.remove_record(&key));
         }
-        // With `--force`, programs of other packages may have been replaced, so their records no longer list them.
+        // If `--force` replaced programs of other packages, the records of these packages must no longer list them.
         let mut empty = Vec::new();
         for (key, programs) in &mut self.records.v1 {
             programs.retain(|program| !record.programs.contains(program));
@@ -448,7 +447,7 @@ impl InstalledPackages {
             }
             let replace = || {
                 let mut builder = tempfile::Builder::new();
-                // The default mode of new files, which cargo uses as well. The system applies the umask.
+                // Default mode of new files, as cargo uses it. The operating system applies the umask.
                 #[cfg(unix)]
                 builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
                 let mut staged = builder.tempfile_in(&self.root)?;
@@ -466,8 +465,8 @@ impl InstalledPackages {
     }
 }
 
-/// Whether the path still refers to the open file. The previous holder of the lock may have replaced the file, possibly by
-/// one with the same text, so the lock may be on the old file.
+/// Whether the path still refers to the locked file. The previous holder of the lock may have replaced the file,
+/// possibly with one of the same content, and the lock would then be on the old file.
 #[cfg(unix)]
 fn is_current(file: &File, path: &Path, _: &str) -> bool {
     use std::os::unix::fs::MetadataExt as _;
@@ -477,7 +476,8 @@ fn is_current(file: &File, path: &Path, _: &str) -> bool {
     current.is_some() && current == file.metadata().map(identity).ok()
 }
 
-/// Whether the path refers to a file with the same text. Other systems have no stable interface to the identity of a file.
+/// Whether the path refers to a file with the same content. On these systems, the standard library has no stable
+/// function that identifies a file.
 #[cfg(not(unix))]
 fn is_current(_: &File, path: &Path, text: &str) -> bool {
     let current = open_regular(path).and_then(io::read_to_string);

@@ -17,23 +17,23 @@ use super::{
     container::Container,
 };
 
-/// Longest message that is read, in bytes.
+/// Maximum length of a message, in bytes.
 const MAX_LINE: u64 = 16 << 20;
 
 #[derive(Debug, Snafu)]
 pub(super) enum Error {
-    #[snafu(display("failed to read the messages of cargo"))]
+    #[snafu(display("failed to read cargo's messages"))]
     Read { source: io::Error },
-    #[snafu(display("failed to parse line {line} of the messages of cargo"))]
+    #[snafu(display("failed to parse line {line} of cargo's messages"))]
     Parse {
         line: usize,
         source: serde_json::Error,
     },
     #[snafu(display(
-        "failed to read line {line} of the messages of cargo: it has more than {MAX_LINE} bytes"
+        "failed to read line {line} of cargo's messages: it has more than {MAX_LINE} bytes"
     ))]
     LineTooLong { line: usize },
-    #[snafu(display("failed to read the messages of cargo: they are encoded as UTF-16"))]
+    #[snafu(display("failed to read cargo's messages: they are encoded as UTF-16"))]
     Encoding,
     #[snafu(display("cargo reported no file for the {kind} target `{target}` of `{package}`"))]
     WithoutFile {
@@ -42,7 +42,7 @@ pub(super) enum Error {
         package: String,
     },
     #[snafu(display(
-        "failed to read the messages of cargo: the build failed, or its messages are incomplete"
+        "failed to read cargo's messages: the build failed, or its messages are incomplete"
     ))]
     Incomplete,
     #[snafu(display(
@@ -101,9 +101,9 @@ impl Failure for Error {
     }
 }
 
-/// Returns the files in a saved stream of cargo's messages, by the same rules as [`build`](super::build()).
+/// Returns the files that cargo's saved messages list, by the same rules as [`build`](super::build()).
 ///
-/// The stream may contain several builds in sequence. Every build must have succeeded.
+/// The messages may be those of several builds in sequence. Every build must have succeeded.
 pub(crate) async fn replay(
     messages: impl AsyncBufRead + Unpin,
     request: &BuildRequest<'_>,
@@ -120,11 +120,11 @@ pub(super) struct MessageReader<'a> {
     layout: TargetDirectory<'a>,
     pub(super) container: Option<Container<'a>>,
     found: CollectedFiles,
-    /// First reported path of a requested file that is not in the target directory.
+    /// Path of the first requested file that is not in the target directory, as reported.
     outside: Option<PathBuf>,
-    /// First file of a requested kind, of any package, that is not below the target directory.
+    /// Path of the first file that is of a requested kind, from any package, and not below the target directory.
     foreign: Option<PathBuf>,
-    /// First target of a selected package for which cargo reported no file.
+    /// Error for the first target of a selected package for which cargo reported no file.
     without_file: Option<Error>,
 }
 
@@ -141,7 +141,7 @@ impl<'a> MessageReader<'a> {
         }
     }
 
-    /// Reads the stream to its end. Returns whether it contains at least one build and all builds succeeded.
+    /// Reads all messages. Returns whether they contain at least one build, and all builds succeeded.
     pub(super) async fn read(
         &mut self,
         mut messages: impl AsyncBufRead + Unpin,
@@ -215,8 +215,8 @@ impl<'a> MessageReader<'a> {
         }
     }
 
-    /// Returns the workspace member of an artifact. The package identifier of a build in a container contains a path in
-    /// the container, so the manifest path is compared as well.
+    /// Returns the workspace member that an artifact belongs to. If the build ran in a container, the package ID
+    /// contains a path in the container, so the converted manifest path is compared as well.
     fn member(&self, artifact: &Artifact) -> Option<&'a Package> {
         let workspace = self.request.workspace;
         workspace.member(&artifact.package_id).or_else(|| {
@@ -226,8 +226,8 @@ impl<'a> MessageReader<'a> {
         })
     }
 
-    /// Records a target of a selected package for which cargo reported no file. Cargo leaves a file out of its message if
-    /// it does not exist at that moment, for example because the linker of another target is replacing it.
+    /// Records that cargo reported no file for a target of a selected package. Cargo omits a file from its message if
+    /// the file does not exist at that moment, for example because the linker of another target is replacing the file.
     fn record_without_file(&mut self, package: &Package, artifact: &Artifact) {
         if !self.request.wanted.contains_key(&package.id) {
             return;
@@ -248,7 +248,7 @@ impl<'a> MessageReader<'a> {
         });
     }
 
-    /// Records a requested file that is not in the target directory.
+    /// Records a file that is not in the target directory, if it is requested.
     fn record_outside(
         &mut self,
         path: &Path,
@@ -273,7 +273,7 @@ impl<'a> MessageReader<'a> {
         }
     }
 
-    /// Records the manifest of a package that is not a workspace member, but has a final file of a requested kind.
+    /// Records the manifest of an unknown package, if a final file of the package is of a requested kind.
     fn record_unknown_package(
         &mut self,
         name: &str,
@@ -290,8 +290,8 @@ impl<'a> MessageReader<'a> {
         }
     }
 
-    /// Whether a package that is not a workspace member may be one: in a container, a package in a directory that is not
-    /// mounted from this machine.
+    /// Whether an artifact that matches no workspace member may still belong to one. This is possible only if the build
+    /// ran in a container, where the directory of a local package may have an unknown path.
     fn is_unknown_package(&self, artifact: &Artifact) -> bool {
         self.container.is_some() && artifact.package_id.repr.contains("path+file:")
     }
@@ -306,7 +306,7 @@ impl<'a> MessageReader<'a> {
             return Err(error.into());
         }
         if let Some(path) = self.outside {
-            // A path in a container names another file on this machine.
+            // The same path on this machine is a different file than in the container.
             let is_here = self.container.is_none() && path.is_absolute() && path.exists();
             ensure!(is_here, NotOnThisMachineSnafu { path });
             let target_directory = self.layout.target_directory;
@@ -326,7 +326,7 @@ impl<'a> MessageReader<'a> {
     }
 }
 
-/// `reason` values of the messages of cargo.
+/// `reason` values of cargo's messages.
 const REASONS: [&str; 4] = [
     "compiler-artifact",
     "compiler-message",
@@ -334,8 +334,8 @@ const REASONS: [&str; 4] = [
     "build-finished",
 ];
 
-/// Parses one line. Returns `None` for a line that is not a message. Build scripts and wrappers of cargo may print such
-/// lines.
+/// Parses one line. Returns `None` for a line that is not a message, because build scripts and cargo wrappers may print
+/// other text.
 fn parse(line: &[u8], number: usize) -> Result<Option<Message>, Error> {
     let is_utf16 = line.starts_with(&[0xff, 0xfe]) || line.starts_with(&[0xfe, 0xff]);
     ensure!(number > 1 || !is_utf16, EncodingSnafu);
@@ -349,14 +349,14 @@ fn parse(line: &[u8], number: usize) -> Result<Option<Message>, Error> {
     }
 }
 
-/// Whether a line that does not parse is a damaged message of cargo, and not other text.
+/// Whether a line that does not parse is a damaged cargo message, and not other text.
 fn is_damaged_message(line: &[u8], error: &serde_json::Error) -> bool {
-    // A damaged `reason` value may contain escape sequences, so only its key is compared. Cargo writes this key first.
+    // The value of `reason` may be damaged too, so only the key is compared. Cargo writes this key first.
     let is_broken_json = !error.is_data() && line.starts_with(b"{\"reason\"");
     is_broken_json || contains_message(&String::from_utf8_lossy(line))
 }
 
-/// Whether text contains the `reason` of a message of cargo.
+/// Whether text contains the `reason` key with the value of a cargo message.
 fn contains_message(text: &str) -> bool {
     let reason = |rest: &str| {
         let value = rest.trim_start().strip_prefix(':')?.trim_start();
@@ -384,7 +384,7 @@ mod tests {
 
     const HOST: &str = "x86_64-unknown-linux-gnu";
 
-    /// Returns one line for each package and each file of a stream.
+    /// Reads messages, and returns one line for each package and each file.
     async fn read(stream: &str, line: &str) -> Result<Vec<String>, super::super::Error> {
         let (workspace, selection) = (recorded(), flags(line));
         let request = BuildRequest {
@@ -412,7 +412,7 @@ mod tests {
         lines
     }
 
-    /// Returns a message about a library or program `x` of a recorded package, built on another machine.
+    /// Returns a message about files that another machine built for the library or program `x` of a recorded package.
     fn artifact(package: usize, kinds: &[&str], crate_types: &[&str], files: &[&str]) -> String {
         let files: Vec<_> = files
             .iter()
@@ -552,7 +552,7 @@ mod tests {
                 LIBRARY,
                 &["aarch64-apple-darwin/release/libshapes.dylib"],
             ),
-            // A procedural macro is built for the host, which is not one of the targets.
+            // A procedural macro is built for the host, which is not one of the requested targets.
             &artifact(0, &["proc-macro"], &["proc-macro"], &["release/libmac.so"]),
             END,
             &artifact(
@@ -624,7 +624,7 @@ mod tests {
             assert_eq!(error_kind(&error), ErrorKind::InvalidInput);
             assert!(
                 error_chain(&error)
-                    .starts_with("failed to read the messages of cargo: the build failed,")
+                    .starts_with("failed to read cargo's messages: the build failed,")
             );
         }
     }
@@ -635,7 +635,7 @@ mod tests {
             artifact(1, &["bin"], &["bin"], &["release/my-app"]),
             artifact(2, &["cdylib"], &["cdylib"], &["release/libshapes.so"]),
         );
-        // The stream consists of two concatenated streams.
+        // Two saved outputs are concatenated, each with a byte order mark.
         let stream = format!("\u{feff}{one}{END}\u{feff}{other}{END}");
         assert_eq!(read(&stream, "").await.unwrap().len(), 4);
     }
@@ -658,7 +658,7 @@ mod tests {
             let error = read(&stream, "").await.unwrap_err();
             assert_eq!(error_kind(&error), ErrorKind::InvalidInput, "{line}");
             let error_chain = error_chain(&error);
-            let expected = "failed to parse line 2 of the messages of cargo\n";
+            let expected = "failed to parse line 2 of cargo's messages\n";
             assert!(error_chain.starts_with(expected), "{line}: {error_chain}");
         }
     }
@@ -683,7 +683,7 @@ mod tests {
         let error = replay(&stream[..], &request).await.unwrap_err();
         assert_eq!(
             error_chain(&error),
-            "failed to read the messages of cargo: they are encoded as UTF-16\n\
+            "failed to read cargo's messages: they are encoded as UTF-16\n\
              help: save them as UTF-8, in PowerShell with `| Out-File -Encoding utf8 FILE`"
         );
     }
@@ -699,8 +699,7 @@ mod tests {
         };
         let endless = tokio::io::BufReader::new(tokio::io::repeat(b' '));
         let error = replay(endless, &request).await.unwrap_err();
-        let message =
-            "failed to read line 1 of the messages of cargo: it has more than 16777216 bytes";
+        let message = "failed to read line 1 of cargo's messages: it has more than 16777216 bytes";
         assert!(error_chain(&error).starts_with(message), "{error:?}");
     }
 
@@ -741,7 +740,7 @@ mod tests {
         let stream = [tool(1, "bin", "tool"), tool(2, "bin", "tool"), END.into()].concat();
         assert!(replay(stream.as_bytes(), &request).await.is_err());
 
-        // Files that are not published may be overwritten.
+        // It is not an error if two targets write the same file and the file is not published.
         let nothing = BTreeMap::new();
         let request = BuildRequest {
             wanted: &nothing,
@@ -762,7 +761,7 @@ mod tests {
         assert_eq!(read(&stream, "").await.unwrap().len(), 2);
     }
 
-    /// Returns one line for each package and file of a message of cross about `my-app`.
+    /// Reads a message that cross prints about `my-app`, and returns one line for each package and each file.
     fn in_container(directory: &str, file: &str) -> Result<Vec<String>, super::super::Error> {
         let (workspace, selection) = (recorded(), flags(""));
         let request = BuildRequest {
@@ -822,7 +821,7 @@ mod tests {
         }
     }
 
-    /// Returns the messages of two programs of `my-app`, the second of which is at this path.
+    /// Returns messages about two programs of `my-app`. The second program has this path.
     fn with_second_file(path: &str) -> String {
         let id = recorded().members[1].id.to_string();
         let second = ("second", &["bin"][..], &["bin"][..]);
@@ -864,7 +863,7 @@ mod tests {
             let lines = read(&with_second_file(path), "--target a-b-c").await;
             assert_eq!(lines.unwrap().len(), 2, "{path}");
         }
-        // The program of another workspace.
+        // This program belongs to another workspace.
         let other = "path+file:///other#other@1.0.0";
         let target = ("other", &["bin"][..], &["bin"][..]);
         let other = message(

@@ -1,6 +1,6 @@
 //! Workspace metadata from `cargo metadata`, and package selection.
 //!
-//! Dependencies are not requested, because resolving them is slow.
+//! `cargo metadata` runs with `--no-deps`, because resolving dependencies is slow.
 
 use std::path::PathBuf;
 
@@ -85,17 +85,17 @@ fn advice_for(stderr: &str) -> &'static str {
 pub(crate) struct Workspace {
     /// Directory of the root manifest.
     pub(crate) root: PathBuf,
-    /// Target directory: `--target-dir`, or that of cargo's configuration.
+    /// Target directory: the value of `--target-dir`, else the directory that cargo's configuration sets.
     pub(crate) target_directory: PathBuf,
     /// Members, sorted by name.
     pub(crate) members: Vec<Package>,
-    /// `[workspace.metadata]`, or null.
+    /// Table `[workspace.metadata]`, or null if the manifest has none.
     pub(crate) metadata: serde_json::Value,
     default_members: Vec<PackageId>,
 }
 
 impl Workspace {
-    /// Loads the workspace of `--manifest-path` or of the working directory with `cargo metadata`.
+    /// Runs `cargo metadata` to load the workspace of `--manifest-path`, or else of the working directory.
     pub(crate) async fn load(
         environment: &CargoEnvironment,
         selection: &Selection,
@@ -104,8 +104,8 @@ impl Workspace {
         command
             .args(["metadata", "--format-version", "1", "--no-deps"])
             .args(selection.manifest_arguments());
-        // `cargo metadata` has no `--target-dir`, so the environment variable is set instead. It has precedence over
-        // cargo's configuration.
+        // `cargo metadata` has no `--target-dir`, so the environment variable is set instead. The variable has
+        // precedence over cargo's configuration.
         if let Some(directory) = selection.target_directory(&environment.directory) {
             command.env("CARGO_TARGET_DIR", directory);
         }
@@ -135,12 +135,12 @@ impl Workspace {
         })
     }
 
-    /// Returns the member with this identifier.
+    /// Returns the member with this package ID.
     pub(crate) fn member(&self, id: &PackageId) -> Option<&Package> {
         self.members.iter().find(|package| package.id == *id)
     }
 
-    /// Returns the members that the flags select by the rules of cargo, sorted by name.
+    /// Returns the members that the flags select, by the same rules as in cargo, sorted by name.
     pub(crate) fn select(&self, selection: &Selection) -> Result<Vec<&Package>, super::Error> {
         Ok(self.try_select(selection)?)
     }
@@ -159,7 +159,7 @@ impl Workspace {
                 })?;
         }
         for specification in selection.excluded() {
-            // An exclusion without a match is not an error, because cargo only warns about it.
+            // An `--exclude` that matches no member is not an error. Cargo only prints a warning.
             let _ = self.set_matching(&mut selected, specification, false)?;
         }
         if selection.packages().is_empty() && !selection.is_whole_workspace() {
@@ -199,7 +199,7 @@ impl Workspace {
     }
 }
 
-/// Package ID specification of `-p`, or a name pattern.
+/// Package ID specification or name pattern, such as the value of `-p`.
 enum PackageSpec<'a> {
     Name {
         name: &'a str,
@@ -272,7 +272,7 @@ impl<'a> PackageSpec<'a> {
     }
 }
 
-/// Whether text is this version, or its leading numbers such as `1.2`. Leading numbers never match a pre-release.
+/// Whether text is this version, or only its first numbers, such as `1.2`. First numbers never match a pre-release.
 fn is_version(text: &str, version: &semver::Version) -> bool {
     let numbers = [version.major, version.minor, version.patch];
     let partial = |text: &str| {

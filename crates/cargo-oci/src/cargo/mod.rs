@@ -1,15 +1,15 @@
 //! Interface to cargo, rustc and git.
 //!
-//! This module does not depend on registries, references or tags. It prints nothing and does not read the environment
-//! of the process: a [`CargoEnvironment`] is its input.
+//! This module does not depend on registries, references or tags. It prints nothing, and does not read the environment
+//! of the process: callers pass a [`CargoEnvironment`] instead.
 //!
 //! | subject | file | processes |
 //! | --- | --- | --- |
-//! | flags of cargo | [`selection`] | – |
+//! | cargo flags | [`selection`] | – |
 //! | packages of the workspace | [`metadata`] | `cargo metadata --no-deps` |
 //! | settings in manifests | [`settings`] | – |
 //! | build | [`mod@build`] | `cargo build`, once per target |
-//! | files in the messages of a build | [`messages`] | – |
+//! | files in build messages | [`messages`] | – |
 //! | paths in the container of cross | [`container`] | – |
 //! | `.crate` files | [`crate_file`] | `cargo package` |
 //! | files of an earlier build | [`mod@existing`] | `cargo build`, which compiles nothing |
@@ -17,7 +17,7 @@
 //! | installed programs | [`installed`] | – |
 //! | commit and state of the work tree | [`git`] | `git ls-files`, `git log`, `git config`, `git status` |
 //!
-//! Every child process is killed when the future that waits for it is dropped.
+//! A child process is killed when the future that waits for the process is dropped.
 
 mod artifact;
 mod build;
@@ -58,9 +58,9 @@ pub(crate) use toolchain::Toolchain;
 /// Working directory and environment variables for cargo, rustc and git.
 #[derive(Clone)]
 pub(crate) struct CargoEnvironment {
-    /// Absolute working directory of commands. Relative paths in flags are relative to it.
+    /// Absolute working directory of commands, to which relative paths in flags refer.
     pub(crate) directory: PathBuf,
-    /// Environment variables. Child processes get exactly these variables.
+    /// Environment variables. Child processes inherit these variables and no others.
     pub(crate) variables: BTreeMap<OsString, OsString>,
 }
 
@@ -76,7 +76,7 @@ impl CargoEnvironment {
         }
     }
 
-    /// Returns the value of a variable. `None` if it is not set, empty or not UTF-8.
+    /// Returns the value of a variable, or `None` if the variable is not set, empty or not UTF-8.
     pub(crate) fn variable(&self, name: &str) -> Option<&str> {
         self.variables
             .get(OsString::from(name).as_os_str())
@@ -84,12 +84,12 @@ impl CargoEnvironment {
             .filter(|value| !value.is_empty())
     }
 
-    /// Returns the cargo that runs this program (`CARGO`), or `cargo` in PATH.
+    /// Returns the cargo executable that runs this program (`CARGO`), or else `cargo` in PATH.
     fn cargo(&self) -> OsString {
         self.program("CARGO", "cargo")
     }
 
-    /// Returns the rustc of the variable `RUSTC`, or `rustc` in PATH.
+    /// Returns the rustc executable that `RUSTC` names, or else `rustc` in PATH.
     fn rustc(&self) -> OsString {
         self.program("RUSTC", "rustc")
     }
@@ -114,10 +114,10 @@ impl fmt::Debug for CargoEnvironment {
     }
 }
 
-/// Error of an operation of cargo, rustc or git.
+/// Error of an operation that runs cargo, rustc or git, or reads their files.
 #[derive(Debug)]
 pub(crate) enum Error {
-    /// Cargo failed to build or to package, and already printed the error to stderr.
+    /// Cargo failed to build or to package, and has already printed the error to stderr.
     BuildFailed,
     /// Any other error, with its kind and hints.
     Other(oci_registry::Error),

@@ -1,6 +1,6 @@
 //! Child processes with captured output.
 //!
-//! A child process runs in a given environment. It is killed when the future that waits for it is dropped.
+//! A child process runs in a given environment. It is killed when the future that waits for the process is dropped.
 
 use std::{
     ffi::OsStr,
@@ -34,12 +34,12 @@ pub(super) enum Error {
 }
 
 impl Error {
-    /// Whether the program ran and failed.
+    /// Whether the program was started and failed.
     pub(super) fn has_failed(&self) -> bool {
         self.stderr().is_some()
     }
 
-    /// Returns the error message of a program that ran and failed.
+    /// Returns the text that the program printed to stderr, if it was started and failed.
     pub(super) fn stderr(&self) -> Option<&str> {
         match self {
             Self::Fail { source, .. } => Some(&source.text),
@@ -54,7 +54,7 @@ impl Failure for Error {
     }
 }
 
-/// Text that a failed program printed to stderr, as the cause of its error.
+/// Text that a failed program printed to stderr. It is the cause of the error about the program.
 #[derive(Debug, Snafu)]
 #[snafu(display("{text}"))]
 pub(super) struct Stderr {
@@ -76,7 +76,7 @@ impl Stderr {
     }
 }
 
-/// Creates a command that runs in the environment. The child is killed when its future is dropped.
+/// Creates a command that runs in the environment. The child is killed when the future that waits for it is dropped.
 pub(super) fn command(environment: &CargoEnvironment, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command
@@ -125,7 +125,7 @@ impl FinishedCommand {
     }
 }
 
-/// Runs a command without input. Call [`FinishedCommand::check`] to turn a failure of the command into an error.
+/// Runs a command without input. [`FinishedCommand::check`] returns an error if the command failed.
 pub(super) async fn run(mut command: Command) -> Result<FinishedCommand, Error> {
     let shown = display_command(&command);
     let output = command

@@ -1,4 +1,4 @@
-//! Test workspaces: a temporary workspace for tests that run cargo and git, and a recorded workspace for other tests.
+//! Workspaces for tests: temporary ones for tests that run cargo and git, and a recorded one for other tests.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +31,7 @@ pub(super) fn environment(directory: &Path) -> CargoEnvironment {
     CargoEnvironment::new(directory.to_owned(), variables)
 }
 
-/// Parses flags of cargo, separated by spaces.
+/// Parses cargo flags, separated by spaces.
 pub(super) fn flags(line: &str) -> Selection {
     let command = Selection::augment_args(clap::Command::new("push"));
     let words = std::iter::once("push").chain(line.split_whitespace());
@@ -48,7 +48,7 @@ pub(super) fn all_kinds(workspace: &Workspace) -> BTreeMap<PackageId, BTreeSet<F
     ids.map(|id| (id, kinds.clone())).collect()
 }
 
-/// Temporary directory, which is deleted at the end of the test.
+/// Temporary directory of a test. It is deleted when the value is dropped.
 #[derive(Debug)]
 pub(super) struct TestDirectory {
     directory: TempDir,
@@ -61,7 +61,7 @@ impl TestDirectory {
         }
     }
 
-    /// Creates a directory with one empty package.
+    /// Creates a temporary directory with one empty package.
     pub(super) fn new_package() -> Self {
         let scratch = Self::new();
         scratch.write("Cargo.toml", "package = { name = 'a', version = '0.1.0' }");
@@ -69,7 +69,7 @@ impl TestDirectory {
         scratch
     }
 
-    /// Returns the path of the directory, with symbolic links resolved, as programs print it.
+    /// Returns the path of the directory, with symbolic links resolved as in the output of programs.
     pub(super) fn path(&self) -> PathBuf {
         self.directory.path().canonicalize().unwrap()
     }
@@ -109,12 +109,12 @@ impl TestDirectory {
     }
 }
 
-/// Returns the recorded workspace, which was in `/home/me/ws`.
+/// Returns the recorded workspace. Its root was `/home/me/ws`.
 pub(super) fn recorded() -> Workspace {
     Workspace::parse(include_str!("recorded/metadata.json")).unwrap()
 }
 
-/// Returns the messages of an error and its causes, and its hints, one per line.
+/// Returns the messages of an error and of its causes, followed by its hints, one per line.
 pub(super) fn error_chain(error: &super::Error) -> String {
     let error = library_error(error);
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| {

@@ -1,15 +1,16 @@
-//! Flags of `cargo build` that select what is built, and their conversion to arguments of cargo.
+//! Flags of `cargo build` that select what is built, and their conversion to arguments for cargo.
 //!
-//! Names, short forms, headings and help texts are those of the `cargo-options` crate. These flags are not supported:
+//! Names, short forms, headings and help texts are those of the `cargo-options` crate. The following flags are not
+//! supported:
 //!
-//! * `--message-format`, `--quiet`, `--verbose`, `--color`: common options of this program, which
-//!   [`OutputOptions`](super::OutputOptions) passes to cargo;
+//! * `--message-format`, `--quiet`, `--verbose`, `--color`: options that this program defines itself, and passes to
+//!   cargo with [`OutputOptions`](super::OutputOptions);
 //! * `--test`, `--tests`, `--bench`, `--benches`, `--all-targets`: test programs are not published;
-//! * `--artifact-dir`, `--unit-graph`, `--compile-time-deps`: unstable, and they change the messages of cargo;
+//! * `--artifact-dir`, `--unit-graph`, `--compile-time-deps`: unstable, and they change cargo's messages;
 //! * `--timings`, `--future-incompat-report`: they only add reports.
 //!
 //! `--package`, `--bin`, `--example` and `--target` require a value. Cargo accepts these flags without a value, and
-//! lists the possible values. Here, such a flag would be ignored, and too many files would be published.
+//! then lists the possible values. This program would ignore such a flag, and publish too many files.
 
 use std::{
     collections::BTreeSet,
@@ -21,7 +22,7 @@ use cargo_options::Build;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use oci_package::FileKind;
 
-/// Supported flags. The names are those of the fields of [`Build`].
+/// Supported flags, by the names of their fields in [`Build`].
 const SUPPORTED: [&str; 25] = [
     "packages",
     "workspace",
@@ -50,7 +51,7 @@ const SUPPORTED: [&str; 25] = [
     "unstable_flags",
 ];
 
-/// Flags of cargo that select packages, targets and profile of a build.
+/// Cargo flags that select the packages, targets and profile of a build.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection(Build);
 
@@ -68,7 +69,7 @@ impl Selection {
         self.0.common.profile.as_deref().unwrap_or("release")
     }
 
-    /// Returns the name of cargo's output directory for the profile.
+    /// Returns the name of the directory in which cargo writes the files of the profile.
     pub(super) fn profile_directory(&self) -> &str {
         match self.profile() {
             "dev" | "test" => "debug",
@@ -129,7 +130,8 @@ impl Selection {
         !is_any && build.bin.is_empty() && build.example.is_empty()
     }
 
-    /// Returns the target for each run of `cargo build`. `None` is the default target of cargo's configuration.
+    /// Returns the targets to build, one per `cargo build` command. `None` is the default target in cargo's
+    /// configuration.
     pub(super) fn build_targets(&self) -> Vec<Option<&str>> {
         let targets = self.targets();
         if targets.is_empty() {
@@ -138,7 +140,7 @@ impl Selection {
         targets.into_iter().map(Some).collect()
     }
 
-    /// Returns the arguments of `cargo build` for one target, or for the target of cargo's configuration.
+    /// Returns the arguments of `cargo build` for one target, or for the default target if `None`.
     pub(super) fn build_arguments(
         &self,
         target: Option<&str>,
@@ -148,8 +150,8 @@ impl Selection {
         build.release = false;
         build.common.profile = Some(self.profile().to_owned());
         build.common.target_dir = self.target_directory(working_directory);
-        // The target is added below, because `cargo-options` truncates it at a dot, where some tools append a libc
-        // version.
+        // The target is added below, because `cargo-options` truncates it at the first dot. For cargo-zigbuild, the
+        // text after the dot is a glibc version.
         build.common.target.clear();
         let mut arguments: Vec<OsString> =
             build.command().get_args().map(ToOwned::to_owned).collect();
@@ -274,7 +276,7 @@ mod tests {
 
     use super::*;
 
-    /// Command with global flags and the flags of cargo.
+    /// Command with the global flags and the cargo flags.
     #[derive(Debug, Parser)]
     struct TestCommand {
         #[command(flatten)]

@@ -1,7 +1,7 @@
 //! Settings in `[package.metadata.oci]`, with defaults from `[workspace.metadata.oci]`.
 //!
-//! This file defines the names and types of the keys, and how packages inherit them. Unknown keys are errors. Other
-//! modules validate the values of strings.
+//! This module defines the names and types of the keys, and how packages inherit them. Unknown keys are errors. Other
+//! modules parse the strings.
 
 use std::{
     collections::BTreeMap,
@@ -101,11 +101,11 @@ pub(crate) struct PackageSettings {
     pub(crate) registry: Option<String>,
     /// `repository`: name under the registry. The default is the package name.
     pub(crate) repository: Option<String>,
-    /// `targets`: triples of a release, in the order of the manifest.
+    /// `targets`: declared target triples of a release, in the order of the manifest.
     pub(crate) targets: Option<Vec<String>>,
     /// `publish`: whether the package is published.
     pub(crate) publish: Option<bool>,
-    /// `name-template`: template of published file names.
+    /// `name-template`: template for the names of published files.
     pub(crate) name_template: Option<String>,
     /// `include`: patterns of additional files, relative to the package.
     pub(crate) include: Option<Vec<String>>,
@@ -119,11 +119,11 @@ pub(crate) struct PackageSettings {
     pub(crate) floating: Option<bool>,
     /// `archive`: whether the files are packed into one tar archive.
     pub(crate) archive: Option<bool>,
-    /// Table that sets each key, for messages.
+    /// Table that sets each key. Messages name the table.
     origins: BTreeMap<&'static str, SettingsTable>,
 }
 
-/// Table with settings in a manifest.
+/// Table in a manifest that contains settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct SettingsTable {
     table: &'static str,
@@ -152,8 +152,8 @@ impl PackageSettings {
         self.publish != Some(false)
     }
 
-    /// Returns the location where a key is set, such as: `registry` of `package.metadata.oci` in
-    /// `/home/me/widgets/Cargo.toml`.
+    /// Returns the location at which a key is set, such as `registry` of `package.metadata.oci` in
+    /// `/home/me/widgets/Cargo.toml`, or `None` if the key is not set.
     pub(crate) fn location(&self, key: &str) -> Option<String> {
         let (key, origin) = self.origins.get_key_value(key)?;
         Some(format!(
@@ -169,7 +169,7 @@ impl PackageSettings {
         Some(format!("`{}` in `{}`", origin.table, origin.file.display()))
     }
 
-    /// Reads the table of one manifest, which overrides earlier values.
+    /// Reads the table of one manifest. Its values override those that were read earlier.
     fn read(&mut self, metadata: &Value, table: &'static str, file: &Path) -> Result<(), Error> {
         self.try_read(metadata, table, file)
             .context(ReadSnafu { table, file })
@@ -237,15 +237,15 @@ fn parse_text(key: &str, value: &Value) -> Result<String, InvalidValue> {
     Ok(text.to_owned())
 }
 
-/// Rejects empty strings and control characters. A line break would add lines to output that programs read line by
-/// line.
+/// Rejects empty strings and control characters. A line break in a value would add a line to output that programs read
+/// line by line.
 fn check_text(key: &str, text: &str) -> Result<(), InvalidValue> {
     ensure!(!text.is_empty(), EmptySnafu { key });
     ensure!(!text.contains(char::is_control), ControlSnafu { key });
     Ok(())
 }
 
-/// Parses a list of strings that are not empty and have no duplicates.
+/// Parses a list of distinct, non-empty strings.
 fn parse_texts(key: &str, value: &Value) -> Result<Vec<String>, InvalidValue> {
     let list = value
         .as_array()
@@ -265,7 +265,7 @@ fn parse_texts(key: &str, value: &Value) -> Result<Vec<String>, InvalidValue> {
     Ok(texts)
 }
 
-/// Parses a list of target triples. An empty list is an error: with it, no target could be pushed.
+/// Parses a list of target triples. An empty list is an error, because no target could be pushed.
 fn parse_triples(key: &str, value: &Value) -> Result<Vec<String>, InvalidValue> {
     let mut triples = Vec::new();
     for entry in &parse_texts(key, value)? {
@@ -279,7 +279,7 @@ fn parse_triples(key: &str, value: &Value) -> Result<Vec<String>, InvalidValue> 
 
 /// Returns the name of a declared target in the syntax of `--target`.
 ///
-/// Returns `None` for an invalid target. Also returns `None` for the host, because the host depends on the machine.
+/// Returns `None` for an invalid target, and for `host-tuple`, because the host depends on the machine.
 pub(crate) fn declared_target(text: &str) -> Option<String> {
     let name = target_name(text, HOST_TUPLE);
     let is_plain = name

@@ -7,9 +7,9 @@ use super::{CargoEnvironment, process};
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to get the version of rustc"))]
+    #[snafu(display("failed to get rustc's version"))]
     RustcVersion { source: process::Error },
-    #[snafu(display("failed to get the version of cargo"))]
+    #[snafu(display("failed to get cargo's version"))]
     CargoVersion { source: process::Error },
     #[snafu(display("`rustc -vV` printed no host"))]
     NoHost,
@@ -28,7 +28,7 @@ pub(crate) struct Toolchain {
     pub(crate) rustc: String,
     /// Output of `cargo -V`: `cargo 1.95.0 (f2d3ce0bd 2026-03-21)`.
     pub(crate) cargo: String,
-    /// Target triple of the host, the default target of a build.
+    /// Target triple of the host, which is the default target of a build.
     pub(crate) host: String,
 }
 
@@ -92,7 +92,7 @@ mod tests {
             .variables
             .insert("RUSTC".into(), "/nowhere/rustc".into());
         let error = Toolchain::detect(&environment).await.unwrap_err();
-        let expected = "failed to get the version of rustc\nfailed to run `/nowhere/rustc -vV`\n";
+        let expected = "failed to get rustc's version\nfailed to run `/nowhere/rustc -vV`\n";
         let error_chain = error_chain(&error);
         assert!(error_chain.starts_with(expected), "{error_chain}");
     }

@@ -1,4 +1,4 @@
-//! `cargo oci attach`: attach files to an artifact, as a referrer.
+//! `cargo oci attach`: attach files to an artifact by pushing them as a referrer.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -88,7 +88,8 @@ impl Attachment {
         })
     }
 
-    /// Returns the media type of the command line, or that of the document format that the file name indicates.
+    /// Returns the media type on the command line, or else the media type of the document format that the file name
+    /// indicates.
     fn given_or_document_type(&self) -> Option<MediaType> {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         self.media_type
@@ -97,7 +98,7 @@ impl Attachment {
     }
 }
 
-/// Packs the files as an artifact with a `subject`, and pushes it.
+/// Packs the files as an artifact with a `subject`, and pushes this artifact.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
     let root = naming::require_identifier(&reference, "attach")?;

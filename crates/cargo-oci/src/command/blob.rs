@@ -12,7 +12,7 @@ use crate::output;
 use crate::report::{self, Error};
 use crate::session::Session;
 
-/// Maximum size of text that is printed to a terminal, in bytes.
+/// Maximum size of a text blob that is printed to a terminal, in bytes.
 const MAX_TERMINAL_TEXT: u64 = 1 << 20;
 
 /// Download a blob
@@ -69,7 +69,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         output::finish(output).await?;
         let object = format!("{} ({})", path.display(), Size(descriptor.size));
         session.reporter.status("Fetched", object);
-        // As without `--output`, stdout contains the blob only.
+        // If FILE refers to stdout, the reference is not printed, so that stdout contains only the blob.
         if is_stdout {
             return Ok(());
         }

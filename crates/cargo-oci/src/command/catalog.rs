@@ -49,7 +49,7 @@ fn parse_catalog_argument(text: &str) -> Result<CatalogArgument, ArgumentError> 
     }
 }
 
-/// Prints one name per line. Names of a registry are printed while further pages are fetched.
+/// Prints one name per line. The first names of a registry are printed while further pages are fetched.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reporter = session.reporter;
     let print = |name: String, reference: String| {
@@ -74,7 +74,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
                 let name = layout.directory().strip_prefix(&base);
                 let name = name.unwrap_or(layout.directory());
                 if flags.filter.matches(&name.to_string_lossy()) {
-                    // A relative path stays relative to the working directory.
+                    // `directory` is used instead of `base`, so that a relative directory stays relative in the output.
                     let path: PathBuf = directory.join(name).components().collect();
                     let location = Location::layout(path);
                     print(name.display().to_string(), location.to_string())?;

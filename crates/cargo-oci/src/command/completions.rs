@@ -1,6 +1,6 @@
 //! `cargo oci completions`: print a shell completion script.
 //!
-//! The scripts complete only `cargo-oci`. `cargo oci` is completed by the completion script of cargo.
+//! The scripts complete only `cargo-oci`. Cargo's own completion script completes `cargo oci`.
 
 use clap::{Args, CommandFactory as _, ValueEnum};
 use clap_complete::generate;
@@ -59,8 +59,8 @@ fn generate_script(shell: Shell, mut program: clap::Command) -> Vec<u8> {
     }
 }
 
-/// Corrects the function name of `cargo-oci` in the script. `clap_complete` writes its hyphen in two forms, so the
-/// script would complete no command.
+/// Corrects the name `cargo-oci` in function names of the script. `clap_complete` replaces the hyphen in two different
+/// ways, so without the correction the script would complete no command.
 fn correct_name(script: Vec<u8>) -> Vec<u8> {
     let script = String::from_utf8(script).expect("a script is text");
     script

@@ -54,11 +54,11 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// Location to copy to, and the tags to write there.
+/// Location to copy to, and the tags to write at this location.
 struct CopyTarget {
     /// Repository, layout or archive, without a tag.
     location: Location,
-    /// Tags from the command line. If the list is empty, the default is the tag of the source.
+    /// Tags on the command line. If there are none, the tag of the source is used.
     tags: Vec<Tag>,
 }
 
@@ -75,8 +75,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     }
     let root = find::resolve_identifier(&*source, &source_location).await?;
     let selector = flags.selector.manifest_selector();
-    // If a target is a layout or an archive, the manifest is fetched before the target is created. If the source does
-    // not exist, no files are created.
+    // If a target is a layout or an archive, the manifest is fetched before the target is created. No files are then
+    // created if the source does not exist.
     let is_file_target = |target: &CopyTarget| match &target.location {
         Location::Registry(_) => false,
         Location::Layout { .. } | Location::Archive { .. } => true,
@@ -132,7 +132,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     Ok(())
 }
 
-/// Copies every tag, and prints the reference of each copied manifest once.
+/// Copies all tags. Prints one reference for each manifest, even if the manifest has several tags.
 async fn copy_all_tags(
     session: &Session,
     source: &Arc<dyn Source>,
@@ -173,8 +173,8 @@ async fn copy_all_tags(
     Ok(())
 }
 
-/// Returns the targets. Tags of the same location are merged into one target. Reports invalid targets before any
-/// request.
+/// Returns the targets, with the tags of the same location merged into one target. Fails before any request if a target
+/// is invalid.
 fn copy_targets(
     session: &Session,
     flags: &Flags,
@@ -255,8 +255,8 @@ fn check_image_name(target: &Location, source: &Location) -> Result<(), Error> {
     )
 }
 
-/// Returns the tag for a target location without a tag: the tag of the source. If one target of a release is copied, it
-/// is the tag of this target, such as `1.2.3__x86_64-unknown-linux-gnu`.
+/// Returns the tag to write if a target location has none: the tag of the source. If only one cargo target of a release
+/// is copied, its own tag is returned, such as `1.2.3__x86_64-unknown-linux-gnu`.
 fn default_tag(source: &Location, root: &Identifier, selected: Option<&Manifest>) -> Option<Tag> {
     let tag = source.tag().cloned().or_else(|| match root {
         Identifier::Tag(tag) => Some(tag.clone()),
@@ -269,7 +269,7 @@ fn default_tag(source: &Location, root: &Identifier, selected: Option<&Manifest>
     Some(target_tag.unwrap_or(tag))
 }
 
-/// Reporter of a copy. It shows progress bars, messages and a summary.
+/// Reporter that shows the progress bars, messages and summary of a copy.
 pub(super) struct CopyReporter<'a> {
     session: &'a Session,
     location: &'a Location,
@@ -323,7 +323,7 @@ impl<'a> CopyReporter<'a> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reports one event.
+    /// Reports one copy event.
     pub(super) fn report_event(&self, event: CopyEvent) {
         let reporter = self.session.reporter;
         match event {

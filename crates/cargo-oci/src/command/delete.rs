@@ -47,7 +47,7 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// Deletion of one tag, target, manifest or blob.
+/// Tag, target, manifest or blob to delete, and the repository that contains it.
 #[derive(Clone)]
 struct DeleteTask {
     location: Location,
@@ -60,19 +60,19 @@ struct DeleteTask {
 #[derive(Clone)]
 enum DeleteItem {
     Tag(Tag),
-    /// Target of a package: its tags, and its entry in the index of the version.
+    /// Target of a package. Its tags and its entry in the version's index are deleted.
     Target {
         entry: Box<EntryLocation>,
-        /// Tag or digest on the command line. With a digest, the manifest is deleted as well.
+        /// Tag or digest on the command line. If it is a digest, the manifest is deleted as well.
         identifier: Identifier,
-        /// Whether the entry is the last of the index. The index is then deleted as well.
+        /// Whether the index has no other entry. The index is then deleted as well.
         is_last: bool,
     },
     Manifest,
     Blob,
 }
 
-/// Deleted content of each repository. In a dry run, the content that would be deleted.
+/// Content that has been deleted from each repository, or would have been deleted in a dry run.
 #[derive(Default)]
 struct DeletedContent(Vec<(Location, DeletedSet)>);
 
@@ -132,7 +132,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             return Ok(());
         }
     }
-    // The set starts empty again, because other clients may have changed the repository since the tasks were planned.
+    // The set that planning filled is not reused, because other clients may have changed the repository since then.
     let mut deleted = DeletedContent::default();
     for task in tasks {
         let deleted = deleted.set_for(&task.location);
@@ -145,7 +145,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks that a reference has a tag or a digest. Called before any request.
+/// Checks that a reference has a tag or digest. For a blob, only a digest is valid. Called before any request.
 fn check_reference(location: &Location, is_blob: bool) -> Result<(), Error> {
     let identifier = naming::require_identifier(location, "delete")?;
     if is_blob && let Identifier::Tag(tag) = identifier {
@@ -155,7 +155,7 @@ fn check_reference(location: &Location, is_blob: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// Resolves a reference, and finds the index entry that is deleted together with it.
+/// Resolves a reference to a task. If the reference is a target of a package, the task includes its index entry.
 async fn find_task(
     session: &Session,
     location: &Location,
@@ -192,7 +192,7 @@ async fn find_task(
     })
 }
 
-/// Resolves a tag or digest. If it does not exist, the error has hints.
+/// Resolves a tag or digest. The error for a missing manifest or blob has hints.
 async fn resolve_reference(
     source: &dyn Source,
     location: &Location,
@@ -204,7 +204,7 @@ async fn resolve_reference(
     }
 }
 
-/// Returns the target of a package that has this tag or digest, if the index of the version lists the target.
+/// Finds the target of a package that has this tag or digest. Returns `None` if no index lists such a target.
 async fn find_package_target(
     source: &dyn Source,
     identifier: &Identifier,
@@ -218,7 +218,7 @@ async fn find_package_target(
 }
 
 impl DeleteTask {
-    /// Returns the task without the content that an earlier task deleted. `None` if nothing remains to delete.
+    /// Returns the task without the content that earlier tasks deleted, or `None` if nothing is left to delete.
     fn without_deleted(&self, deleted: &DeletedSet) -> Option<Self> {
         if deleted.contains(&self.identifier(), Some(&self.digest)) {
             return None;
@@ -258,7 +258,7 @@ impl DeleteTask {
         }
     }
 
-    /// Prints a note if the task deletes the index of a version and the tags of its targets remain. `pull` still finds
+    /// Prints a note if the task deletes the index of a version, but not the tags of its targets. `pull` still finds
     /// the targets by these tags.
     async fn note_remaining_targets(
         &self,
@@ -301,8 +301,7 @@ impl DeleteTask {
         Ok(())
     }
 
-    /// Returns the references that the task deletes, and their digests. The reference on the command line is the last
-    /// one.
+    /// Returns each reference that the task deletes, with its digest.
     fn references(&self) -> Vec<(Location, &Digest)> {
         let own = &self.digest;
         match &self.item {
@@ -380,7 +379,7 @@ impl DeleteTask {
         Ok(())
     }
 
-    /// Reports each deleted reference.
+    /// Reports each reference that was deleted or, in a dry run, would be deleted.
     fn report(&self, session: &Session, action: DeleteAction) -> Result<(), Error> {
         for (name, digest) in self.references() {
             session.reporter.emit(&Message::Delete {

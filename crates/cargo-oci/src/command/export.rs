@@ -13,9 +13,9 @@ use crate::session::Session;
 
 /// Export the root filesystem of an image as a tar archive
 ///
-/// All layers are downloaded and verified before the first byte is written. Owners, modes and modification times are kept,
-/// and the same image always produces the same bytes. For a multi-platform index, the image for this machine is selected
-/// unless `--target` or `--platform` is given.
+/// All layers are downloaded and verified before the first byte is written. Owners, modes and modification times are
+/// kept, and the same image always produces the same bytes. For a multi-platform index, the image for this machine is
+/// selected unless `--target` or `--platform` is given.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci export docker.io/library/alpine:3.20 | tar --list\n  cargo oci export ghcr.io/acme/image:1 --platform linux/arm64 --output root.tar\n  cargo oci export docker-archive:image.tar:acme/image:1 --output root.tar"
@@ -62,7 +62,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         let is_stdout = output.is_stdout();
         output::finish(output).await?;
         session.reporter.status("Exported", path.display());
-        // As without `--output`, stdout contains the archive only.
+        // If FILE refers to stdout, the reference is not printed, so that stdout contains only the archive.
         if is_stdout {
             return Ok(());
         }
@@ -71,7 +71,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let exported = oci_registry::export(&*source, &manifest, tokio::io::stdout(), options).await;
     exported.map_err(|error| {
         if is_broken_pipe(&error) {
-            // A closed pipe is a success, because a reader such as `head` may stop early.
+            // A closed pipe counts as success, because a reader such as `head` may stop early.
             std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()
         } else {
             with_pull_hint(error, &name)
@@ -79,7 +79,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     })
 }
 
-/// Adds a hint about `cargo oci pull` to the error that the artifact is not an image.
+/// Adds a hint about `cargo oci pull` to the error for an artifact that is not an image.
 fn with_pull_hint(error: oci_registry::Error, name: &Location) -> Error {
     let is_unsupported = error.kind() == ErrorKind::Unsupported;
     let error = Error::from(error);

@@ -1,4 +1,4 @@
-//! Selection of the manifest that a command reads: by `--target` or `--platform`, or for this machine.
+//! Selection of the manifest that a command reads: for `--target`, for `--platform`, or for this machine.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::report::Error;
 /// Target triple that this program was built for.
 const BUILT_FOR: &str = env!("BUILT_FOR");
 
-/// Directory below which the libc of this machine is detected.
+/// Root directory that is searched to detect the libc of this machine.
 const FILE_SYSTEM_ROOT: &str = "/";
 
 /// Flags that select a manifest of an index.
@@ -31,7 +31,7 @@ fn parse_platform(text: &str) -> Result<Platform, String> {
 }
 
 impl SelectorFlags {
-    /// Returns the target or platform of the flags, if one is given.
+    /// Returns the target or platform that the flags select, if any.
     pub(crate) fn manifest_selector(&self) -> Option<ManifestSelector> {
         let target = self.target.as_deref().map(parse_target);
         target.or_else(|| self.platform.clone().map(ManifestSelector::Platform))
@@ -43,10 +43,10 @@ pub(crate) fn parse_target(text: &str) -> ManifestSelector {
     ManifestSelector::from_target(text, Path::new(FILE_SYSTEM_ROOT), BUILT_FOR)
 }
 
-/// Selects the manifest to download files from, and checks that its tag, index and config do not contradict it.
+/// Selects the manifest whose files are downloaded, and checks that its tag, index and config do not contradict it.
 ///
-/// Without a selector, the best manifest for this machine is selected. If the manifest was selected in an index, the
-/// digest of the index is returned as well.
+/// If `selector` is `None`, the best manifest for this machine is selected. If the manifest was selected from an index,
+/// the digest of the index is returned as well.
 pub(crate) async fn select_manifest(
     source: &dyn Source,
     location: &Location,
@@ -64,8 +64,8 @@ pub(crate) async fn select_manifest(
     Ok((manifest, index.map(|index| index.digest().clone())))
 }
 
-/// Returns the manifest of an identifier. With a selector, returns the selected manifest of the index and the index
-/// itself.
+/// Returns the manifest with this tag or digest. If a selector is given and the manifest is an index, returns the
+/// selected manifest and the index.
 pub(crate) async fn resolve_manifest_with_index(
     source: &dyn Source,
     location: &Location,

@@ -1,4 +1,4 @@
-//! `cargo oci index`: edit an index, or assemble it from the tags of its targets.
+//! `cargo oci index`: edit an index, or assemble the index of a version from the tags of its targets.
 
 use clap::{Args, Subcommand};
 use oci_package::{AddOptions, EntrySelector, PublishEvent, ReleaseTag, annotation};
@@ -108,7 +108,7 @@ fn parse_entry(text: &str) -> Result<EntrySelector, String> {
 }
 
 impl Flags {
-    /// Returns the output format of the subcommand.
+    /// Returns the output format that the flags of the subcommand select.
     pub(super) fn message_format(&self) -> MessageFormat {
         match &self.command {
             IndexCommand::Add(flags) => flags.format.message_format,
@@ -257,7 +257,7 @@ fn report_finished(
     session.report_finished(&index_location.with(digest.clone()), digest, Some(digest))
 }
 
-/// Reports an event that occurs while an index is edited.
+/// Reports an event of an index edit.
 pub(super) fn report_event(session: &Session, index_location: &Location, event: &PublishEvent<'_>) {
     let reporter = session.reporter;
     match event {

@@ -1,5 +1,5 @@
-//! `cargo oci init`: print suggested `[package.metadata.oci]` settings, derived from CI variables, the git remote and the CI
-//! jobs that build releases.
+//! `cargo oci init`: print suggested `[package.metadata.oci]` settings. They are derived from CI variables, the git
+//! remote and the CI jobs that build releases.
 
 mod jobs;
 
@@ -14,13 +14,13 @@ use crate::cargo::{self, PackageSettings, Selection, Workspace};
 use crate::report::{self, Error};
 use crate::session::Session;
 
-/// Maximum length of a URL or a file name in a comment, in characters.
+/// Maximum length of a URL or file name in the printed TOML comments, in characters.
 const MAX_TEXT_LENGTH: usize = 200;
 
 /// Print suggested `[package.metadata.oci]` settings
 ///
-/// The suggestions are derived from CI variables, the git remote, and the targets of CI jobs that build releases. No file
-/// is changed. For a workspace with several packages, the table is `[workspace.metadata.oci]`.
+/// The suggestions are derived from CI variables, the git remote, and the targets of CI jobs that build releases. No
+/// file is changed. For a workspace with several packages, the table is `[workspace.metadata.oci]`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  cargo oci init\n  cargo oci init >> Cargo.toml")]
 pub(crate) struct Flags {
@@ -43,7 +43,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     report::write_line(suggested_table(table, registry.as_ref(), &targets).trim_end())
 }
 
-/// Returns the name and file of the table: that of the package, or of the workspace if it has several packages.
+/// Returns the name and the file of the table to suggest. If the workspace has several packages, this is the table of
+/// the workspace. Fails if a manifest already contains settings.
 fn settings_table(workspace: &Workspace) -> Result<(&'static str, PathBuf), Error> {
     for package in &workspace.members {
         let settings = PackageSettings::load(workspace, package)?;
@@ -63,14 +64,14 @@ fn settings_table(workspace: &Workspace) -> Result<(&'static str, PathBuf), Erro
     })
 }
 
-/// Suggested value and its origin.
+/// Suggested value, and the source from which it was derived.
 #[derive(Debug, PartialEq, Eq)]
 struct Suggestion {
     value: String,
     origin: String,
 }
 
-/// Returns the suggested registry: that of the CI job, or that of the forge that hosts the source repository.
+/// Returns the registry that the CI job uses, or else the registry of the forge that hosts the source repository.
 async fn suggest_registry(session: &Session, root: &Path) -> Option<Suggestion> {
     let image = session.environment.var("CI_REGISTRY_IMAGE");
     if let Some(value) = image.and_then(|image| prefix(image.to_ascii_lowercase())) {
@@ -90,20 +91,20 @@ async fn suggest_registry(session: &Session, root: &Path) -> Option<Suggestion> 
     })
 }
 
-/// Returns the text if it is the name of a repository, without tag and digest.
+/// Returns the text unchanged if it is a repository name that has neither a tag nor a digest.
 fn prefix(text: String) -> Option<String> {
     let reference: Reference = text.parse().ok()?;
     let is_whole = reference.tag().is_none() && reference.digest().is_none();
     is_whole.then_some(text)
 }
 
-/// Parts of the URL of a source repository.
+/// Parsed URL of a source repository.
 #[derive(Debug)]
 struct Remote {
     host: String,
     /// Path without leading slash and without `.git`, in lower case.
     path: String,
-    /// The URL without user information and query, which may contain a credential.
+    /// URL to print. User information and query are removed, because they may contain a credential.
     shown: String,
 }
 
@@ -137,7 +138,7 @@ impl Remote {
         })
     }
 
-    /// Returns the registry of the forge for the owner of the repository.
+    /// Returns the registry of the forge, with the owner of the repository as prefix.
     fn registry(&self) -> Option<String> {
         let Self { host, path, .. } = self;
         let (owner, _) = path.split_once('/')?;
@@ -150,7 +151,7 @@ impl Remote {
     }
 }
 
-/// Returns the table as TOML, with the origins as comments.
+/// Returns the table as TOML. A comment names the source of each value.
 fn suggested_table(table: &str, registry: Option<&Suggestion>, targets: &[Suggestion]) -> String {
     let mut text = format!("\n[{table}]\n");
     let _ = match registry {

@@ -12,7 +12,7 @@ use crate::query_result::QueryResult;
 use crate::report::{self, Error};
 use crate::session::Session;
 
-/// Maximum length of a printed text, in characters.
+/// Maximum length of a printed value, in characters.
 const MAX_TEXT_LENGTH: usize = 400;
 
 /// Show a package's metadata, targets and files
@@ -38,7 +38,7 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// Reads the metadata of the artifact and prints it.
+/// Reads and prints the metadata of the artifact.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
     let source = session.open_source(&reference).await?;
@@ -61,7 +61,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     report::write_line(format_page(&reference, &name, &inspection).trim_end())
 }
 
-/// Escapes text from a registry to a single line without control characters, because it is untrusted.
+/// Escapes untrusted text from a registry. The result is one line without control characters.
 fn escape_text(text: &str) -> String {
     escape(text, MAX_TEXT_LENGTH)
 }
@@ -107,7 +107,7 @@ fn format_page(requested: &Location, name: &Location, inspection: &Inspection) -
     lines.join("\n")
 }
 
-/// Returns the heading of a target: name, requirements, size and digest.
+/// Returns the heading of a target, with its name, requirements, size and digest.
 fn format_heading(target: &InspectedTarget) -> String {
     let platform = target.platform.as_ref().map(ToString::to_string);
     let platform = platform.as_deref().map(escape_text);
@@ -139,7 +139,7 @@ fn format_heading(target: &InspectedTarget) -> String {
     parts.collect::<Vec<_>>().join("  ")
 }
 
-/// Returns one line per file: name, kind, size and digest.
+/// Returns one line per file, with its name, kind, size and digest.
 fn format_files(files: &[InspectedFile]) -> Vec<String> {
     let rows: Vec<_> = files
         .iter()

@@ -1,5 +1,4 @@
-//! `cargo oci install`: install the programs of a package into cargo's bin directory, and record them in the format of
-//! cargo.
+//! `cargo oci install`: install the programs of a package into cargo's bin directory, and add them to cargo's records.
 //!
 //! The steps are: select the release and the target, read the name and version of the package, check for conflicts with
 //! other packages, write the programs, write the record.
@@ -22,7 +21,7 @@ use crate::options::parse_location;
 use crate::report::Error;
 use crate::session::Session;
 
-/// Maximum length of a text from a registry in a message, in characters.
+/// Maximum length of text from a registry in a message, in characters.
 const MAX_TEXT_LENGTH: usize = 200;
 
 /// Install the programs of a published package
@@ -90,7 +89,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let identity = package_identity(&manifest, &root, &repository)?;
     let install_root = cargo::install_root(&session.cargo, flags.root.as_deref())?;
     let mut files = oci_package::files(&manifest)?;
-    // Programs are separate layers or files in an archive.
+    // A program is a separate layer or a file in an archive.
     files.retain(|file| matches!(file.kind, FileKind::Bin | FileKind::Archive));
     let bin = install_root.join("bin");
     let groups = contents::open_archives(session, source, files, &bin).await?;
@@ -155,7 +154,7 @@ async fn resolve_release(
     Ok(oci_package::resolve_identifier(source, repository, Some(requirement)).await?)
 }
 
-/// Returns the programs among the files of an artifact.
+/// Selects the programs among the files of an artifact.
 fn select_programs(groups: Vec<FileGroup>, name: &Location) -> Result<Vec<FileGroup>, Error> {
     let is_program =
         |file: &PackageFile| file.kind == FileKind::Bin && !file.name.as_str().contains('/');
@@ -177,7 +176,8 @@ fn select_programs(groups: Vec<FileGroup>, name: &Location) -> Result<Vec<FileGr
     Ok(programs)
 }
 
-/// Rejects a program name that starts with `-`, because a command would parse it as a flag when a shell expands `*`.
+/// Rejects a program name that starts with `-`. If a shell expands `*` to such a name, a command parses the name as a
+/// flag.
 fn check_program_name(program: &str, artifact: &Location) -> Result<(), Error> {
     if !program.starts_with('-') {
         return Ok(());
@@ -191,9 +191,9 @@ fn check_program_name(program: &str, artifact: &Location) -> Result<(), Error> {
     .help(format!("run `cargo oci pull {artifact}` to download its files")))
 }
 
-/// Returns the name and version of a package for cargo's records.
+/// Returns the name and version under which the package is recorded.
 ///
-/// Cargo cannot read a record with an invalid name or version, so both are checked.
+/// Both are validated, because cargo cannot read a record with an invalid name or version.
 fn package_identity(
     manifest: &Manifest,
     root: &Identifier,
@@ -241,7 +241,7 @@ fn package_identity(
     Ok((name.to_owned(), version))
 }
 
-/// Returns the record of the installation.
+/// Creates the record of the installed package.
 fn install_record(
     session: &Session,
     flags: &Flags,
@@ -290,7 +290,8 @@ async fn write_programs(
     let writer = FileWriter::new(session, "Installing", FileAction::Installed, &files);
     let is_own = |file: &FileEntry| force || installed.is_own(file.name.as_str(), record);
     let (own, new): (Vec<_>, Vec<_>) = files.into_iter().partition(is_own);
-    // New files are installed first: if one of them already exists, the command fails before it changes anything.
+    // Programs that must not exist yet are written first. If one does exist, the command fails before it replaces any
+    // program.
     for (files, replace) in [(new, false), (own, true)] {
         let bin = installed.bin();
         writer.write(source, &files, &bin, replace).await?;
@@ -298,14 +299,14 @@ async fn write_programs(
     Ok(writer.has_written_files())
 }
 
-/// Prints a note for each program that exists in another directory of PATH as well, because a shell runs only the
-/// program that it finds first.
+/// Prints a note for each program that also exists in another directory in PATH, because a shell runs only the first
+/// program that it finds.
 fn note_shadowed_programs(session: &Session, bin: &Path, programs: &BTreeSet<String>) {
     let path = session.environment.var("PATH").unwrap_or_default();
     let directories: Vec<_> = std::env::split_paths(path)
         .filter(|directory| directory.is_absolute())
         .collect();
-    // If `bin` is not in PATH, programs in all directories of PATH shadow the installed program.
+    // If `bin` is not in PATH, programs in all directories in PATH shadow the installed programs.
     let own = directories.iter().position(|directory| directory == bin);
     let (before, after) = directories.split_at(own.unwrap_or(directories.len()));
     for program in programs {
@@ -342,7 +343,7 @@ fn is_program(path: &Path) -> bool {
     metadata.is_file() && is_executable
 }
 
-/// Prints the note of `cargo install` if `bin` is not in PATH.
+/// Prints the same note as `cargo install` if `bin` is not in PATH.
 fn note_missing_path(session: &Session, bin: &Path) {
     let path = session.environment.var("PATH").unwrap_or_default();
     if !std::env::split_paths(path).any(|directory| directory == bin) {

@@ -1,7 +1,7 @@
 //! `cargo oci login`: verify and store a credential for a registry.
 //!
-//! The password is read from the terminal without echo, or from stdin. It is not an argument, because every process on the
-//! machine can read the arguments of other processes. The library selects the credential store.
+//! The password is read from the terminal without echo, or from stdin. It is not an argument, because every process on
+//! the machine can read the arguments of other processes. The library `oci-registry` selects the credential store.
 
 use std::io::{IsTerminal, Read};
 
@@ -20,7 +20,7 @@ use crate::session::Session;
 /// Maximum length of a password or token, in bytes.
 const MAX_SECRET_LENGTH: u64 = 64 << 10;
 
-/// Name of the credential source in error messages.
+/// Name of the credential source that error messages show.
 const SOURCE: &str = "command line";
 
 /// Log in to a registry
@@ -80,7 +80,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             stored.location
         ));
     }
-    // Another credential source may have precedence over the store, so the credential in use may differ.
+    // Another credential source may have precedence over the store. Other commands then use a different credential.
     let chain = CredentialChain::new(&session.environment, []);
     let lookup = chain.credential(&CredentialRequest::new(name)).await?;
     for problem in &lookup.warnings {
@@ -109,8 +109,8 @@ async fn read_credential(flags: &Flags) -> Result<Credential, Error> {
     }
     let (registry, username, from_stdin) =
         (name.clone(), flags.username.clone(), flags.password_stdin);
-    // A signal drops this future while the blocking read is still running without echo, so the guard restores the
-    // terminal.
+    // After a signal, this future is dropped, but the blocking read keeps running with echo turned off. The guard
+    // therefore restores the terminal.
     let _guard = TerminalGuard::new();
     let input = tokio::task::spawn_blocking(move || {
         let mut term = Term::stderr();
@@ -164,7 +164,7 @@ impl Drop for TerminalGuard {
         #[cfg(unix)]
         if let Some(saved) = &self.saved {
             use rustix::termios::{OptionalActions, tcsetattr};
-            // The call fails only if the terminal was closed, so its error is ignored.
+            // The error is ignored, because the call fails only if the terminal was closed.
             let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, saved);
         }
     }
@@ -186,7 +186,7 @@ fn prompt(
     Ok(answer.trim().to_owned())
 }
 
-/// Reads stdin to its end, and removes the final newline.
+/// Reads all of stdin, and removes the final newline.
 fn read_stdin() -> Result<String, Error> {
     let mut text = String::new();
     let read = std::io::stdin()
@@ -199,7 +199,7 @@ fn read_stdin() -> Result<String, Error> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// Provider that returns only the credential to verify.
+/// Credential provider that always returns the credential to verify.
 #[derive(Debug)]
 struct FixedCredential(Credential);
 

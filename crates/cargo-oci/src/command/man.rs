@@ -1,4 +1,4 @@
-//! `cargo oci man`: manual pages of the program and of each command.
+//! `cargo oci man`: print or write the manual pages of the program and of each command.
 
 use std::path::{Path, PathBuf};
 
@@ -63,7 +63,7 @@ fn write_error(path: &Path, error: &std::io::Error) -> Error {
         .help("choose another directory with `--output`")
 }
 
-/// Returns all pages with their names. The page of the program is first.
+/// Returns the name and text of each page. The page of the program is first.
 fn render_pages(program: clap::Command) -> Vec<(String, Vec<u8>)> {
     let mut command = program.disable_help_subcommand(true);
     command.build();
@@ -72,7 +72,7 @@ fn render_pages(program: clap::Command) -> Vec<(String, Vec<u8>)> {
     pages
 }
 
-/// Adds the pages of a command and of its subcommands.
+/// Adds the pages of a command and its subcommands to `pages`.
 fn add_pages(command: &clap::Command, name: String, pages: &mut Vec<(String, Vec<u8>)>) {
     let page = render_page(command.clone(), &name);
     let subcommands = command.get_subcommands();

@@ -1,4 +1,4 @@
-//! Commands of `cargo oci`: one file per command with its flags and its `run` function, and the list of all commands.
+//! Commands of `cargo oci`. Each command is a file with its flags and its `run` function. This file lists all commands.
 
 mod attach;
 mod blob;
@@ -35,7 +35,7 @@ use crate::session::Session;
 /// Declares the commands. Each line is the variant, the module, and the kind of output:
 ///
 /// * `messages`: the flags contain `FormatFlag` as `format`.
-/// * `nested`: each subcommand of the command contains `FormatFlag`, which `Flags::message_format` reads.
+/// * `nested`: the flags of each subcommand contain `FormatFlag`, which `Flags::message_format` reads.
 /// * `data`: the command has no `--message-format`.
 /// * `program`: like `data`, but `oci.toml` is not read, because the output describes only the program itself.
 macro_rules! commands {

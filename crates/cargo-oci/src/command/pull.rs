@@ -109,7 +109,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     session.report_finished(&name, manifest.digest(), index.as_ref())
 }
 
-/// Returns the files whose names match `--include`. The names are those under which the files are written.
+/// Returns the files that match `--include`. The patterns are compared with the names under which files are written.
 fn select_included(
     groups: Vec<FileGroup>,
     flags: &Flags,
@@ -145,7 +145,7 @@ fn select_included(
     Ok(groups)
 }
 
-/// Downloads the files of one source into a directory.
+/// Downloads files from one source into a directory.
 async fn write_files(
     session: &Session,
     source: &dyn Source,

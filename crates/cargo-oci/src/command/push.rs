@@ -1,7 +1,7 @@
 //! `cargo oci push`: build packages with cargo, pack the built files, and publish them.
 //!
-//! Errors that do not depend on the build are reported before it: invalid names, destinations and settings, and a
-//! registry that is not reachable. This file defines the flags and runs the steps. Each step is in a separate file.
+//! Errors that do not depend on the build are reported before the build: invalid names, destinations and settings, and
+//! unreachable registries. This file defines the flags and runs the steps. Each step is in a separate file.
 
 mod destination;
 mod extra;
@@ -107,7 +107,8 @@ pub(crate) struct Flags {
 
     /// Read artifact paths from saved `cargo build --message-format json` output
     ///
-    /// `-` reads stdin. `--message-format json-render-diagnostics` works too, and shows compiler errors during the build.
+    /// `-` reads stdin. `--message-format json-render-diagnostics` works too, and shows compiler errors during the
+    /// build.
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     messages: Option<std::path::PathBuf>,
 
@@ -187,7 +188,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         )
     };
     let publications = publication::select_publications(session, &workspace, &flags)?;
-    // Reports an invalid date before the build.
+    // An invalid `SOURCE_DATE_EPOCH` is reported before the build.
     cargo::source_date_epoch(&session.cargo)?
         .map(publish::to_timestamp)
         .transpose()?;
@@ -225,18 +226,18 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     publish::pack_and_publish(session, &publications, &flags, outputs, toolchain.as_ref()).await
 }
 
-/// Repository of a package at a registry. It is opened before the build.
+/// Repository of a package at a registry, opened before the build.
 struct OpenRepository {
     target: Arc<dyn Target>,
-    /// Tags of the package in the repository. The publication uses them, so that they are read only once.
+    /// Tags of the package in the repository. They are kept for publishing, so that they are read only once.
     stored: StoredTags,
 }
 
-/// Open repositories, by the package that is pushed to them.
+/// Open repositories, each under the ID of the package that is pushed to it.
 type OpenRepositories = BTreeMap<PackageId, OpenRepository>;
 
-/// Reads the tags of each package at its registry, so that an unreachable registry or a rejected credential is reported
-/// before the build. A directory or an archive is not opened, because opening may create it.
+/// Opens the repository of each package and reads the package's tags, so that an unreachable registry or a rejected
+/// credential is reported before the build. Directories and archives are skipped, because opening may create them.
 async fn open_repositories(
     session: &Session,
     publications: &[Publication<'_>],
@@ -258,7 +259,7 @@ async fn open_repositories(
         let index_tags = destination.index_tags();
         let stored = StoredTags::read(&*target, &index_tags, &target_tags).await;
         let stored = stored.map_err(|error| {
-            // The error of reading tags does not say that the command is a push, so the message is replaced.
+            // The message about the failed request for tags is replaced by one that names the failed push.
             let name = match index_tags.first() {
                 Some(tag) => destination.repository.with(tag.clone()),
                 None => destination.repository.clone(),

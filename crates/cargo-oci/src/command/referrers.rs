@@ -1,4 +1,4 @@
-//! `cargo oci referrers`: print the tree of referrers of a manifest.
+//! `cargo oci referrers`: print the referrers of a manifest as a tree.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// Lists the referrers and prints the tree.
+/// Fetches the referrers, and prints them as a tree or as JSON.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
     let source = session.open_source(&reference).await?;
@@ -71,14 +71,14 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     Ok(())
 }
 
-/// Tree of the referrers of a manifest.
+/// Referrers of a manifest, their referrers, and so on.
 struct ReferrerTree {
-    /// Nodes of the tree in depth-first order.
+    /// Nodes, in depth-first order.
     branches: Vec<ReferrerNode>,
 }
 
 impl ReferrerTree {
-    /// Fetches the referrers, level by level.
+    /// Fetches all referrers, one level of the tree after the other.
     async fn fetch(
         source: &Arc<dyn Source>,
         subject: Digest,
@@ -124,7 +124,7 @@ impl ReferrerTree {
         )
     }
 
-    /// Whether the node at this depth, on the path to the node at index `at`, has a later sibling.
+    /// Whether the node at index `at`, or its ancestor at this depth, has a later sibling.
     fn has_next_sibling(&self, at: usize, depth: usize) -> bool {
         let later = self.branches[at + 1..].iter();
         let mut later = later.map(|branch| branch.depth);

@@ -1,4 +1,4 @@
-//! `cargo oci tags`: list the tags of a repository, with details of their manifests.
+//! `cargo oci tags`: list the tags of a repository, optionally with details of their manifests.
 
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -41,7 +41,8 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// Prints one tag per line. Without `--long` and `--semver`, tags are printed while further pages are fetched.
+/// Prints one tag per line. If neither `--long` nor `--semver` is given, the first tags are printed while further pages
+/// are fetched.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let location = &session.locate(&flags.repository).await?;
     naming::require_repository(location, "list tags")?;
@@ -78,7 +79,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         return reporter.finish();
     }
     let others = others(&*source).await?;
-    // All names are read first, because the longest name determines the width of the column.
+    // All tags are read first, because the longest name determines the width of the column.
     let tags: oci_registry::Result<Vec<Tag>> = tags.try_collect().await;
     let mut tags = tags.map_err(explain)?;
     if flags.semver {
@@ -137,12 +138,12 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     reporter.finish()
 }
 
-/// Returns the escaped name of a layout entry that is not a valid tag.
+/// Returns the name of a layout entry that is not a valid tag, escaped for output.
 fn display_name(other: &OtherName) -> String {
     escape(&other.name, 300)
 }
 
-/// Returns a table row: tag, size, date, digest, and targets or platforms. An unknown value is `-`.
+/// Returns a table row with tag, size, date, digest, and targets or platforms. Unknown values are shown as `-`.
 fn format_row(name: &str, width: usize, details: Option<&Details>) -> String {
     let summary = details.map(|details| &details.summary);
     let or_none = |text: Option<String>| {

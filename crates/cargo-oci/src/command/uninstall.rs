@@ -37,7 +37,7 @@ pub(crate) struct Flags {
 #[derive(Debug, Clone)]
 enum PackageArgument {
     Repository(LocationText),
-    /// Package name. It is an error, but `cargo uninstall` accepts it, so users may try it.
+    /// Package name. It is parsed only to return a helpful error, because `cargo uninstall` accepts package names.
     Package(String),
 }
 
@@ -105,7 +105,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     reporter.finish()
 }
 
-/// Returns the error for a package name. A hint names the repository that the package was installed from.
+/// Returns the error about a package name. A hint contains the repository that the package was installed from, if
+/// known.
 fn package_name_error(installed: &InstalledPackages, name: &str) -> Error {
     let error = Error::usage(format!(
         "failed to uninstall `{name}`: expected a repository, not a package name"

@@ -21,10 +21,10 @@ use crate::{contents, naming};
 
 /// Verify every digest of an artifact, or compare a directory with it
 ///
-/// Downloads the whole artifact and checks digests, sizes and media types. Name, version and target of a package must be
-/// the same in its tag, index, manifest and config. Every mismatch is printed, and the exit code is 7. With a directory,
-/// its files are then compared with those of the artifact, under the names that `cargo oci pull` gives them or under their
-/// published names. The files are those for this machine unless `--target` or `--platform` is given.
+/// Downloads the whole artifact and checks digests, sizes and media types. Name, version and target of a package must
+/// be the same in its tag, index, manifest and config. Every mismatch is printed, and the exit code is 7. With a
+/// directory, its files are then compared with those of the artifact, under the names that `cargo oci pull` gives them
+/// or under their published names. The files are those for this machine unless `--target` or `--platform` is given.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci verify ghcr.io/acme/widgets:1.2.3\n  cargo oci verify ghcr.io/acme/widgets:1.2.3 ~/.cargo/bin\n  cargo oci verify oci-archive:backup.tar:1.2.3"
@@ -144,14 +144,14 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     session.report_finished(&reference.with(digest.clone()), digest, None)
 }
 
-/// Returns the title and the digest of a descriptor, or the digest if it has no title.
+/// Returns the title and the digest of a descriptor, or only the digest if there is no title.
 fn display_name(descriptor: &Descriptor) -> String {
     let title = descriptor.annotation(oci_package::annotation::TITLE);
     let title = title.map_or_else(String::new, |title| format!("{title}, "));
     format!("{title}{}", descriptor.digest)
 }
 
-/// Returns the error for documents of a package that contradict each other.
+/// Returns the error for a package whose tag, index, manifest and config contradict each other.
 fn conflict_error(name: &Location, count: usize) -> Error {
     let count = format_count(count, "conflict");
     Error::new(
@@ -214,7 +214,8 @@ async fn compare_directory(
     Ok(())
 }
 
-/// Compares the files of an artifact with a directory, which may contain an archive itself or its contents.
+/// Compares the files of an artifact with a directory. If a file is an archive, the directory may contain either the
+/// archive or the unpacked files.
 async fn compare_files(
     session: &Session,
     source: &Arc<dyn Source>,

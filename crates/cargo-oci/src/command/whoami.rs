@@ -13,8 +13,9 @@ const ANONYMOUS: &str = "<anonymous>";
 
 /// Show the credential used for a registry and its source
 ///
-/// Prints the user name, or `<anonymous>` if there is no credential and the registry requires none. The credential sources
-/// are listed in search order; the first one with a credential is used. The credential is verified with the registry.
+/// Prints the user name, or `<anonymous>` if there is no credential and the registry requires none. The credential
+/// sources are listed in search order; the first one with a credential is used. The credential is verified with the
+/// registry.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci whoami ghcr.io\n  cargo oci whoami ghcr.io --message-format json"
@@ -28,7 +29,7 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// Result of searching one credential source.
+/// Credential source that was searched, and the user name of its credential, if any.
 struct SearchResult {
     source: String,
     username: Option<String>,
@@ -46,8 +47,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     {
         let lookup = match result {
             Ok(lookup) => lookup,
-            // If a source fails before a credential is found, every other command fails as well. If it fails later, no
-            // command uses the source.
+            // If a source fails before a credential is found, every other command fails in the same way. Sources after
+            // the first credential are not used by other commands, so their errors are only notes.
             Err(error) if used.is_none() => return Err(error.into()),
             Err(error) => {
                 reporter.note(&error);

@@ -248,7 +248,7 @@ async fn values_that_documents_omit_are_not_compared() {
         );
     }
 
-    // An artifact that is not a package may have the tag of any version.
+    // An artifact that is not a package may have any version as its tag.
     image.artifact_type = Some(MediaType::new_static("application/x"));
     let version = (annotation::VERSION.to_owned(), "2.0.0".to_owned());
     image.annotations.extend([version]);

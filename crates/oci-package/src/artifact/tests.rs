@@ -74,7 +74,7 @@ async fn pack_is_independent_of_directory_and_file_order() {
                 .to_string(),
         );
     }
-    // Published releases depend on this digest. It changes with a major version only.
+    // Published releases depend on this digest. Only a new major version may change it.
     let golden = "sha256:dbe138d598711485b6cb624e05a1b9cac8960dd5df4ec0cf0c4026771c12d939";
     assert_eq!(digests, [golden, golden]);
 }

@@ -15,14 +15,14 @@ use super::edit::{EntryLocation, RemovedEntries};
 pub struct DeletedSet {
     tags: BTreeSet<Tag>,
     digests: BTreeSet<Digest>,
-    /// Removed entries of the indexes that still exist, keyed by the tag of the index. The removal moved this tag to a
-    /// new manifest.
+    /// Removed entries of each index that still exists, keyed by the tag of the index. Removing an entry moved this tag
+    /// to a new manifest.
     entries: BTreeMap<Tag, BTreeSet<Digest>>,
 }
 
 impl DeletedSet {
-    /// Whether an item is deleted. `digest` is the manifest that a tag pointed to before the command, if known. The
-    /// deletion of that manifest also deletes the tag.
+    /// Whether an item is deleted. `digest` is the manifest that a tag pointed to before the command, if known.
+    /// Deleting that manifest also deletes the tag.
     pub fn contains(&self, identifier: &Identifier, digest: Option<&Digest>) -> bool {
         match identifier {
             Identifier::Digest(digest) => self.digests.contains(digest),
@@ -34,8 +34,8 @@ impl DeletedSet {
         }
     }
 
-    /// Returns a location without the content that is already deleted. Returns `None` if the entry or the whole index
-    /// is deleted.
+    /// Removes the content that is already deleted from a location and returns the rest. Returns `None` if the entry or
+    /// the whole index is deleted.
     pub fn remaining_entry(&self, mut location: EntryLocation) -> Option<EntryLocation> {
         let index = Identifier::Tag(location.index.clone());
         if self.contains(&index, Some(&location.index_digest)) {
@@ -53,7 +53,7 @@ impl DeletedSet {
         Some(location)
     }
 
-    /// Records the deletion of a tag, a manifest or a blob.
+    /// Records that a tag, a manifest or a blob is deleted.
     pub fn insert(&mut self, identifier: Identifier) {
         match identifier {
             Identifier::Tag(tag) => {
@@ -65,7 +65,7 @@ impl DeletedSet {
         }
     }
 
-    /// Records the deletion of an entry and its tags. If it is the last entry, the index is recorded, too.
+    /// Records that an entry and its tags are deleted. If the index has no other entry, the index is also recorded.
     pub fn insert_entry(&mut self, location: &EntryLocation) {
         let index = (!location.other_entries.is_empty()).then_some(&location.entries[..]);
         self.insert_entries(&location.index, &location.tags, index);
@@ -79,7 +79,7 @@ impl DeletedSet {
         self.insert_entries(index, &removed.tags, remaining);
     }
 
-    /// Records the deletion of index entries, or of the whole index if `entries` is `None`.
+    /// Records that index entries are deleted, or the whole index if `entries` is `None`.
     fn insert_entries(&mut self, index: &Tag, tags: &[Tag], entries: Option<&[Digest]>) {
         self.tags.extend(tags.iter().cloned());
         if let Some(entries) = entries {

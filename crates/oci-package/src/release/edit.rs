@@ -141,7 +141,8 @@ pub struct AddOptions {
     pub overwrite: bool,
 }
 
-/// Adds manifests to the index with a tag, and returns the index. The manifests must exist in the target.
+/// Adds manifests to the index that `tag` refers to, or to a new index, and returns the index. The manifests must exist
+/// in the target.
 ///
 /// In the index of a package, and in a new index if all manifests are packages for one target, each manifest gets an
 /// entry and the tag of its target. In any other index, a manifest replaces the entry for the same platform or is
@@ -254,7 +255,7 @@ async fn add_targets(
     written.ok_or_else(|| NoIndexSnafu { name: name() }.build().into())
 }
 
-/// Returns the seed of the random delays of an edit. Concurrent edits of different entries have different seeds.
+/// Returns the seed for the random delays of an edit. Concurrent edits of different entries have different seeds.
 fn seed<'a>(edited: impl IntoIterator<Item = &'a Digest>) -> Digest {
     let digests: String = edited.into_iter().map(Digest::as_str).collect();
     Digest::sha256(digests.as_bytes())
@@ -282,7 +283,7 @@ pub struct EntryLocation {
     pub index: Tag,
     /// Selector for the entry.
     pub selector: EntrySelector,
-    /// Tags of the target that exist. They are deleted with the entry.
+    /// Existing tags of the entry's target. They are deleted with the entry.
     pub tags: Vec<Tag>,
     /// Digest of the index.
     pub index_digest: Digest,
@@ -297,7 +298,7 @@ pub struct EntryLocation {
 ///
 /// # Errors
 ///
-/// The error of the source. A manifest that cannot be read is not an error; the result is `None`.
+/// The error of the source. A manifest that cannot be read is not an error; in this case, the result is `None`.
 pub async fn find_entry(
     source: &dyn Source,
     identifier: &Identifier,
@@ -426,8 +427,8 @@ fn deduplicate(mut available: Vec<String>) -> Vec<String> {
     available
 }
 
-/// Removes entries from the index with a tag. In the index of a package, the tags of the targets are deleted first. If
-/// a deletion fails, the index is not changed. If no entries remain, the tag of the index is deleted, too.
+/// Removes entries from the index that `tag` refers to. In the index of a package, the tags of the targets are deleted
+/// first. If a deletion fails, the index is not changed. If no entries remain, the tag of the index is deleted, too.
 ///
 /// # Errors
 ///

@@ -5,7 +5,7 @@ use snafu::Snafu;
 
 use crate::target::Difference;
 
-/// Maximum number of differing files that a message lists. The message states the number of all others.
+/// Maximum number of differing files that a message lists. The message states the number of the remaining files.
 const MAX_LISTED_FILES: usize = 20;
 
 #[derive(Debug, Snafu)]
@@ -119,7 +119,7 @@ impl Failure for Error {
     }
 }
 
-/// Joins the first differences into one text, followed by the number of all others.
+/// Lists the first differences, followed by the number of the remaining files.
 fn join_differences(differences: &[Difference]) -> String {
     let mut texts: Vec<_> = differences
         .iter()

@@ -17,7 +17,7 @@ pub enum PublishEvent<'a> {
     Blob(&'a Descriptor, Delivery),
     /// The manifest for one target was stored under its digest.
     Manifest(&'a Manifest),
-    /// A tag was set to the manifest for one target.
+    /// The tag of a target was set to the target's manifest.
     Tag(&'a Tag, &'a Manifest),
     /// A tag was set to an index.
     Index(&'a Tag, &'a Manifest),
@@ -37,7 +37,8 @@ pub enum Note {
         /// Digest of the stored manifest.
         stored: Digest,
     },
-    /// Another writer changed a moving tag after this publication set it. The tag of the other writer is kept.
+    /// Another writer changed a moving tag after this publication set it. The tag keeps the manifest of the other
+    /// writer.
     TagOverwritten {
         /// The tag.
         tag: Tag,
@@ -49,7 +50,7 @@ pub enum Note {
         /// Target triples of the missing targets.
         missing: Vec<String>,
     },
-    /// Listing the tags failed, so targets that are not in the index are not found.
+    /// The tags could not be listed, so targets that are not in the index are not found.
     TagListFailed {
         /// The error.
         reason: String,

@@ -1,6 +1,6 @@
 //! Floating tags `MAJOR.MINOR`, `MAJOR` and `latest`, which point to the highest release.
 //!
-//! Floating tags never move to a lower version. Callers update them only for an index that is complete.
+//! A floating tag is never moved to a lower version. Callers update floating tags only for an index that is complete.
 
 use oci_registry::{ErrorKind, Failure, Manifest, Optional as _, Tag, Target};
 use semver::Version;
@@ -12,7 +12,7 @@ use crate::index::PackageIndex;
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to use `{text}` as a tag"))]
+    #[snafu(display("invalid tag `{text}`"))]
     ParseTag {
         text: String,
         source: oci_registry::Error,
@@ -102,7 +102,7 @@ pub async fn update_floating_tags(
     Ok(updates)
 }
 
-/// Returns the outcome that an update of one tag would have.
+/// Returns the outcome that updating one tag would have.
 async fn plan_update(
     to: &dyn Target,
     index: &Manifest,

@@ -107,8 +107,8 @@ pub(super) fn expect_index<'a>(current: &'a Manifest, name: &str) -> crate::Resu
     Ok(current.as_index().context(NotAnIndexSnafu { name })?)
 }
 
-/// Adds manifests to the index with a tag. Each manifest replaces the entry for the same platform, or is appended if
-/// there is no such entry. The manifests must exist in the target.
+/// Adds manifests to the index that `tag` refers to. Each manifest replaces the entry for the same platform, or is
+/// appended if there is no such entry. The manifests must exist in the target.
 pub(super) async fn put_entries(
     to: &dyn Target,
     tag: &Tag,
@@ -226,7 +226,7 @@ async fn create_entry(to: &dyn Target, manifest: &Manifest) -> crate::Result<Des
         let blob = to.blob(config).await.with_context(|_| context())?;
         let read = blob.read_to_end(MAX_CONFIG).await;
         let bytes = read.with_context(|_| context())?;
-        // A config without `os` belongs to an artifact without a platform.
+        // A config that has no `os` belongs to an artifact that has no platform.
         entry.platform = serde_json::from_slice::<Platform>(&bytes)
             .ok()
             .filter(|platform| !platform.os.is_empty());
@@ -237,7 +237,7 @@ async fn create_entry(to: &dyn Target, manifest: &Manifest) -> crate::Result<Des
 /// Applies a change to an index, and repeats it until a later read confirms it. `change` returns whether it changed the
 /// index. `seed` determines the random delays of this writer.
 ///
-/// Returns `None`, without a write, if the change would remove the last entry.
+/// Returns `None` and writes nothing if the change would remove the last entry.
 pub(super) async fn edit_index(
     to: &dyn Target,
     tag: &Tag,

@@ -47,14 +47,14 @@ struct IndexState {
 /// Outcome of an attempt to write the index.
 enum WriteAttempt {
     Written,
-    /// The request may have failed or taken effect, or a listed manifest is missing. The next attempt reads the state
+    /// It is unknown whether the request took effect, or a listed manifest is missing. The next attempt reads the state
     /// again.
     Unknown(crate::Error),
 }
 
 impl ReleaseWriter<'_> {
-    /// Updates the index until it is stable, and returns it. Returns `None` if no index is written, because declared
-    /// targets are missing, no target exists, or a later writer moved the tag.
+    /// Updates the index until a later read confirms it, and returns the index. Returns `None` if no index is written,
+    /// because declared targets are missing, no target exists, or a later writer moved the tag.
     pub(super) async fn update_index(
         &mut self,
         mut assignment: Option<TagAssignment<'_>>,
@@ -224,7 +224,7 @@ impl ReleaseWriter<'_> {
             .collect()
     }
 
-    /// Returns the entries of the stored index that are kept, recomputed from their manifests.
+    /// Returns the entries of the stored index that an update keeps, recomputed from their manifests.
     async fn retained_entries(
         &mut self,
         current: &PackageIndex,
@@ -253,7 +253,8 @@ impl ReleaseWriter<'_> {
         Ok(kept)
     }
 
-    /// Whether a manifest belongs in the index. The index of a moving tag contains one version and commit only.
+    /// Whether a manifest belongs in the index. The index of a moving tag contains only the manifests of one version
+    /// and commit.
     fn belongs_to_index(&self, manifest: &Manifest, own: Option<&Manifest>) -> bool {
         let Some(own) = own.filter(|_| !self.tag.is_released()) else {
             return true;
@@ -337,8 +338,8 @@ impl ReleaseWriter<'_> {
         })
     }
 
-    /// Finds entries whose manifests do not exist, after the registry rejected the index, and drops them. Returns
-    /// whether such entries exist.
+    /// Finds the entries whose manifests do not exist, so that the next attempt drops them. Called after the registry
+    /// rejected the index. Returns whether manifests are missing that earlier calls did not find.
     async fn drop_missing_entries(&mut self, index: &Manifest) -> crate::Result<bool> {
         let mut has_missing_entries = false;
         for child in index.successors() {

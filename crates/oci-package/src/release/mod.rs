@@ -2,9 +2,10 @@
 //!
 //! Registries have no conditional update of a tag, so concurrent writers can overwrite each other's index. The
 //! authoritative state is therefore in the tags `VERSION__TRIPLE`. Only one job writes each of these tags. The index is
-//! computed from these tags, so writers that know the same manifests write identical bytes. A writer verifies after a
-//! delay that its index is still stored. A released version is immutable: different files are rejected, and the stored
-//! manifest is kept if the files are the same.
+//! computed from these tags, so writers that read the same tags write identical bytes. A writer verifies after a delay
+//! that its index is still stored. A released version is immutable: different files are rejected, and the stored
+//! manifest is kept if the files are the same. A tag that is not a version, such as `nightly`, is a moving tag: later
+//! publications may set it to different files.
 //!
 //! | step | requests | module |
 //! | --- | --- | --- |
@@ -297,19 +298,19 @@ struct ReleaseWriter<'a> {
     observer: &'a PublishObserver<'a>,
     /// Cache of the manifests that were read.
     manifests: BTreeMap<Digest, Manifest>,
-    /// Manifests that the index listed and that no longer exist.
+    /// Digests of manifests that an index listed although they do not exist.
     missing_manifests: BTreeSet<Digest>,
-    /// Tags of targets that this writer set or found. The registry may not list them yet.
+    /// Tags of targets that this writer has set or found. The registry may not list these tags yet.
     set_tags: BTreeSet<Tag>,
     /// Targets whose entries are removed, unless another job publishes them again.
     removed_targets: BTreeSet<String>,
-    /// Entries of other tools that are removed.
+    /// Digests of the entries by other tools that the index update removes.
     removed_foreign_entries: BTreeSet<Digest>,
     /// Whether the failure to list tags was reported.
     is_list_failure_reported: bool,
     /// Digest of the index that was last read or written.
     last_index: Option<Digest>,
-    /// Seed of the delays of this writer.
+    /// Seed for the random delays of this writer.
     seed: Digest,
 }
 

@@ -21,7 +21,7 @@ use crate::concurrent;
 use crate::index::{IndexEntry, PackageIndex};
 use crate::target::{PackageTarget, differences};
 
-/// Maximum number of reads of a new tag that the registry does not return yet.
+/// Maximum number of reads of a tag after it was set. A registry may not return a new tag immediately.
 const MAX_READ_BACKS: usize = 4;
 
 /// The manifest that is published.
@@ -32,7 +32,7 @@ pub(super) struct OwnManifest {
     pub(super) is_stored: bool,
 }
 
-/// Manifest and the tag that is set to it.
+/// Manifest, and the tag that is set to this manifest.
 pub(super) struct TagAssignment<'a> {
     pub(super) own: &'a mut OwnManifest,
     pub(super) target: &'a str,
@@ -50,7 +50,7 @@ pub(super) struct TargetPublication<'a> {
     pub(super) tag: Tag,
 }
 
-/// Decision about the tag of the target. It precedes the first upload.
+/// Decision about the tag of the target, made before the first upload.
 pub(super) struct TagDecision {
     pub(super) action: TagAction,
     /// The index, if it is already up to date.
@@ -73,7 +73,7 @@ impl TargetPublication<'_> {
     /// Performs step 1 and the checks of step 2: reads the stored state and determines which tags and manifests to
     /// write. Sends read requests only.
     ///
-    /// If the stored manifest has the same files, it replaces `own`.
+    /// If the stored manifest has the same files, the stored manifest replaces `own`.
     pub(super) async fn decide(&mut self, own: &mut OwnManifest) -> crate::Result<TagDecision> {
         let writer = &mut self.writer;
         let (stored, index) =
@@ -130,8 +130,8 @@ impl TargetPublication<'_> {
         })
     }
 
-    /// Decides about the tag of a release. A stored manifest with different files is an error, unless the options allow
-    /// overwriting.
+    /// Decides on the action for the tag of a release. A stored manifest with different files is an error, unless the
+    /// options allow overwriting.
     fn decide_release(
         &self,
         own: &mut OwnManifest,
@@ -324,9 +324,9 @@ impl ReleaseWriter<'_> {
         .into())
     }
 
-    /// Checks the manifest that the tag of the target points to after it was set. If it has the same files, it replaces
-    /// the manifest of this writer. Different files are an error for a release. For a moving tag the result is `false`,
-    /// because the manifest of the later writer is kept.
+    /// Checks the manifest that the tag of the target points to after the tag was set. If this manifest has the same
+    /// files, it replaces the manifest of this writer. Different files are an error for a release. For a moving tag,
+    /// the result is `false`, because the manifest of the later writer is kept.
     pub(super) fn check_current_manifest(
         &mut self,
         assignment: &mut TagAssignment<'_>,

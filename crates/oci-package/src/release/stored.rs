@@ -1,4 +1,4 @@
-//! Stored state of the tags of a publication, read before the publication starts.
+//! Stored state of tags, read before a publication starts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +7,8 @@ use oci_registry::{Descriptor, Identifier, Manifest, Optional as _, Tag, Target}
 
 /// Stored state of tags, read in advance, for example before a build.
 ///
-/// For tags that exist, a publication uses this state instead of a request, so reading them early causes no additional
-/// request. A tag that did not exist is read again, because another job may have created it in the meantime.
+/// For tags that exist, a publication uses this state instead of a request, so reading the tags early causes no
+/// additional request. A tag that did not exist is read again, because another job may have created it in the meantime.
 #[derive(Clone, Debug, Default)]
 pub struct StoredTags {
     indexes: BTreeMap<Tag, Manifest>,
@@ -61,7 +61,7 @@ impl StoredTags {
         targets.iter().any(|tag| self.absent.contains(tag))
     }
 
-    /// Removes the state of the given tags and returns it. A publication changes the tags, so their state must not be
+    /// Removes the state of the given tags and returns it. A publication changes the tags, so the state must not be
     /// used twice.
     #[must_use]
     pub fn take<'t>(&mut self, tags: impl IntoIterator<Item = &'t Tag>) -> Self {

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 type Before = Box<dyn Fn(&str) -> Result<()> + Send + Sync>;
 type After = Box<dyn Fn(&str) + Send + Sync>;
 
-/// Repository in memory that records requests. Requests may be slow or fail, and hooks may act as another writer.
+/// Repository in memory that records requests. Requests can be slow or fail, and hooks can act as another writer.
 #[derive(Clone)]
 pub(crate) struct FakeRepository {
     memory: Memory,
@@ -69,7 +69,7 @@ impl FakeRepository {
         *lock(&self.state.tag_list_delay) = by;
     }
 
-    /// Returns the underlying memory. Requests to the memory are neither recorded nor delayed.
+    /// Returns the underlying memory storage. Direct requests to it are neither recorded nor delayed.
     pub(crate) fn memory(&self) -> Memory {
         self.memory.clone()
     }
@@ -79,7 +79,7 @@ impl FakeRepository {
         *lock(&self.state.before) = Some(Box::new(hook));
     }
 
-    /// Sets a hook that runs between the effect of a request and its response.
+    /// Sets a hook that runs after a request has taken effect and before its response.
     pub(crate) fn after(&self, hook: impl Fn(&str) + Send + Sync + 'static) {
         *lock(&self.state.after) = Some(Box::new(hook));
     }
@@ -190,12 +190,12 @@ pub(crate) fn run_ready<T>(future: impl Future<Output = T>) -> T {
         .expect("requests to memory do not wait")
 }
 
-/// Returns an error as a registry that rejects a request causes it.
+/// Returns the error for a request that a registry rejects.
 pub(crate) fn rejected() -> Error {
     "not a tag".parse::<Tag>().unwrap_err()
 }
 
-/// Returns an error as a registry that refuses connections causes it.
+/// Returns the error for a request to a registry that refuses connections.
 pub(crate) async fn unreachable_error() -> Error {
     let host = ClosedPort::new();
     let reference = format!("{}/widgets", host.host());

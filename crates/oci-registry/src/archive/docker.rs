@@ -1,8 +1,8 @@
-//! The `manifest.json` of `docker save`, which names the images of an archive.
+//! The `manifest.json` of `docker save`, which lists the images of an archive.
 //!
-//! Older archives contain configs and layers under arbitrary names and no manifests. For each image, the client creates
-//! a manifest from the unchanged content, so a compressed layer stays compressed. If the archive is also a layout, the
-//! image gets the manifest of the layout that has the same config and layers.
+//! Older archives contain no manifests, and their configs and layers have arbitrary names. For each image, the client
+//! creates a manifest from the unchanged content, so a compressed layer stays compressed. If the archive is also a
+//! layout that has a manifest with the same config and layers, the image gets this manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -30,7 +30,7 @@ const IMAGE_NAME: &str = "io.containerd.image.name";
 /// Name of the file that lists the images.
 const MANIFEST_JSON: &str = "manifest.json";
 
-/// Image in `manifest.json`.
+/// Entry for an image in `manifest.json`.
 #[derive(Serialize, Deserialize)]
 struct SavedImage {
     #[serde(rename = "Config")]
@@ -41,7 +41,7 @@ struct SavedImage {
     layers: Vec<String>,
 }
 
-/// Images of an archive by the digest of their manifest.
+/// Images of an archive, keyed by the digests of their manifests.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Images(BTreeMap<Digest, Image>);
 
@@ -53,7 +53,7 @@ struct Image {
     names: BTreeSet<String>,
 }
 
-/// Splits `NAME:TAG`. Returns `None` for other text, which is not a valid reference.
+/// Splits a name in the form `NAME:TAG`. Returns `None` if the name or the tag is invalid.
 fn split_name(name: &str) -> Option<(ImageName, Tag)> {
     let (name, tag) = name.rsplit_once(':')?;
     Some((name.parse().ok()?, tag.parse().ok()?))
@@ -78,7 +78,8 @@ impl Images {
         })
     }
 
-    /// Returns the manifest digest of the image with this tag, or an error if several images have the tag.
+    /// Returns the manifest digest of the image with this tag, or `None` if no image has the tag. Fails if several
+    /// images have the tag.
     pub(super) fn find(&self, name: Option<&ImageName>, tag: &Tag) -> Result<Option<Digest>, ()> {
         let found = self
             .tags_with_digests(name)
@@ -91,13 +92,13 @@ impl Images {
         }
     }
 
-    /// Returns the tags without duplicates.
+    /// Returns the distinct tags of the images with this name, or of all images if `name` is `None`.
     pub(super) fn tags(&self, name: Option<&ImageName>) -> Vec<Tag> {
         let tags: BTreeSet<_> = self.tags_with_digests(name).map(|(tag, _)| tag).collect();
         tags.into_iter().collect()
     }
 
-    /// Returns the names that are not `NAME:TAG`, each with the digest of its image.
+    /// Returns the names that do not have the form `NAME:TAG`, each with the digest of its image.
     pub(super) fn invalid_names(&self) -> impl Iterator<Item = (&str, &Digest)> {
         let names = self.0.iter().flat_map(|(digest, image)| {
             let names = image.names.iter();
@@ -106,8 +107,8 @@ impl Images {
         names.filter(|(name, _)| split_name(name).is_none())
     }
 
-    /// Adds a name to an image and removes it from any other image. Returns `false` without a change if Docker cannot
-    /// load the image.
+    /// Adds a name to an image and removes the name from any other image. Returns `false`, and changes nothing, if
+    /// Docker cannot load the image.
     pub(super) fn set_name(&mut self, manifest: &Manifest, name: &ImageName, tag: &Tag) -> bool {
         let Some(image) = manifest.as_image().filter(|image| is_loadable(image)) else {
             return false;
@@ -136,7 +137,7 @@ impl Images {
         true
     }
 
-    /// Updates the entries of the images in the index of the layout. Entries that other programs wrote are kept.
+    /// Updates the entries of the images in the index of the layout. Entries that do not belong to an image are kept.
     pub(super) fn update_listing(&self, listing: &mut Listing, latest: &Manifest) {
         let is_ours = |listed: &ListingEntry| {
             listed.annotations.contains_key(IMAGE_NAME) || self.0.contains_key(&listed.digest)
@@ -249,7 +250,8 @@ pub(super) fn read_images(
     Ok(images)
 }
 
-/// Returns the image manifests that the index of the layout, or an index in it, lists. The keys are config and layers.
+/// Returns the image manifests that the index of the layout lists directly or through another index. The keys are the
+/// digests of the config and of the layers.
 fn layout_manifests(
     stored: &BTreeMap<Digest, StoredContent>,
     listing: &Listing,
@@ -299,18 +301,18 @@ fn layout_manifests(
     Ok(known)
 }
 
-/// Files of an archive, found by the names that `manifest.json` uses.
+/// Files of an archive, looked up by their names in `manifest.json`.
 struct DockerArchive<'a> {
     file: &'a File,
     spans: &'a Spans,
     path: &'a Path,
-    /// Computed digests. Images share layers, so a digest is computed once.
+    /// Digests of the files, keyed by name. Images share layers, so each digest is computed only once.
     digests: BTreeMap<String, Digest>,
 }
 
 impl DockerArchive<'_> {
-    /// Returns the digest and the position of a file. A digest in the name of the file is not verified here, because
-    /// every read verifies the content.
+    /// Returns the digest and position of a file. A digest in the file name is not verified here, because every read
+    /// verifies the content.
     fn find_file(&mut self, name: &str) -> Result<(Digest, Span), Error> {
         let path = self.path;
         let problem = "is missing, but an image refers to it";

@@ -21,7 +21,7 @@ const MAX_ENTRIES: usize = 1_000_000;
 /// Maximum total size of the names in an archive, in bytes.
 const MAX_NAMES: usize = 64 << 20;
 
-/// Position of the content of an entry in the file.
+/// Position of an entry's content in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) start: u64,
@@ -29,7 +29,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Returns the part of the span after its first `count` bytes.
+    /// Returns the span without its first `count` bytes.
     pub(super) fn after(self, count: u64) -> Self {
         Self {
             start: self.start + count,
@@ -38,7 +38,7 @@ impl Span {
     }
 }
 
-/// Reader of the content of an entry. Several sections of one file can be read at the same time.
+/// Reader of an entry's content. Several sections of one file can be read at the same time.
 pub(crate) struct Section<'a> {
     file: &'a File,
     rest: Span,
@@ -71,10 +71,10 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
 }
 
-/// Positions of the files of an archive, by name without a leading `./`.
+/// Positions of the files in an archive, keyed by name. A leading `./` is removed from the names.
 pub(super) type Spans = BTreeMap<String, Span>;
 
-/// Finds every file of an archive.
+/// Finds the positions of all files in an archive.
 ///
 /// `docker save` and compatible tools write many links for older programs. Links in docker archives are skipped and
 /// never followed: an entry that an image refers to must be a file.
@@ -132,7 +132,7 @@ pub(super) fn read(mut file: &File, path: &Path, format: &ArchiveFormat) -> Resu
     Ok(spans)
 }
 
-/// Reads a small file of the archive; `None` if it does not exist.
+/// Reads a small file of the archive. Returns `None` if the archive does not contain the file.
 pub(super) fn read_document(
     file: &File,
     spans: &Spans,

@@ -1,4 +1,4 @@
-//! Content and tags of an archive, and the reader and writer of its file.
+//! State of an archive: its content and tags, and the functions that read and write its file.
 //!
 //! Defines the entries that each archive format needs. A write replaces the whole file.
 
@@ -25,19 +25,19 @@ use crate::layout::{self, Listing, Marker};
 use crate::reference::ArchiveFormat;
 use crate::tarball::{Entry, Writer};
 
-/// Content and tags of an archive: those in the file, and those that were pushed since it was read.
+/// Content and tags of an archive: those in the file, and those that were added after the file was read.
 #[derive(Debug, Clone)]
 pub(super) struct ArchiveState {
     pub(super) stored: BTreeMap<Digest, StoredContent>,
     pub(super) listing: Listing,
     pub(super) images: Images,
-    /// Whether the listing has entries that the file does not have yet.
+    /// Whether the listing contains entries that are not yet in the file.
     pub(super) has_unwritten_entries: bool,
-    /// Version of the file that was read. `None` before the first write.
+    /// Version of the file that was last read or written. `None` if the file does not exist yet.
     pub(super) version: Option<FileVersion>,
 }
 
-/// Size and modification time of one version of a file.
+/// Version of a file, identified by its size and modification time.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct FileVersion(u64, SystemTime);
 
@@ -113,7 +113,7 @@ impl ArchiveState {
         Ok(Some(state))
     }
 
-    /// Writes the content of the archive. Fails soon after the cancellation.
+    /// Writes the archive to `file`. Fails soon after `cancelled` is cancelled.
     pub(super) fn write(
         &self,
         file: &File,
@@ -134,7 +134,8 @@ impl ArchiveState {
         Ok(())
     }
 
-    /// Renames the written and flushed file of the archive. Returns the new state.
+    /// Renames the temporary file, which is written and flushed, to `path`. Returns the new state. Fails if another
+    /// process has changed the archive.
     pub(super) fn replace(
         self,
         temporary: NamedTempFile,
@@ -169,7 +170,7 @@ impl ArchiveState {
         })
     }
 
-    /// Returns the entries of the file, by name.
+    /// Returns all entries of the tar file, keyed by name.
     fn entries(&self, format: &ArchiveFormat) -> BTreeMap<String, StoredContent> {
         let blobs = self.stored.iter();
         let mut entries: BTreeMap<_, _> = blobs
@@ -190,7 +191,7 @@ impl ArchiveState {
     }
 }
 
-/// Content of an entry, which fails after the cancellation.
+/// Reader of an entry's content. It fails after `cancelled` is cancelled.
 struct CancellableReader<'a, R> {
     content: R,
     cancelled: &'a CancellationToken,
@@ -205,7 +206,7 @@ impl<R: Read> Read for CancellableReader<'_, R> {
     }
 }
 
-/// Returns the directory of an archive. Its temporary files are created in the same directory.
+/// Returns the directory that contains an archive. Temporary files are created in this directory, too.
 pub(super) fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -44,7 +44,7 @@ impl StoredContent {
     }
 }
 
-/// Returns the name of the entry of a blob.
+/// Returns the name of a blob's entry.
 pub(super) fn blob_name(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm_name(), digest.encoded())
 }

@@ -102,7 +102,7 @@ async fn archives_with_same_content_are_identical() {
         for order in [["1", "2"], ["2", "1"]] {
             let path = home.path().join(order.concat());
             for tag in order {
-                // Opens the archive for each write, as separate processes do.
+                // The archive is opened again for each write, as separate processes do.
                 let archive = Archive::create(&path, format.clone()).await.unwrap();
                 push(&archive, if tag == "1" { "one" } else { "two" }, tag).await;
             }

@@ -1,4 +1,4 @@
-//! Entry of a registry in a credential file. docker defines several forms of the credential in it.
+//! Registry entry in a credential file. docker stores the credential in one of several forms.
 //!
 //! docker is written in Go, whose `encoding/json` matches the names of members case-insensitively, so the names are
 //! matched in the same way here.
@@ -17,7 +17,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Error in an entry of a credential file. Its text omits the value, because the value is secret.
+/// Error in an entry of a credential file. The message omits the value, because the value is secret.
 #[derive(Debug, Snafu)]
 pub(crate) enum EntryDefect {
     #[snafu(display("the entry is not an object"))]
@@ -28,8 +28,8 @@ pub(crate) enum EntryDefect {
     Pair,
 }
 
-/// Parses the credential of an entry. Returns `None` if the entry has no credential, because a credential helper stores
-/// it.
+/// Parses the credential in an entry. Returns `None` if the entry contains no credential, which means that a credential
+/// helper stores it.
 pub(super) fn parse_entry(entry: &Value) -> Result<Option<Credential>, EntryDefect> {
     let fields = match entry {
         Value::Null => return Ok(None),

@@ -1,9 +1,9 @@
 //! Credential files in docker's format, which podman reads too.
 //!
-//! This module parses a file and selects the entry of a registry, by the rule of docker (docker/cli,
-//! `cli/config/credentials/file_store.go`) or of the containers library (containers-auth.json(5), "FORMAT"). The
-//! modules of the sources define the paths of the files. A file contains secrets, so errors name its path and never
-//! quote its content.
+//! This module parses a file and selects the entry of a registry, either by docker's rule (docker/cli,
+//! `cli/config/credentials/file_store.go`) or by the rule of the containers library (containers-auth.json(5),
+//! "FORMAT"). The module of each credential source defines the paths of its files. A file contains secrets, so errors
+//! name its path and never quote its content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::reference::RegistryName;
 
 #[derive(Debug, Snafu)]
 pub(crate) enum Error {
-    // The message of the parser is omitted, because it can quote the file.
+    // The parser's message is omitted, because it can quote the file.
     #[snafu(display(
         "failed to read the credentials in {location}: not a JSON object (line {line}, column {column})"
     ))]
@@ -106,7 +106,7 @@ impl AuthFile {
         Ok(file)
     }
 
-    /// Parses `.dockercfg`, whose top level contains the entries that other files have in `auths`.
+    /// Parses `.dockercfg`. Its top-level members are the entries that other files contain in `auths`.
     pub(crate) fn parse_legacy(bytes: &[u8], location: &str) -> Result<Self, Error> {
         Ok(Self {
             auths: parse_object(bytes, location)?.into_iter().collect(),
@@ -131,8 +131,8 @@ impl AuthFile {
         hosts.filter_map(|host| host.parse().ok()).collect()
     }
 
-    /// Returns the server names under which a helper may have a credential: `key`, then the keys of the file that
-    /// differ only in case, because `docker login` stores the name as the user typed it.
+    /// Returns the server names under which a helper may have stored a credential: `key`, then the keys of the file
+    /// that differ from it only in case. `docker login` stores the name as the user typed it.
     pub(super) fn servers<'a>(&'a self, key: &'a str) -> Vec<&'a str> {
         let keys = self.auths.keys().chain(self.cred_helpers.keys());
         let others = keys.map(String::as_str);
@@ -149,7 +149,7 @@ impl AuthFile {
             .filter(|name| !name.is_empty())
     }
 
-    /// Returns the helper that podman runs for the registry. podman has no helper for all registries.
+    /// Returns the helper that podman runs for the registry. podman supports helpers for single registries only.
     pub(crate) fn containers_helper(&self, registry: &RegistryName) -> Option<&str> {
         self.registry_helper(registry.as_str())
             .filter(|name| !name.is_empty())
@@ -160,11 +160,11 @@ impl AuthFile {
         Some(helper)
     }
 
-    /// Returns the credential of the entry that docker's rule selects: the entry with the exact key, otherwise an entry
-    /// whose key is a URL or a path of the same host.
+    /// Returns the credential of the entry that docker selects: the entry with the exact key, otherwise an entry whose
+    /// key is a URL or a path on the same host.
     ///
-    /// If several such keys exist, docker selects any of them. This client selects the longest key that is a path above
-    /// the repository, otherwise the first key.
+    /// If several such keys exist, docker selects any of them. This client selects the longest key that is the
+    /// repository or a path above it, otherwise the first key.
     pub(crate) fn docker_entry(
         &self,
         request: &CredentialRequest<'_>,
@@ -182,9 +182,9 @@ impl AuthFile {
         parse_selected(exact.or_else(above).or_else(same_host), location)
     }
 
-    /// Returns the credential of the entry that the rule of the containers library selects: the longest key that is the
-    /// repository or a path above it, otherwise a key that is a URL of the same host. In a legacy file, every key is a
-    /// URL, with or without its scheme.
+    /// Returns the credential of the entry that the containers library selects: the longest key that is the repository
+    /// or a path above it, otherwise a key that is a name or URL of the same host. In a legacy file, every key is a
+    /// URL, whose scheme may be omitted.
     pub(crate) fn containers_entry(
         &self,
         request: &CredentialRequest<'_>,
@@ -213,7 +213,7 @@ pub(super) async fn read_registries(
     file.map(|file| file.registries()).unwrap_or_default()
 }
 
-/// Parses JSON. The error omits the message of the parser, because it can quote the file.
+/// Parses JSON. The error omits the parser's message, because it can quote the file.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], location: &str) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| {
         let (line, column) = (error.line(), error.column());
@@ -231,8 +231,8 @@ fn parse_object(bytes: &[u8], location: &str) -> Result<Map<String, Value>, Erro
     parse(bytes, location)
 }
 
-/// Returns the members of an object, or `None` if a value is not a string. A null is read as an empty string, as in
-/// docker.
+/// Returns the members of an object, or `None` if a value is not a string. As in docker, `null` is read as an empty
+/// string.
 fn string_members(object: &Map<String, Value>) -> Option<BTreeMap<String, String>> {
     let pair = |(key, value): (&String, &Value)| match value {
         Value::Null => Some((key.clone(), String::new())),
@@ -241,7 +241,7 @@ fn string_members(object: &Map<String, Value>) -> Option<BTreeMap<String, String
     object.iter().map(pair).collect()
 }
 
-/// Parses the selected entry. Returns `None` without an entry, or if a helper stores the credential.
+/// Parses the selected entry. Returns `None` if no entry was selected or if a helper stores the credential.
 fn parse_selected(
     found: Option<(&String, &Value)>,
     location: &str,
@@ -366,7 +366,7 @@ mod tests {
             (quay, "quay.io/org/repo2", Some("quay.io/org")),
             (quay, "quay.io/other", Some("quay.io")),
             (quay, "quay.io", Some("quay.io")),
-            // A key with a path applies to repositories below it only.
+            // A key with a path applies only to repositories below this path.
             (&["quay.io/org"], "quay.io/organisation", None),
             (&["quay.io/org"], "quay.io", None),
             (
@@ -400,7 +400,7 @@ mod tests {
             let found = selected_users(rule(false), keys, name);
             assert_eq!(found.as_deref(), expected, "{keys:?} {name}");
         }
-        // In a legacy file, a key with a path is the rest of a URL.
+        // In a legacy file, a key with a path is a URL whose scheme is omitted.
         for (keys, name, expected) in [
             (&["quay.io/v1/"][..], "quay.io/org", Some("quay.io/v1/")),
             (

@@ -48,7 +48,8 @@ impl CredentialChain {
     /// are read again for each search.
     ///
     /// The keyring is searched only for the registries in `keyring_registries` and for those that
-    /// [`CredentialStore`](crate::CredentialStore) has recorded. Without the feature `keyring`, they have no effect.
+    /// [`CredentialStore`](crate::CredentialStore) has recorded. If the feature `keyring` is disabled,
+    /// `keyring_registries` has no effect.
     pub fn new(
         environment: &Environment,
         keyring_registries: impl IntoIterator<Item = RegistryName>,
@@ -75,8 +76,8 @@ impl CredentialChain {
         Self { sources }
     }
 
-    /// Searches all sources, even after a source had a credential, and returns their results in order. A source that
-    /// does not apply to the registry is omitted. An error of a source does not end the search.
+    /// Searches all sources, even after a source has returned a credential, and returns their results in order. A
+    /// source that does not apply to the registry is omitted. An error of a source does not end the search.
     pub async fn search_all_sources(
         &self,
         request: &CredentialRequest<'_>,

@@ -7,7 +7,7 @@ use http::{HeaderMap, header};
 pub(crate) enum Challenge {
     Basic,
     Bearer {
-        /// URL of the token server, as in the header.
+        /// URL of the token server, unchanged from the header.
         realm: String,
         service: Option<String>,
         scope: Option<String>,
@@ -15,8 +15,8 @@ pub(crate) enum Challenge {
 }
 
 impl Challenge {
-    /// Selects the challenge that the client responds to: Bearer if the response has it, otherwise Basic. Other schemes
-    /// are ignored.
+    /// Selects the challenge that the client responds to: Bearer if the response contains a Bearer challenge, otherwise
+    /// Basic. Other schemes are ignored.
     pub(crate) fn select(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(header::WWW_AUTHENTICATE);
         let all = values
@@ -68,8 +68,8 @@ type Parameters = Vec<(String, String)>;
 
 /// Splits a header into schemes and their parameters.
 ///
-/// A word followed by `=` is a parameter of the scheme before it. Any other word starts a new scheme. This handles
-/// commas inside quotes, several challenges in one header and opaque tokens (`Negotiate abc==`).
+/// A word followed by `=` is a parameter of the scheme before it. Any other word starts a new scheme. By this rule,
+/// commas inside quotes, several challenges in one header and opaque tokens (`Negotiate abc==`) are parsed correctly.
 fn parse(text: &str) -> Vec<(String, Parameters)> {
     let mut challenges: Vec<(String, Parameters)> = Vec::new();
     let mut rest = text.trim_start_matches([' ', '\t', ',']);
@@ -95,7 +95,7 @@ fn parse(text: &str) -> Vec<(String, Parameters)> {
     challenges
 }
 
-/// Parses the quoted string or plain word at the start of a text. Returns its value and the rest of the text.
+/// Parses the quoted string or plain word at the start of `text`. Returns the value and the remaining text.
 fn parse_value(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([' ', '\t', ',']).unwrap_or(text.len());

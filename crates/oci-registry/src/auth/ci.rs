@@ -1,4 +1,4 @@
-//! Credentials that CI systems set in variables, each for the registry of the forge that runs the job.
+//! Credentials in the variables of a CI job, each for the registry of the forge that runs the job.
 //!
 //! GitHub: `GITHUB_TOKEN` for `ghcr.io`. Forgejo and Gitea runners also set `GITHUB_TOKEN`, with a token for the forge
 //! at `GITHUB_SERVER_URL`. GitLab: `CI_REGISTRY_USER` and `CI_REGISTRY_PASSWORD` for the host in `CI_REGISTRY`. This
@@ -13,13 +13,13 @@ use crate::environment::Environment;
 /// GitHub's container registry.
 const GITHUB_REGISTRY: &str = "ghcr.io";
 
-/// Forge whose tokens GitHub's container registry accepts.
+/// Server whose tokens GitHub's container registry accepts.
 const GITHUB_SERVER: &str = "https://github.com";
 
-/// User name that GitHub documents for tokens without a specific user.
+/// User name that GitHub documents for tokens that belong to no specific user.
 const GITHUB_USER: &str = "x-access-token";
 
-/// Variables of the CI system that runs the process.
+/// Credential provider that reads the variables of the CI system.
 #[derive(Debug)]
 pub(super) struct CiVariables {
     environment: Environment,
@@ -30,8 +30,7 @@ impl CiVariables {
         Self { environment }
     }
 
-    /// Whether `GITHUB_TOKEN` is a token of github.com. It may also belong to another forge or to a GitHub Enterprise
-    /// server.
+    /// Whether `GITHUB_TOKEN` is a token for github.com, and not for another forge or a GitHub Enterprise server.
     fn is_github(&self) -> bool {
         let server = self.environment.var("GITHUB_SERVER_URL");
         let origin = |url: &str| Some(Url::parse(url).ok()?.origin().ascii_serialization());

@@ -1,9 +1,9 @@
 //! Podman's credential sources, as the containers library defines them: the `auth.json` files and `~/.dockercfg`.
 //!
 //! If `REGISTRY_AUTH_FILE` is set, only the file that it names is read. Otherwise, these files are read in order: the
-//! session's file (Linux: `$XDG_RUNTIME_DIR/containers/auth.json`, or `/run/containers/$UID/auth.json` without the
-//! variable; other systems: `~/.config/containers/auth.json`), the user's file
-//! (`$XDG_CONFIG_HOME/containers/auth.json`, or `~/.config/…` without the variable), and the legacy file of docker
+//! session's file (Linux: `$XDG_RUNTIME_DIR/containers/auth.json`, or `/run/containers/$UID/auth.json` if the variable
+//! is not set; other systems: `~/.config/containers/auth.json`), the user's file
+//! (`$XDG_CONFIG_HOME/containers/auth.json`, or `~/.config/…` if the variable is not set), and docker's legacy file
 //! (containers/image, `pkg/docker/config/config.go`; containers-auth.json(5)).
 //!
 //! The library also reads docker's `config.json`, between the user's file and the legacy file. This module does not,
@@ -61,7 +61,7 @@ fn session_file(environment: &Environment) -> Option<PathBuf> {
     if let Some(directory) = environment.var("XDG_RUNTIME_DIR") {
         return Some(environment.resolve(directory).join("containers/auth.json"));
     }
-    // The owner of `/proc/self` is the user of the process. Reading it avoids a call of libc.
+    // The owner of `/proc/self` is the user of the process. Reading its metadata avoids a call to libc.
     let user = std::fs::metadata("/proc/self").ok()?.uid();
     Some(PathBuf::from(format!("/run/containers/{user}/auth.json")))
 }

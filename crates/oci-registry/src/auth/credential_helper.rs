@@ -1,8 +1,8 @@
 //! Credential helpers: programs that store credentials for docker (docker-credential-helpers, "Development").
 //!
-//! The name comes from a configuration file that others may have written, so it must not contain a path. The program is
-//! searched in `PATH` only. Its running time and the size of its output are limited, and the output is never shown. A
-//! credential is reused until the registry rejects it.
+//! The name of a helper comes from a configuration file that another user may have written, so it must not contain a
+//! path. The program is searched in `PATH` only. Its running time and the size of its output are limited, and the
+//! output is never shown. A credential is reused until the registry rejects it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,10 +21,10 @@ use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure, Hint};
 use crate::redact::Secret;
 
-/// Timeout of a helper, which may prompt the user to unlock a store.
+/// Timeout of a helper. A helper may prompt the user to unlock its store.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Maximum size of the output of a helper, in bytes.
+/// Maximum size of a helper's output, in bytes.
 const MAX_OUTPUT_SIZE: u64 = 64 << 10;
 
 /// User name with which a helper marks an identity token.
@@ -89,10 +89,11 @@ enum Error {
     InvalidOutput { program: PathBuf },
 }
 
-/// Credential helpers of an environment.
+/// Credential helpers in the `PATH` of an environment.
 pub(super) struct Helpers {
     environment: Environment,
-    /// Cached credentials, by helper and server. Absence is not cached, because a credential may be added at any time.
+    /// Cached credentials, keyed by helper and server. A missing credential is not cached, because it may be added at
+    /// any time.
     cached: Mutex<HashMap<(String, String), Credential>>,
 }
 
@@ -110,7 +111,8 @@ impl Helpers {
         }
     }
 
-    /// Runs the helper that a file names for each of these servers until it returns a credential.
+    /// Runs the helper `name` for each server in order until it returns a credential. `location` is the file that names
+    /// the helper.
     pub(super) async fn find_credential(
         &self,
         name: &str,
@@ -145,7 +147,8 @@ impl Helpers {
         if known.is_some() && !is_refused {
             return Ok(known);
         }
-        // The cache is not locked meanwhile, so a helper that prompts the user does not block other requests.
+        // The cache is not locked while the helper runs, so a helper that prompts the user does not block other
+        // requests.
         let credential = self.get_from_helper(name, server).await?;
         let mut cached = self.cached.lock().await;
         match &credential {
@@ -170,7 +173,7 @@ impl Helpers {
         found.context(ProgramNotFoundSnafu { program })
     }
 
-    /// Stores a credential with the helper that a file names.
+    /// Stores a credential with the helper `name`. `location` is the file that names the helper.
     pub(super) async fn store(
         &self,
         name: &str,
@@ -188,7 +191,7 @@ impl Helpers {
             .context(HelperSnafu { server, location })
     }
 
-    /// Erases a credential with the helper that a file names. Succeeds if there is none.
+    /// Erases a credential with the helper `name`. Succeeds if the helper has no such credential.
     pub(super) async fn erase(
         &self,
         name: &str,
@@ -208,7 +211,7 @@ impl Helpers {
         input: &str,
     ) -> Result<(), Error> {
         let (program, output, succeeded) = self.run(name, action, input).await?;
-        // A credential that is absent needs no erasure, but it was not stored.
+        // If the helper reports that it has no such credential, erasing has succeeded and storing has failed.
         let is_erased = action == ERASE && is_not_found(&output);
         ensure!(succeeded || is_erased, FailedSnafu { program });
         let key = (name.to_owned(), server.to_owned());

@@ -51,7 +51,7 @@ impl CredentialProvider for AuthVariable {
     }
 }
 
-/// Directory with a `config.json`, of docker or of a compatible program.
+/// Configuration directory of docker or of a compatible program, which contains `config.json`.
 #[derive(Debug)]
 pub(super) struct ConfigDirectory {
     owner: &'static str,
@@ -60,7 +60,7 @@ pub(super) struct ConfigDirectory {
 }
 
 impl ConfigDirectory {
-    /// Returns docker's directory: `$DOCKER_CONFIG`, or `~/.docker` without the variable.
+    /// Returns docker's directory: `$DOCKER_CONFIG`, or `~/.docker` if the variable is not set.
     pub(super) fn docker(environment: &Environment, helpers: Arc<Helpers>) -> Self {
         Self {
             owner: "docker config",
@@ -79,14 +79,14 @@ impl ConfigDirectory {
     }
 }
 
-/// Returns the path of docker's directory. `None` without a home directory.
+/// Returns the path of docker's directory, or `None` if there is no home directory.
 fn docker_directory(environment: &Environment) -> Option<PathBuf> {
     let named = environment.var("DOCKER_CONFIG");
     let named = named.map(|directory| environment.resolve(directory));
     named.or_else(|| Some(environment.home()?.join(".docker")))
 }
 
-/// Returns the path of docker's `config.json` and its name in messages. `None` without a home directory.
+/// Returns the path of docker's `config.json` and its name in messages, or `None` if there is no home directory.
 pub(super) fn docker_file(environment: &Environment) -> Option<(PathBuf, String)> {
     let path = docker_directory(environment)?.join("config.json");
     let location = format!("docker config `{}`", path.display());
@@ -247,7 +247,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn helper_credential_is_cached_until_refused() {
+    async fn helper_credential_is_cached_until_rejected() {
         let config = r#"{"credsStore":"all"}"#;
         let script = r#"read -r s
             [ "$s" = a.b ] || { echo credentials not found in native keychain; exit 1; }

@@ -1,4 +1,4 @@
-//! Editor of docker's `config.json`. Members that it does not change keep their text and their order.
+//! Editor of docker's `config.json`. Members that are not edited keep their text and their order.
 
 use std::path::Path;
 
@@ -94,7 +94,7 @@ impl DockerConfig {
         Ok(Self { auth_file, members })
     }
 
-    /// Returns the parsed form that credential sources use.
+    /// Returns the parsed file, which the credential sources use as well.
     pub(super) fn auth_file(&self) -> &AuthFile {
         &self.auth_file
     }
@@ -123,8 +123,8 @@ impl DockerConfig {
         keys.any(|(key, _)| registry_key::is_key_of(key, registry))
     }
 
-    /// Adds an entry to the member `auths`, and adds this member if it is missing. Without a credential the entry is
-    /// empty, which marks that a helper stores the credential.
+    /// Adds an entry to the member `auths`, and adds this member if it is missing. If `credential` is `None`, the entry
+    /// is empty, which means that a helper stores the credential.
     pub(super) fn set_entry(&mut self, key: &str, credential: Option<&Credential>) {
         let entry = credential.map(new_entry).unwrap_or_default();
         let mut objects = self

@@ -51,13 +51,14 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of the metadata service. A short timeout suffices, because the service is on the local network.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Time before the expiry at which a token is renewed.
+/// Maximum time before the expiry at which a token is renewed. For short-lived tokens, a tenth of the remaining
+/// lifetime is used.
 const RENEWAL_MARGIN: Duration = Duration::from_mins(5);
 
-/// Limit of the size of a response of the token service, in bytes.
+/// Maximum size of a response of the token service, in bytes.
 const MAX_RESPONSE: usize = 1 << 20;
 
-/// Error codes of AWS for too many requests.
+/// Error codes that AWS returns for too many requests.
 const THROTTLING_CODES: [&str; 6] = [
     "RequestLimitExceeded",
     "RequestThrottled",
@@ -73,7 +74,7 @@ const PUBLIC_HOSTS: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
 /// The only region that issues tokens for the public registry.
 const PUBLIC_REGION: &str = "us-east-1";
 
-/// Domains that follow the region in the host of a private registry.
+/// Domains that follow the region in the host name of a private registry.
 const PRIVATE_DOMAINS: [&str; 9] = [
     "amazonaws.com",
     "amazonaws.com.cn",
@@ -188,8 +189,8 @@ enum Service {
 }
 
 impl Service {
-    /// Returns the service that issues tokens for a registry, or `None` if the registry is not Amazon's. Only the
-    /// complete host name matches, not a similar name.
+    /// Returns the service that issues tokens for a registry, or `None` if the registry is not Amazon's. The complete
+    /// host name must match.
     fn for_registry(registry: &RegistryName) -> Option<Self> {
         let host = registry.host();
         if PUBLIC_HOSTS.contains(&host) {
@@ -271,8 +272,8 @@ impl Ecr {
     ) -> Result<Option<CachedCredential>, Error> {
         let keys = match self.access_keys(service.region()).await {
             Ok(keys) => keys,
-            // Without a configuration, the source has no credential. If `AWS_PROFILE` is set, a missing profile is an
-            // error.
+            // If AWS is not configured, this source has no credential. A missing profile is an error only if
+            // `AWS_PROFILE` is set.
             Err(CredentialsError::CredentialsNotLoaded(_))
                 if self.environment.var("AWS_PROFILE").is_none() =>
             {
@@ -355,7 +356,7 @@ impl Ecr {
         endpoint.map(str::to_owned)
     }
 
-    /// Returns the access keys from the first source that has them, in the order of sources that the SDK uses.
+    /// Returns the access keys from the first source that has them. The sources have the same order as in the SDK.
     async fn access_keys(&self, region: Region) -> Result<Credentials, CredentialsError> {
         let var = |name| self.environment.var(name);
         if let Some((id, secret)) = var("AWS_ACCESS_KEY_ID").zip(var("AWS_SECRET_ACCESS_KEY")) {
@@ -481,7 +482,7 @@ fn lifetime(expires_at: SystemTime, now: SystemTime) -> Option<Duration> {
     Some(left.saturating_sub(RENEWAL_MARGIN.min(left / 10)))
 }
 
-/// Returns the error for an error response or an invalid response of AWS, or for a request without a response.
+/// Converts an SDK error: AWS sent an error response or an invalid response, or there was no response.
 fn sdk_error<E>(error: SdkError<E, HttpResponse>, registry: &RegistryName) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -530,7 +531,7 @@ where
     }
 }
 
-/// Whether an error is that of a response above [`MAX_RESPONSE`].
+/// Whether a response above [`MAX_RESPONSE`] caused the error.
 fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
     causes.any(<dyn std::error::Error>::is::<LengthLimitError>)
@@ -613,7 +614,7 @@ mod tests {
             ("xpublic.ecr.aws", None),
             ("x.public.ecr.aws", None),
         ] {
-            // Some of these texts are not valid registry names, so they do not parse.
+            // Some of these strings are not valid registry names, so they do not parse.
             let Ok(name) = registry.parse::<RegistryName>() else {
                 assert_eq!(expected, None);
                 continue;

@@ -1,7 +1,7 @@
 //! Advisory lock for updates of a credential file.
 //!
 //! The lock is a separate file next to the credential file, for two reasons: each update replaces the credential file,
-//! and every process with read access to its directory could lock the directory.
+//! and a directory can be locked by every process that can read the directory.
 
 use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
@@ -47,8 +47,8 @@ impl Failure for Error {
 }
 
 /// Exclusive lock for reading and replacing a credential file, released on drop. Docker's tools do not use this lock.
-/// On file systems without locks, such as some network file systems, concurrent updates can overwrite each other, as
-/// with docker.
+/// On file systems that do not support locks, such as some network file systems, concurrent updates can overwrite each
+/// other, as with docker.
 #[derive(Debug)]
 pub(super) struct FileLock {
     _lock: Option<std::fs::File>,

@@ -8,7 +8,7 @@ use crate::environment::Environment;
 /// `me:canary` in base64.
 pub(super) const AUTH: &str = "bWU6Y2FuYXJ5";
 
-/// Home directory with files and environment variables. `~` in a variable is replaced by its path.
+/// Home directory with files and environment variables. `~` in a variable is replaced by the path of the directory.
 pub(super) struct Home {
     directory: tempfile::TempDir,
     variables: Vec<(String, String)>,

@@ -1,10 +1,10 @@
 //! Keyring of the operating system, for credentials that this application stored in it.
 //!
 //! Each registry has one entry: the service is the application, the user is the registry, and the secret is the
-//! document that credential helpers print. Entries of other programs are read through their credential helpers only. A
-//! keyring may prompt the user to unlock it and may not respond, so it is opened only for registries that are known to
-//! have an entry, on a separate thread and with a timeout. It is the only store that is accessed through the process
-//! (the bus of the session) instead of the [`Environment`](crate::Environment).
+//! document that credential helpers print. Entries of other programs are read only through the credential helpers of
+//! those programs. A keyring may prompt the user to unlock it and may not respond, so it is opened only for registries
+//! that are known to have an entry, on a separate thread and with a timeout. The keyring is the only store that is
+//! accessed through the process (the session bus) instead of the [`Environment`](crate::Environment).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::{Credential, CredentialProvider, CredentialRequest, Lookup};
 use crate::error::{ErrorKind, Failure};
 use crate::reference::RegistryName;
 
-/// Timeout of a keyring, which may prompt the user to unlock it.
+/// Timeout of a keyring operation. A keyring may prompt the user to unlock it.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Name of this source in messages.
@@ -48,7 +48,7 @@ impl Failure for Error {
     }
 }
 
-/// Cause of a failed keyring operation. The message of the keyring is omitted, because it could quote the entry.
+/// Cause of a failed keyring operation. The keyring's message is omitted, because it could quote the entry.
 #[derive(Debug, Snafu)]
 enum KeyringFailure {
     #[snafu(display("there is no keyring in this session"))]
@@ -71,7 +71,7 @@ pub struct Keyring {
     store: Arc<dyn SecretStore>,
 }
 
-/// Store of secrets, by user.
+/// Store of secrets, keyed by user name.
 trait SecretStore: std::fmt::Debug + Send + Sync {
     fn read(&self, user: &str) -> Result<Option<String>, KeyringFailure>;
     fn write(&self, user: &str, secret: &str) -> Result<(), KeyringFailure>;
@@ -164,8 +164,8 @@ impl Keyring {
         Ok(Some(credential))
     }
 
-    /// Runs an operation of the store on a separate thread, so that a keyring that does not respond cannot delay the
-    /// exit of the process.
+    /// Runs a store operation on a separate thread, so that a keyring that does not respond cannot delay the exit of
+    /// the process.
     async fn run_on_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce(&dyn SecretStore) -> Result<T, KeyringFailure> + Send + 'static,
@@ -200,7 +200,7 @@ impl CredentialProvider for Keyring {
     }
 }
 
-/// Store of the operating system, limited to the entries of one service.
+/// Keyring of the operating system, limited to the entries of one service.
 #[derive(Debug)]
 struct NativeStore {
     service: String,
@@ -312,7 +312,7 @@ pub(super) mod tests {
         }
     }
 
-    /// Returns an in-memory keyring.
+    /// Returns an empty in-memory keyring with this index.
     pub(in crate::auth) fn in_memory_keyring(index: KeyringIndex) -> Keyring {
         keyring(&[], InMemoryStore::default()).with_index(index)
     }

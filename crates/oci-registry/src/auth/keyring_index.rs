@@ -29,12 +29,12 @@ impl Failure for Error {
 /// Keyring index of one user.
 #[derive(Debug, Clone)]
 pub(super) struct KeyringIndex {
-    /// Path of the file. `None` without a configuration directory.
+    /// Path of the file. `None` if there is no configuration directory.
     path: Option<PathBuf>,
 }
 
 impl KeyringIndex {
-    /// Returns the index of the user of this environment.
+    /// Returns the keyring index in the user's configuration directory.
     pub(super) fn for_user(environment: &Environment) -> Self {
         let absolute = |name| {
             let path = environment.var(name).map(PathBuf::from);
@@ -53,8 +53,8 @@ impl KeyringIndex {
         }
     }
 
-    /// Whether the index has a file.
-    pub(super) fn has_file(&self) -> bool {
+    /// Whether the path of the index file is known.
+    pub(super) fn has_path(&self) -> bool {
         self.path.is_some()
     }
 
@@ -124,6 +124,6 @@ mod tests {
         index.remove(&name("a.b")).await.unwrap();
         assert_eq!(index.read().await.unwrap(), [name("c.d:5000")].into());
         let nowhere = KeyringIndex::for_user(&Environment::default());
-        assert!(!nowhere.has_file() && nowhere.read().await.unwrap().is_empty());
+        assert!(!nowhere.has_path() && nowhere.read().await.unwrap().is_empty());
     }
 }

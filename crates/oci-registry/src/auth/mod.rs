@@ -1,8 +1,8 @@
-//! Credentials, the sources that provide them, and the tokens that they are exchanged for.
+//! Credentials, their sources, and the tokens for which credentials are exchanged.
 //!
-//! Defines [`Credential`], the trait [`CredentialProvider`] and the [`chain`] of all sources. Each source has a module
-//! here. The modules [`challenge`], [`scope`] and [`token`] implement the authentication protocol. No source is read
-//! before a registry has demanded a credential.
+//! Defines [`Credential`], the trait [`CredentialProvider`] and the [`chain`] of all sources. Each source has a
+//! separate module. The modules [`challenge`], [`scope`] and [`token`] implement the authentication protocol. No source
+//! is read before a registry has demanded a credential.
 
 mod auth_entry;
 pub(crate) mod auth_file;
@@ -68,7 +68,7 @@ impl Credential {
         Self::Basic { username, password }
     }
 
-    /// Returns the Basic `Authorization` header. `None` for tokens.
+    /// Returns the `Authorization` header for Basic authentication, or `None` if the credential is a token.
     pub(crate) fn basic_header(&self) -> Option<HeaderValue> {
         let Self::Basic { username, password } = self else {
             return None;
@@ -115,7 +115,7 @@ impl Lookup {
 pub struct CredentialRequest<'a> {
     /// The registry that demands the credential.
     pub registry: &'a RegistryName,
-    /// The repository to access. `None` for operations that concern no single repository.
+    /// The repository to access. `None` if the operation does not concern a single repository.
     pub repository: Option<&'a RepositoryName>,
     /// Whether write access is needed.
     pub is_write: bool,
@@ -124,7 +124,7 @@ pub struct CredentialRequest<'a> {
 }
 
 impl<'a> CredentialRequest<'a> {
-    /// Creates a request for read access to the registry, without a repository.
+    /// Creates a request for read access that does not specify a repository.
     pub fn new(registry: &'a RegistryName) -> Self {
         Self {
             registry,
@@ -163,8 +163,8 @@ pub trait CredentialProvider: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// An error of a source that applies to the registry but cannot be searched. A broken source is never treated as an
-    /// empty source.
+    /// The error of a source that applies to the registry but cannot be searched. A broken source is never treated as
+    /// an empty source.
     async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup>;
 
     /// Returns the registries for which the source has credentials, if it can list them without reading the

@@ -76,7 +76,7 @@ pub(super) async fn read(path: &Path, location: &str) -> Result<Option<Vec<u8>>,
     Ok(Some(bytes))
 }
 
-/// Returns the parent directory of a file. Creates it, readable by its owner only, if it does not exist.
+/// Returns the parent directory of a file. A missing directory is created with access for its owner only.
 pub(super) fn create_parent_directory(path: &Path) -> std::io::Result<&Path> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut builder = std::fs::DirBuilder::new();

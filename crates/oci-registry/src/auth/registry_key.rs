@@ -44,8 +44,8 @@ pub(super) fn is_same_key(one: &str, other: &str) -> bool {
     one_host.eq_ignore_ascii_case(other_host) && one_path == other_path
 }
 
-/// Returns the keys that apply to a request, the longest first: the repository with its registry, each path above it,
-/// and the registry.
+/// Returns the keys that apply to a request, longest first: the repository with its registry (`REGISTRY/REPOSITORY`),
+/// each path above the repository, and the registry.
 pub(super) fn applicable_keys<'a>(
     request: &CredentialRequest<'a>,
 ) -> impl Iterator<Item = String> + use<'a> {
@@ -67,14 +67,14 @@ pub(super) fn strip_scheme(key: &str) -> &str {
         .unwrap_or(key)
 }
 
-/// Returns the host of a key, with the port if it has one. Keys may be URLs. Each name of Docker Hub is replaced by
-/// `docker.io`.
+/// Returns the host of a key, with the port if the key has one. Keys may be URLs. Each name of Docker Hub is replaced
+/// by `docker.io`.
 pub(super) fn host(key: &str) -> &str {
     let rest = strip_scheme(key);
     normalize_hub(rest.split('/').next().unwrap_or(rest))
 }
 
-/// Whether a key is the host of the registry, or a URL or path of it.
+/// Whether a key is the host of the registry, or a URL or path on this host.
 pub(super) fn is_same_host(key: &str, registry: &RegistryName) -> bool {
     host(key).eq_ignore_ascii_case(normalize_hub(registry.as_str()))
 }

@@ -3,7 +3,7 @@
 use super::CredentialRequest;
 use crate::reference::{RegistryName, RepositoryName};
 
-/// Resource, and the actions that a token permits on it.
+/// Access that a token grants: a resource and the permitted actions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Scope {
     /// Authentication without access to a resource.
@@ -39,7 +39,7 @@ impl Scope {
         }
     }
 
-    /// Returns the parameters of the search for the credential of this scope.
+    /// Returns the request to search for the credential of this scope.
     pub(crate) fn credential_request<'a>(
         &'a self,
         registry: &'a RegistryName,

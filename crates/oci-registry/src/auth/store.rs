@@ -71,8 +71,8 @@ impl fmt::Debug for CredentialStore {
 }
 
 impl CredentialStore {
-    /// Creates the store of the user of this environment. No file, helper or keyring is opened before a credential is
-    /// stored or erased.
+    /// Creates the store that uses the locations in this environment. No file, helper or keyring is opened before a
+    /// credential is stored or erased.
     pub fn for_user(environment: &Environment) -> Self {
         Self {
             file: docker::docker_file(environment),
@@ -122,9 +122,9 @@ impl CredentialStore {
             return Ok(stored);
         }
         #[cfg(feature = "keyring")]
-        if self.index.has_file() && self.keyring.store(registry, credential).await.is_ok() {
+        if self.index.has_path() && self.keyring.store(registry, credential).await.is_ok() {
             self.index.add(registry).await?;
-            // An earlier entry in the file would take precedence.
+            // An existing entry in the file would take precedence over the keyring.
             let remove = |config: &mut DockerConfig| config.remove_entries(registry);
             DockerConfig::update(path, location, remove).await?;
             return Ok(StoredCredential {
@@ -381,7 +381,7 @@ esac"#;
         assert_eq!(pair(found).as_deref(), Some("carol:secret"));
         assert_eq!(store.erase(&registry).await.unwrap(), ["OS keyring"]);
         assert!(index.read().await.unwrap().is_empty());
-        // An entry that another program removed was not deleted.
+        // An entry that another program removed is not reported as erased.
         index.add(&registry).await.unwrap();
         assert_eq!(store.erase(&registry).await.unwrap(), [""; 0]);
         assert!(index.read().await.unwrap().is_empty());
@@ -397,7 +397,7 @@ esac"#;
     #[cfg(unix)]
     #[tokio::test]
     async fn helper_stores_credential_and_file_gets_empty_entry() {
-        // Stores the credential in a file and returns it as credential helpers do.
+        // The helper stores the credential in a file and prints it in the format of credential helpers.
         let script = r#"kept="$(dirname "$0")/../kept"
 case "$1" in
 store) cat > "$kept" ;;

@@ -17,13 +17,13 @@ use crate::exchange::origin::Origin;
 use crate::exchange::{self, Exchange, Request, Response};
 use crate::redact::{RedactedUrl, Secret, sensitive_header};
 
-/// Maximum size of the response of a token server, in bytes.
+/// Maximum size of a token server's response, in bytes.
 const MAX_RESPONSE_SIZE: usize = 128 << 10;
 
 /// Lifetime of a token if the server does not report one.
 const DEFAULT_LIFETIME: Duration = Duration::from_mins(1);
 
-/// Time before the expiry at which a token is renewed. For short-lived tokens it is a tenth of the lifetime.
+/// Maximum time before the expiry at which a token is renewed. For short-lived tokens, a tenth of the lifetime is used.
 const RENEWAL_MARGIN: Duration = Duration::from_secs(5);
 
 /// Client ID that is sent to token servers.
@@ -62,7 +62,7 @@ impl Failure for Error {
     }
 }
 
-/// Short-lived token, and the time at which it is renewed, by the monotonic clock of this machine.
+/// Short-lived token and the time at which it is renewed, measured with the monotonic clock.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Token {
     header: HeaderValue,
@@ -130,9 +130,10 @@ struct TokenResponse {
 
 /// Requests a token for these scopes from the token server that the registry named.
 ///
-/// A user name and password are sent to the realm with Basic authentication. This is the only exception to the rule
-/// that a credential is sent only to the origin that it belongs to. The registry named the realm, and the realm has
-/// passed the origin policy.
+/// The credential is sent to the realm, the URL of the token server: a user name and password with Basic
+/// authentication, an identity token in a POST request, or with Basic authentication if the server rejects this
+/// request. This is the only exception to the rule that a credential is sent only to the origin that it belongs to. The
+/// registry named the realm, and the realm has passed the origin policy.
 pub(crate) async fn fetch_token(
     exchange: &Exchange,
     realm: &Url,
@@ -208,7 +209,7 @@ async fn fetch_by_post(
 async fn read_token(response: Response, realm: RedactedUrl) -> Result<Token, Error> {
     let (status, secrets) = (response.status, response.secrets());
     if !status.is_success() {
-        // Only the fields for users are quoted, because the body may repeat the credential that was sent.
+        // Only the message fields are quoted, because the body may repeat the credential that was sent.
         let body = response
             .read_prefix(MAX_RESPONSE_SIZE)
             .await

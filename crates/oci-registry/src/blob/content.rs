@@ -49,7 +49,7 @@ impl Blob {
         Self::from_bytes(MediaType::EMPTY, Bytes::from_static(b"{}"))
     }
 
-    /// Creates a blob from other content, such as a blob of the source of a copy.
+    /// Creates a blob from any content, for example content that a copy reads from its source.
     pub fn from_content(descriptor: Descriptor, content: Arc<dyn Content>) -> Self {
         Self {
             descriptor,
@@ -64,7 +64,7 @@ impl Blob {
         Self { origin, ..self }
     }
 
-    /// Returns a repository that has the blob, if the repository is known.
+    /// Returns a repository that also has the blob, or `None` if no such repository is known.
     pub fn origin(&self) -> Option<&Reference> {
         self.origin.as_ref()
     }

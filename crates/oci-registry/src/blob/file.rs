@@ -1,7 +1,7 @@
 //! Files as the source of blobs.
 //!
-//! Reading and hashing block the thread. One blocking task does both for a whole file and sends chunks through a channel
-//! of small capacity, so they overlap with the network and memory use stays small.
+//! Reading and hashing block the thread. One blocking task does both for a whole file and sends chunks through a
+//! channel of small capacity, so reading and hashing overlap with the network transfer, and memory use stays small.
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -53,7 +53,7 @@ pub(crate) const CHUNK_SIZE: usize = 256 << 10;
 /// Maximum size in bytes of content that is read into memory instead of being passed through a channel.
 pub(super) const IN_MEMORY_MAX: u64 = 1 << 20;
 
-/// Capacity of the channel between the two threads, in chunks.
+/// Capacity of the channel between the blocking task and the other task, in chunks.
 pub(super) const CHANNEL_CAPACITY: usize = 4;
 
 /// Opens a regular file and returns its size.
@@ -72,7 +72,7 @@ pub(super) async fn run_blocking<T: Send + 'static>(
         .expect("work on a file does not panic")
 }
 
-/// Computes digest and size of a file.
+/// Computes the digest and size of a file.
 async fn hash(path: PathBuf) -> Result<(Digest, u64), Error> {
     run_blocking(move || {
         let (mut hasher, mut size) = (Algorithm::Sha256.hasher(), 0);
@@ -138,14 +138,15 @@ fn for_each_piece(
     }
 }
 
-/// Stream of the bytes of a file, with the digest and size that are known at its end.
+/// Stream of a file's bytes. The digest and size are known when the stream has ended.
 struct HashingStream {
     pieces: BoxStream<'static, crate::Result<Bytes>>,
     /// Digest and size. The sender is dropped without a value if the file could not be read or was not read to its end.
     outcome: oneshot::Receiver<(Digest, u64)>,
 }
 
-/// Reads a file and hashes it at the same time. At most one byte after `limit` is read.
+/// Reads a file and hashes it at the same time. Reads at most one byte beyond `limit`, so that a larger file is
+/// detected.
 async fn read_and_hash(path: PathBuf, hasher: Hasher, limit: u64) -> Result<HashingStream, Error> {
     let (pieces, received) = mpsc::channel::<Result<Bytes, Error>>(CHANNEL_CAPACITY);
     let (done, outcome) = oneshot::channel();
@@ -212,7 +213,7 @@ impl Blob {
         Ok(Some((named, held)))
     }
 
-    /// Creates a blob from a file that contains the content of the descriptor.
+    /// Creates a blob from a file whose content matches the descriptor.
     fn from_hashed_file(descriptor: Descriptor, path: PathBuf) -> Self {
         let content = Arc::new(FileContent {
             descriptor: descriptor.clone(),
@@ -222,7 +223,7 @@ impl Blob {
     }
 }
 
-/// Content of a file.
+/// Content that is read from a file.
 #[derive(Debug)]
 struct FileContent {
     descriptor: Descriptor,
@@ -236,7 +237,7 @@ impl Content for FileContent {
 }
 
 impl BlobStream {
-    /// Opens a file that should contain the content of the descriptor.
+    /// Opens a file. The stream verifies that the file has the content of the descriptor.
     ///
     /// # Errors
     ///
@@ -251,8 +252,8 @@ impl BlobStream {
 }
 
 impl PartialBlob {
-    /// Hashes the first `size` bytes of a file that contains a part of the content of `digest`. The bytes are read from
-    /// `file`, whose position is `size` afterwards. Errors name the file by `path`.
+    /// Hashes the first `size` bytes of a file, which are the first bytes of the blob with the digest `digest`. The
+    /// bytes are read from `file`, whose position is `size` afterwards. Errors name the file by `path`.
     ///
     /// # Errors
     ///
@@ -279,7 +280,7 @@ pub(crate) struct UnhashedFile {
     last_read: Mutex<LastRead>,
 }
 
-/// Digest and size of the last read of a file.
+/// State of the last read of a file. A finished read has a digest and a size.
 #[derive(Debug, Default)]
 enum LastRead {
     #[default]
@@ -289,7 +290,7 @@ enum LastRead {
 }
 
 impl UnhashedFile {
-    /// Opens a regular file and stores its current size.
+    /// Opens a regular file and records its current size.
     pub(crate) async fn new(path: &Path, meter: &Meter) -> crate::Result<Self> {
         let path = path.to_owned();
         let (size, path) = run_blocking(move || open(&path).map(|(_, size)| (size, path))).await?;
@@ -306,13 +307,13 @@ impl UnhashedFile {
         self.size
     }
 
-    /// Opens the file from its first byte. The stream ends with an error if the size of the file changes meanwhile.
+    /// Opens the file from its first byte. The stream ends with an error if the file no longer has the recorded size.
     pub(crate) async fn open(&self) -> crate::Result<BoxStream<'static, crate::Result<Bytes>>> {
         let HashingStream { pieces, outcome } =
             read_and_hash(self.path.clone(), Algorithm::Sha256.hasher(), self.size).await?;
         *self.last_read() = LastRead::Running(outcome);
         let (path, size, mut seen) = (self.path.clone(), self.size, 0);
-        // The final `None` marks the end of the file, at which the number of bytes must equal the size.
+        // The final `None` marks the end of the file. There, the number of bytes must equal the size.
         let ended = stream::once(async { Ok(Bytes::new()) });
         let pieces = pieces.map_ok(Some).chain(ended.map_ok(|_: Bytes| None));
         let bounded = pieces.map(move |piece: crate::Result<Option<Bytes>>| {

@@ -1,7 +1,7 @@
 //! Progress of a transfer.
 //!
-//! A [`Meter`] is a counter that two sides share: the transfer advances it, and a progress display reads it when it
-//! draws. The transfer calls no code of the display and never waits for it.
+//! A [`Meter`] is a counter that a transfer and a progress display share: the transfer advances it, and the display
+//! reads it. The transfer calls no code of the display and never waits for it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use futures_util::stream::{BoxStream, Stream, StreamExt};
 use super::content::{Blob, Content};
 use super::stream::BlobStream;
 
-/// Counter of the transferred bytes of one blob. Clones share the counter. It starts again at zero when the content is
-/// opened again.
+/// Counter of the transferred bytes of one blob. Clones share the counter. The count restarts at zero when the content
+/// is opened again.
 ///
 /// ```
 /// # use oci_registry::{Blob, Meter};

@@ -32,20 +32,20 @@ impl Failure for Error {
     }
 }
 
-/// Time between two attempts to open a pipe without a reader.
+/// Time between two attempts to open a pipe that has no reader.
 const READER_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Destination file of content. A regular file is written under a temporary name, and [`OutputFile::finish`] renames
-/// it. If this value is dropped before that, the temporary file is deleted. An existing device or pipe is opened and
-/// written directly.
+/// Destination file. A regular file is written under a temporary name, and [`OutputFile::finish`] renames it. If this
+/// value is dropped before that, the temporary file is deleted. An existing device or pipe is opened and written
+/// directly.
 ///
-/// A path such as `/dev/stdout` or `/dev/fd/3` names an open file of a process. If that is a regular file, the content is
-/// written at the position of stdout or stderr, or appended to any other file.
+/// A path such as `/dev/stdout` or `/dev/fd/3` names an open file of a process. If that is a regular file, the content
+/// is written at the current position for stdout and stderr, and appended for any other file.
 #[derive(Debug)]
 pub struct OutputFile {
     path: PathBuf,
     file: File,
-    /// Name until the content is complete; `None` for a destination that is written directly.
+    /// Temporary name until the content is complete. `None` if the destination is written directly.
     temporary: Option<TempPath>,
     replace: bool,
     is_stdout: bool,
@@ -78,9 +78,10 @@ impl OutputFile {
         }
     }
 
-    /// Opens the destination; `None` for a pipe without a reader.
+    /// Opens the destination. Returns `None` for a pipe that has no reader.
     ///
-    /// Without `O_NONBLOCK`, opening such a pipe would block a thread, which cannot be cancelled.
+    /// The pipe is opened with `O_NONBLOCK`. Otherwise, opening it would block a thread,
+    /// and a blocked thread cannot be cancelled.
     fn open(path: PathBuf, replace: bool) -> Result<Option<Self>, Error> {
         let (file, temporary, is_stdout) = if is_special(&path, replace)? {
             let opened = open_directly(&path).context(WriteSnafu { path: &path })?;
@@ -102,7 +103,8 @@ impl OutputFile {
         }))
     }
 
-    /// Whether the content is written to stdout of this process. Other output to stdout would then become part of it.
+    /// Whether the content is written to stdout of this process. Other output to stdout would become part of the
+    /// content.
     pub fn is_stdout(&self) -> bool {
         self.is_stdout
     }
@@ -122,7 +124,7 @@ impl OutputFile {
         Ok(file.context(WriteSnafu { path: &self.path })?)
     }
 
-    /// Writes a blob to its end.
+    /// Writes a whole blob to the destination.
     ///
     /// # Errors
     ///
@@ -169,9 +171,9 @@ fn persist(temporary: TempPath, path: &Path, replace: bool) -> Result<(), Error>
     }
 }
 
-/// Whether a path is a device, a pipe or an open file of a process, or a link to one of these. Any other path is the name of a new file: an
-/// existing file or link is replaced if `replace` is set, and is an error otherwise. A link is replaced itself, and its
-/// target is kept.
+/// Whether a path is a device, a pipe or an open file of a process, or a link to one of these. For any other path, an
+/// existing file or link is an error unless `replace` is set. If a link is replaced, its target is kept. A directory is
+/// always an error.
 fn is_special(path: &Path, replace: bool) -> Result<bool, Error> {
     let metadata = std::fs::metadata(path);
     let is = |test: fn(&Metadata) -> bool| metadata.as_ref().is_ok_and(test);
@@ -184,8 +186,9 @@ fn is_special(path: &Path, replace: bool) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// Whether a path is an entry of `/dev` or of a process, or a link that leads to one. Replacing such an entry would damage
-/// the system, and `/dev/stdout` is a link to the regular file that stdout was redirected to.
+/// Whether a path is an entry of `/dev`, `/dev/fd` or `/proc`, or a link that leads to such an entry. Replacing an
+/// entry of `/dev` would damage the system, and `/dev/stdout` may lead to the regular file to which stdout was
+/// redirected.
 #[cfg(unix)]
 fn names_open_file(path: &Path) -> bool {
     const LONGEST_CHAIN: usize = 40;
@@ -214,10 +217,11 @@ fn names_open_file(_: &Path) -> bool {
     false
 }
 
-/// Opens a destination that is written directly, and returns whether it is stdout; `None` for a pipe without a reader.
+/// Opens a destination that is written directly, and returns whether it is stdout. Returns `None` for a pipe that has
+/// no reader.
 ///
-/// Opening `/dev/stdout` anew would start at the beginning of its file, so stdout and stderr are duplicated, which keeps
-/// their positions.
+/// If the destination is stdout or stderr, its handle is duplicated, which keeps the position. Opening `/dev/stdout`
+/// again would start at the beginning of the file.
 fn open_directly(path: &Path) -> io::Result<Option<(File, bool)>> {
     #[cfg(unix)]
     {
@@ -244,7 +248,7 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Creates a file beside its final name, with the permissions that the user's mask allows.
+/// Creates a file next to its final name, with the permissions that the user's mask allows.
 fn new_temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".partial-");
@@ -360,7 +364,7 @@ mod tests {
             let created = OutputFile::create(path, false);
             let waited = tokio::time::timeout(READER_INTERVAL * 3, created).await;
             assert!(waited.is_err());
-            // The end of the test would wait for a blocked thread.
+            // If a thread were blocked in opening the pipe, the test would not finish.
         }
 
         #[tokio::test]

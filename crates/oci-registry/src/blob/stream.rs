@@ -13,7 +13,7 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{ErrorKind, Failure};
 use crate::manifest::Descriptor;
 
-/// Error of a read of content that is larger than the limit of the caller.
+/// Error for content that is larger than the caller's limit.
 #[derive(Debug, Snafu)]
 #[snafu(display(
     "failed to read {digest}: its size of {size} bytes exceeds the maximum of {limit} bytes"
@@ -88,7 +88,7 @@ impl BlobStream {
         }
     }
 
-    /// Creates a stream of the rest of a blob, after the bytes of `partial`. It verifies the first bytes and the rest
+    /// Creates a stream of the rest of a blob, after the bytes of `partial`. The first bytes and the rest are verified
     /// together.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ impl BlobStream {
         Ok(Self::with_verification(descriptor, rest, verification))
     }
 
-    /// Maps errors of reading the bytes. Errors of the verification are not changed.
+    /// Maps errors that occur while the bytes are read. Errors of the verification are not changed.
     pub(crate) fn map_read_errors(
         mut self,
         change: impl Fn(crate::Error) -> crate::Error + Send + 'static,
@@ -139,7 +139,7 @@ impl BlobStream {
         self.size
     }
 
-    /// Reads the stream to its end into memory.
+    /// Reads the whole stream into memory.
     ///
     /// # Errors
     ///

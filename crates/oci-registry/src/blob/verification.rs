@@ -33,7 +33,7 @@ impl Failure for Error {
     }
 }
 
-/// Verifier with the expected digest and size, and the hash and number of the bytes that were read.
+/// Verifier that contains the expected digest and size, and the hash and number of the bytes that were read.
 pub(super) struct Verifier {
     digest: Digest,
     size: u64,
@@ -52,7 +52,7 @@ impl Verifier {
         })
     }
 
-    /// Creates a verifier of content whose first `seen` bytes were hashed with this hasher.
+    /// Creates a verifier for content whose first `seen` bytes are already in `hasher`.
     pub(super) fn from_partial(
         descriptor: &Descriptor,
         hasher: Hasher,
@@ -114,11 +114,11 @@ fn compare(digest: &Digest, size: u64, actual: &Digest, seen: u64) -> Result<(),
     Ok(())
 }
 
-/// Verification of the bytes of a stream.
+/// Verification state of a stream.
 pub(super) enum Verification {
     /// The stream verifies the bytes.
     InStream(Box<Verifier>),
-    /// The thread that reads the bytes from a file hashes them. It sends digest and size at the end.
+    /// The thread that reads the file also hashes its bytes, and sends the digest and size at the end.
     InReader {
         seen: u64,
         outcome: oneshot::Receiver<(Digest, u64)>,
@@ -132,7 +132,7 @@ pub(super) enum Verification {
 }
 
 impl Verification {
-    /// Returns the offset of the stream in the blob, in bytes. It is zero unless a download was resumed.
+    /// Returns the offset at which a new stream starts in the blob, in bytes. It is zero unless a download is resumed.
     pub(super) fn offset(&self) -> u64 {
         match self {
             Self::InStream(verifier) => verifier.seen,
@@ -160,11 +160,12 @@ impl Verification {
         }
     }
 
-    /// Verifies the end of a stream of `size` bytes.
+    /// Completes the verification at the end of a stream of `size` bytes.
     pub(super) fn finish(&mut self, digest: &Digest, size: u64) -> Result<(), Error> {
         match std::mem::replace(self, Self::Ended) {
             Self::InStream(verifier) => verifier.finish(),
-            // The reader sends the digest before it closes the channel of the bytes, so this does not have to wait.
+            // The reader sends the digest before it closes the channel of the bytes, so the digest is already available
+            // here.
             Self::InReader { seen, mut outcome } => match outcome.try_recv() {
                 Ok((actual, read)) => compare(digest, size, &actual, read),
                 Err(_) => TooShortSnafu {
@@ -178,11 +179,11 @@ impl Verification {
         }
     }
 
-    /// Takes the verifier out, so that another thread can verify the bytes. The stream then yields unverified bytes.
+    /// Returns the verifier, so that another thread can verify the bytes. The stream then yields unverified bytes.
     pub(super) fn detach(&mut self) -> DetachedVerifier {
         match std::mem::replace(self, Self::Detached) {
             Self::InStream(verifier) => DetachedVerifier(Some(verifier)),
-            // The bytes are verified elsewhere, and the stream ends with an error if that fails.
+            // The bytes are verified elsewhere, and the stream ends with an error if the verification fails.
             other => {
                 *self = other;
                 DetachedVerifier(None)

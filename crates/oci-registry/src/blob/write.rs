@@ -1,4 +1,4 @@
-//! Writing of a blob to a file.
+//! Writes blobs to files.
 //!
 //! Writing blocks the thread. One blocking task writes the whole file and receives chunks through a channel of small
 //! capacity, so writing overlaps with the network and memory use stays small.
@@ -31,8 +31,8 @@ impl Failure for WriteFileError {
 }
 
 impl BlobStream {
-    /// Writes the stream to its end into a file. On success the content is verified and flushed to the disk. Errors
-    /// name the file by `path`.
+    /// Writes the whole stream to a file. On success the content is verified and flushed to the disk. Errors name the
+    /// file by `path`.
     ///
     /// # Errors
     ///
@@ -47,8 +47,7 @@ impl BlobStream {
     }
 }
 
-/// Writes a stream to its end into a file. On success the content is verified, and if `must_sync` is set, flushed to
-/// the disk.
+/// Writes a whole stream to a file. On success the content is verified and, if `must_sync` is set, flushed to the disk.
 async fn write(
     mut stream: BlobStream,
     mut file: File,
@@ -71,7 +70,7 @@ async fn write(
     });
     let read = async {
         while let Some(piece) = stream.next().await {
-            // If the writer has ended, its error is reported below.
+            // If the writer has stopped, its error is reported below.
             if pieces.send(piece?).await.is_err() {
                 break;
             }
@@ -108,7 +107,7 @@ async fn write_small(
         let piece = piece?;
         held += piece.len() as u64;
         pieces.push(piece);
-        // Memory use is bounded by the stated size. The verification below reports the excess.
+        // Memory use is bounded by the stated size. The check after the loop reports the excess.
         if held > size {
             break;
         }
@@ -164,7 +163,7 @@ mod tests {
             let error = write(stream(b"abc", pieces)).await.unwrap_err();
             assert!(error.contains(problem), "{error}");
         }
-        // A stream without an end fails as soon as it is too long.
+        // An endless stream fails as soon as it exceeds the size in the descriptor.
         let descriptor = Descriptor::new(MediaType::OCTET_STREAM, Digest::sha256(b"abc"), 3);
         let endless = futures_util::stream::repeat_with(|| Ok(Bytes::from_static(b"abc")));
         let endless = BlobStream::new(&descriptor, endless.boxed()).unwrap();

@@ -125,7 +125,7 @@ pub(super) async fn check_pushed_file(fixture: &Fixture) -> CheckResult {
     Ok(())
 }
 
-/// Converts an error of the temporary file that the requirement pushes.
+/// Converts an I/O error of the pushed temporary file into a violation of the requirement.
 fn temporary_file_error(error: std::io::Error) -> Violation {
     Violation::Step {
         step: "write a file to push",
@@ -205,7 +205,7 @@ pub(super) async fn check_wrong_size(fixture: &Fixture) -> CheckResult {
         ErrorKind::Mismatch,
         "reading a blob under a smaller size",
     )?;
-    // A target may report content that ends early as a lost connection.
+    // A target may report truncated content as a lost connection.
     let larger = fixture.read(&other(30)).await;
     let is_reported =
         larger.is_err_and(|error| matches!(error.kind(), ErrorKind::Mismatch | ErrorKind::Network));

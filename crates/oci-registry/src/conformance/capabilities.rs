@@ -1,6 +1,6 @@
 //! Capabilities that a target declares.
 
-/// Behavior in which targets may differ. The default is the strictest target, which accepts all valid content.
+/// Behavior in which targets may differ. The default describes the strictest target, which accepts all valid content.
 #[derive(Debug, Clone, Copy)]
 #[expect(
     clippy::struct_excessive_bools,

@@ -67,8 +67,8 @@ requirements! {
 }
 
 impl DeleteFixture {
-    /// Deletes a tag and returns `true`. If the target does not delete tags, checks that it refuses and returns
-    /// `false`.
+    /// Deletes a tag and returns `true`. If the target cannot delete tags, checks that it refuses the deletion, and
+    /// returns `false`.
     async fn delete_tag(&self, name: &'static str) -> CheckResult<bool> {
         let deleted = self.target.delete_tag(&tag(name)).await;
         if self.fixture.capabilities.deletes_tags {
@@ -120,7 +120,7 @@ impl DeleteFixture {
         Ok(false)
     }
 
-    /// Returns the digests of the referrers of a manifest, sorted.
+    /// Returns the sorted digests of a manifest's referrers.
     async fn referrers(&self, subject: &Manifest) -> CheckResult<Vec<Digest>> {
         let listed = self.target.referrers(subject.digest(), None);
         let listed: crate::Result<Vec<_>> = listed.map_ok(|entry| entry.digest).try_collect().await;
@@ -395,7 +395,7 @@ mod tests {
         println!("layout, deletion: {report}");
     }
 
-    /// Target with a defect in the deletion of content.
+    /// Target that deletes content incorrectly.
     #[derive(Debug)]
     struct FaultyDelete {
         memory: Memory,

@@ -87,7 +87,7 @@ impl Fixture {
         expect(exists, "a blob that can be read to exist")
     }
 
-    /// Checks that the target returns this manifest for the identifier in all operations.
+    /// Checks that all operations of the target return this manifest for the identifier.
     pub(super) async fn expect_manifest(
         &self,
         identifier: &Identifier,
@@ -148,8 +148,8 @@ impl Fixture {
         Ok(tags)
     }
 
-    /// Checks that the push of the scripted content is refused and stores nothing, and that the right content is
-    /// accepted afterwards.
+    /// Checks that the target refuses the scripted content and stores nothing, and that it accepts the correct content
+    /// afterwards.
     pub(super) async fn expect_refused(
         &self,
         content: &'static str,
@@ -170,7 +170,7 @@ impl Fixture {
             .await
     }
 
-    /// Checks that setting the tag is refused and that the tag does not exist afterwards.
+    /// Checks that the target refuses to set the tag and that the tag does not exist afterwards.
     pub(super) async fn expect_tag_refused(&self, manifest: &Manifest, tag: &Tag) -> CheckResult {
         let tagged = self.target.tag(manifest, tag).await;
         expect(tagged.is_err(), "a tag to be refused, as declared")?;

@@ -15,7 +15,7 @@ use crate::memory::Memory;
 use crate::reference::{Identifier, Tag};
 use crate::storage::Source;
 
-/// Creates a graph in memory and returns it with its root.
+/// Creates a graph in memory. Returns the memory and the root manifest.
 async fn create_original(fixture: &Fixture) -> CheckResult<(Memory, Manifest)> {
     let memory = Fixture {
         target: Arc::new(Memory::new()),

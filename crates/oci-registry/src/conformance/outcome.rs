@@ -10,7 +10,7 @@ use crate::error::{ErrorKind, Failure};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Report {
-    /// Sentences of the requirements that were checked.
+    /// Descriptions of the requirements that were checked, one sentence each.
     pub requirements: Vec<&'static str>,
 }
 

@@ -40,7 +40,7 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// Creates an image whose config and layer differ with `name`. Every target accepts images.
+    /// Creates an image whose config and layer are different for each `name`. Every target accepts images.
     pub(super) fn image(name: &str) -> Self {
         let config = format!(
             r#"{{"architecture":"amd64","os":"linux","author":"{name}","rootfs":{{"type":"layers","diff_ids":[]}}}}"#
@@ -80,7 +80,7 @@ impl Sample {
         }
     }
 
-    /// Creates an image whose manifest has the text that `write` returns for its config and layer.
+    /// Creates an image whose manifest is the text that `write` returns for the descriptors of its config and layer.
     pub(super) fn with_manifest_text(
         name: &str,
         write: impl Fn(&Descriptor, &Descriptor) -> String,

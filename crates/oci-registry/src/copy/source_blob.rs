@@ -1,7 +1,7 @@
 //! Blob whose content is read from the source of a copy.
 //!
-//! The target reads this content, so it returns the errors of the source as its own errors. This module detects such an
-//! error and attributes it to the source.
+//! The target reads this content, so an error of the source is returned as an error of the target. This module detects
+//! such an error and attributes it to the source.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -61,8 +61,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Replacement for an error of the source, which the target returns to the caller. It has the same kind and message,
-/// and a [`SourceMarker`] as its cause.
+/// Replacement for an error of the source, with the same kind and message. Its cause is a [`SourceMarker`]. The target
+/// returns the replacement to the caller.
 #[derive(Debug, Snafu)]
 #[snafu(display("{message}"))]
 struct SourceError {

@@ -1,6 +1,6 @@
 //! Classes of IP addresses, by distance from this machine.
 //!
-//! Table of all special-purpose addresses (IANA, "Special-Purpose Address Registries"), including the IPv6 forms that
+//! Covers all special-purpose addresses (IANA, "Special-Purpose Address Registries"), including IPv6 addresses that
 //! contain an IPv4 address. The standard library has no complete and stable equivalent yet.
 
 use std::fmt;
@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
-/// Class of an address, ordered from the farthest from this machine to the closest. A server may refer only to
-/// addresses that are not closer to this machine than the address of the server.
+/// Class of an address. The variants are ordered from the farthest from this machine to the closest. A server must not
+/// refer to an address that is closer to this machine than its own address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum AddressClass {
     Public,
@@ -24,7 +24,7 @@ pub(crate) enum AddressClass {
     Broadcast,
 }
 
-/// Displays the class with its indefinite article, as in "an unspecified".
+/// Writes the class with its indefinite article, such as `an unspecified`.
 impl fmt::Display for AddressClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -39,7 +39,8 @@ impl fmt::Display for AddressClass {
     }
 }
 
-/// Possible classes of the destination of an address. They differ if a translator or tunnel determines the destination.
+/// Farthest and closest possible class of an address. They differ if a translator or tunnel forwards the packets to
+/// another address.
 struct AddressClassRange {
     /// The farthest possible class.
     farthest: AddressClass,
@@ -57,20 +58,20 @@ impl From<AddressClass> for AddressClassRange {
 }
 
 impl AddressClass {
-    /// Returns the class of a server that was reached at this address. If the destination is ambiguous, this is the
-    /// farthest possible class, which has the fewest permissions.
+    /// Returns the class of a server that responded from this address. If several classes are possible, returns the
+    /// farthest, which gives the server the fewest permissions.
     pub(crate) fn from_server_address(address: IpAddr) -> Self {
         class_range(address).farthest
     }
 
-    /// Returns the class of an address that a server provides. If the destination is ambiguous, this is the closest
-    /// possible class, which has the most restrictions.
+    /// Returns the class of an address that a server provides. If several classes are possible, returns the closest,
+    /// which has the most restrictions.
     fn from_provided_address(address: IpAddr) -> Self {
         class_range(address).closest
     }
 
-    /// Returns the class of the address literal or `localhost` name in a URL. Returns `None` for other names, because
-    /// they are not resolved.
+    /// Returns the class of the address literal or `localhost` name in a URL. Returns `None` for any other name,
+    /// because names are not resolved.
     pub(crate) fn from_url(url: &Url) -> Option<Self> {
         match url.host()? {
             Host::Ipv4(address) => Some(Self::from_provided_address(address.into())),
@@ -133,7 +134,8 @@ fn classify_v6(address: Ipv6Addr) -> AddressClassRange {
                 closest: AddressClass::Loopback,
             };
         }
-        // Teredo: the IPv4 address of the server, and the IPv4 address of the client with inverted bits.
+        // Teredo addresses contain the IPv4 address of the server and, with inverted bits, the IPv4 address of the
+        // client.
         [0x2001, 0, high, low, _, _, to_high, to_low] => {
             return AddressClassRange {
                 farthest: AddressClass::Public,
@@ -145,7 +147,7 @@ fn classify_v6(address: Ipv6Addr) -> AddressClassRange {
         // Ranges for protocols (2001::/23) and documentation.
         [0x2001, 0x1..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => AddressClass::Private,
         [0x2000..=0x3fff, ..] => AddressClass::Public,
-        // No other range is global: unique local, site-local, discard-only, segment routing, unassigned.
+        // The remaining ranges are not global: unique local, site-local, discard-only, segment routing, unassigned.
         _ => AddressClass::Private,
     };
     class.into()

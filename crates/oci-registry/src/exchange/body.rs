@@ -1,7 +1,7 @@
-//! Bodies of requests, and the progress of sending them.
+//! Request bodies, and the progress of sending them.
 //!
-//! A [`Body`] can be opened again for another attempt. [`Progress`] counts each piece that is sent: an upload has no time
-//! limit while it makes progress, and fails after an idle timeout otherwise.
+//! A [`Body`] can be opened again for another attempt. [`Progress`] counts the bytes that are sent. An upload has no
+//! time limit while it makes progress. If it makes no progress, it fails after an idle timeout.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,10 +14,10 @@ use tokio::time::Instant;
 
 use super::transfer_rate::SendRate;
 
-/// Minimum interval between two checks whether content has arrived.
+/// Minimum interval between two checks of the idle time.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Content of a request that is read while it is sent. It can be opened again for another attempt.
+/// Request content that is read while it is sent. It can be opened again for another attempt.
 #[async_trait]
 pub(crate) trait RequestBody: fmt::Debug + Send + Sync {
     /// Returns the number of bytes.
@@ -50,7 +50,7 @@ impl Body {
         matches!(self, Self::Stream(_))
     }
 
-    /// Opens the content and reports each piece to `progress`.
+    /// Opens the body for sending, and reports the sent bytes to `progress`.
     pub(super) async fn open(&self, progress: &Progress) -> crate::Result<Option<reqwest::Body>> {
         match self {
             Self::Empty => {
@@ -70,10 +70,11 @@ impl Body {
     }
 }
 
-/// Reports each piece to `progress` when it is sent.
+/// Returns an HTTP body that reports each piece to `progress` when the piece is sent.
 ///
-/// The last piece is sent only after the content has ended without an error: the HTTP client does not poll the body again
-/// once it has sent the announced number of bytes, so it would not detect a digest mismatch.
+/// The last piece is held back until the content has ended without an error. The HTTP client does not poll the body
+/// again after the announced number of bytes, so it would not detect an error at the end of the content, such as a
+/// digest mismatch.
 fn report_progress(
     pieces: impl Stream<Item = crate::Result<Bytes>> + Send + 'static,
     size: u64,
@@ -119,7 +120,7 @@ pub(super) struct Progress(Arc<Mutex<ProgressState>>);
 #[derive(Debug)]
 struct ProgressState {
     rate: SendRate,
-    /// Start of the wait for content, while no content is available.
+    /// Start of the current wait for content; `None` while the client does not wait for content.
     waiting_since: Option<Instant>,
     sent: u64,
     finished: bool,
@@ -141,7 +142,7 @@ impl Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a wait for content, which does not count as idle time of the server.
+    /// Records the start of a wait for content. The wait does not count as idle time of the server.
     fn start_wait_for_content(&self) {
         self.state().waiting_since = Some(Instant::now());
     }
@@ -166,7 +167,7 @@ impl Progress {
         state.rate.restart();
     }
 
-    /// Stores the failure for [`Progress::take_failure`]. The HTTP client receives only the message of the failure.
+    /// Stores an error for [`Progress::take_failure`], and returns an error with the same message for the HTTP client.
     fn fail(&self, error: crate::Error) -> std::io::Error {
         let message = error.to_string();
         self.state().failure = Some(error);
@@ -182,7 +183,7 @@ impl Progress {
         self.state().finished
     }
 
-    /// Whether bytes were sent in the current measurement, although fewer than the minimum.
+    /// Whether any bytes were sent in the current measurement. Each measurement ends at the minimum number of bytes.
     pub(super) fn has_sent_bytes(&self) -> bool {
         self.state().rate.has_sent_bytes()
     }
@@ -191,8 +192,9 @@ impl Progress {
         self.state().sent
     }
 
-    /// Waits for an idle timeout and returns its length: `idle` while the body is sent, `finalise` afterwards. Time
-    /// spent waiting for content does not count, because the reader of the content has a separate timeout.
+    /// Waits until the server has been idle for a timeout, and returns this timeout: `idle` while the body is sent,
+    /// `finalise` afterwards. Time spent waiting for content does not count, because reading content has a separate
+    /// timeout.
     pub(super) async fn wait_for_idle_timeout(
         &self,
         idle: Duration,
@@ -209,7 +211,8 @@ impl Progress {
             if idled >= limit && !is_waiting {
                 return limit;
             }
-            // The end of a wait for content is not signalled, so the limit is checked again after an interval.
+            // No signal reports that a wait for content has ended, so the loop checks the limit again after an
+            // interval.
             let rest = limit.saturating_sub(idled).max(MIN_CHECK_INTERVAL);
             tokio::time::sleep(rest).await;
         }
@@ -247,7 +250,7 @@ mod tests {
         let progress = Progress::new();
         let start = tokio::time::Instant::now();
         let slow = async {
-            // Each piece takes longer to arrive than the idle timeout allows the server.
+            // The source needs longer for each piece than the idle timeout, which applies to the server only.
             for _ in 0..3 {
                 progress.start_wait_for_content();
                 tokio::time::sleep(Duration::from_secs(50)).await;

@@ -1,8 +1,8 @@
 //! Certificate directories of container tools, one per registry (docker, "Use certificates"; containers-certs.d(5)).
 //!
 //! In `certs.d/HOST[:PORT]`, each `*.crt` file is a CA certificate that is trusted for this registry. A `*.cert` file
-//! with the `*.key` file of the same name is the client certificate. As in podman, only the first directory that exists
-//! for a registry is used. Within it, the first pair in the order of file names is used.
+//! is a client certificate, and the `*.key` file with the same stem is its key. As in podman, only the first directory
+//! that exists for a registry is used. Within it, the first client certificate in the order of file names is used.
 
 use std::io::ErrorKind as IoErrorKind;
 use std::path::{Path, PathBuf};
@@ -69,12 +69,12 @@ pub(crate) fn directories(environment: &Environment) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Returns the certificate directory of a host and port, or `None` if it does not exist.
+/// Returns the first certificate directory that exists for a host and port, or `None` if none exists.
 ///
-/// A directory that cannot be read is an error, because it may contain required certificates. The system-wide
-/// directories are exempt, because some systems restrict them to administrators. They are skipped, as in podman.
+/// A directory that cannot be accessed is an error, because it may contain required certificates. As in podman, a
+/// system-wide directory is skipped if access to it is denied, because some systems restrict it to administrators.
 pub(crate) fn find(directories: &[PathBuf], host: &str) -> Result<Option<PathBuf>, Error> {
-    // Windows does not allow a colon in file names. docker omits it there.
+    // Windows does not allow a colon in file names, so docker omits it there.
     let name = if cfg!(windows) {
         host.replace(':', "")
     } else {
@@ -106,16 +106,16 @@ fn is_skipped(directory: &Path, kind: IoErrorKind) -> bool {
     is_system_directory && kind == IoErrorKind::PermissionDenied
 }
 
-/// Content of the certificate directory of a registry.
+/// Files in the certificate directory of a registry.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct RegistryCertificates {
     /// Paths of the CA certificates.
     pub(crate) authorities: Vec<PathBuf>,
-    /// Paths of the certificate chain and the key of the client.
+    /// Paths of the client's certificate chain and key.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// Lists the certificate directory of a registry.
+/// Lists the files in the certificate directory of a registry. The result is empty if the directory does not exist.
 pub(crate) fn list(directory: &Path) -> Result<RegistryCertificates, Error> {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,

@@ -11,12 +11,12 @@ use super::error::{
 use super::settings::Settings;
 use crate::file::read_input;
 
-/// Largest certificate or key file that is read, in bytes. The bundle of a system has about 250 KiB.
+/// Maximum size of a certificate or key file, in bytes. The CA bundle of an operating system has about 250 KiB.
 const MAX_PEM: u64 = 1 << 20;
 
-/// Configures addresses, trusted certificates and client certificate of an HTTP client, and reads the files. Without
-/// `may_send_identity` the client certificate is omitted, because the certificate of a registry must not be sent to
-/// other hosts.
+/// Configures the addresses, trusted certificates and client certificate of an HTTP client. Reads the certificate
+/// files. If `may_send_identity` is false, the client certificate is omitted, because a registry's client certificate
+/// must not be sent to other hosts.
 pub(super) fn configure(
     mut builder: reqwest::ClientBuilder,
     settings: &Settings,

@@ -14,7 +14,8 @@ use crate::error::{ErrorKind, Failure, Hint};
 use crate::escape::escape;
 use crate::redact::{RedactedUrl, Secrets};
 
-/// Messages of `hyper` for a connection that ended without a response. The kinds of these errors are not accessible.
+/// Messages of `hyper` for a connection that was closed without a response. The kinds of these errors are not
+/// accessible.
 const NO_RESPONSE: [&str; 3] = [
     "connection closed before message completed",
     "channel closed",
@@ -49,7 +50,7 @@ pub(crate) enum Error {
         #[snafu(source(from(certificates::Error, crate::Error::from)))]
         source: crate::Error,
     },
-    #[snafu(display("failed to use the proxy in `{variable}`"))]
+    #[snafu(display("invalid proxy in `{variable}`"))]
     BuildProxy { variable: String, source: RootCause },
     #[snafu(display("failed to reach {url}"))]
     Connect {
@@ -170,7 +171,7 @@ impl Error {
         matches!(self, Self::Idle { .. } | Self::Stalled { .. })
     }
 
-    /// Returns the innermost cause for the report of a retry. The report already names the request.
+    /// Returns the message of the innermost cause, for the report of a retry. The report already names the request.
     pub(super) fn innermost_cause(&self, secrets: &Secrets) -> String {
         match self {
             Self::Idle { after, .. } => format!("no progress for {} seconds", after.as_secs()),
@@ -240,7 +241,7 @@ impl RootCause {
             })
     }
 
-    /// Whether the server rejected the connection because the client sent no certificate that the server accepts.
+    /// Whether the server rejected the connection because the client sent no acceptable certificate.
     fn requires_identity(&self) -> bool {
         self.causes()
             .any(|error| error.to_string().contains("CertificateRequired"))

@@ -1,5 +1,4 @@
-//! HTTP messages: a request with the limits of its redirects, and a response whose body is read within limits of size and
-//! time.
+//! HTTP messages: requests with a redirect policy, and responses whose bodies are read within limits of size and time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,8 +34,8 @@ pub(crate) struct Request {
     /// Whether the request may be sent again after a failure with an unknown outcome.
     pub(crate) is_repeatable: bool,
     pub(super) redirects: RedirectPolicy,
-    /// Whether another origin chose the URL. If so, the request is sent without credentials, even to the origin of the
-    /// credentials.
+    /// Whether another origin chose the URL. If so, the request is sent without credentials, even if the URL is on the
+    /// origin of the credentials.
     pub(crate) is_untrusted: bool,
     pub(super) stalls: Stalls,
 }
@@ -46,7 +45,7 @@ pub(crate) struct Request {
 pub(super) enum RedirectPolicy {
     /// A redirect may lead to another origin.
     AnyOrigin,
-    /// A redirect may not lead to another origin.
+    /// A redirect must not lead to another origin.
     SameOrigin,
     /// Like [`RedirectPolicy::SameOrigin`]. The response contains a secret, so none of its text is reported.
     Secret,
@@ -94,21 +93,22 @@ impl Request {
         self
     }
 
-    /// Marks the response as a secret: redirects to another origin are refused, and nothing in the response is reported.
+    /// Marks the response as a secret: redirects to another origin are refused, and nothing in the response is
+    /// reported.
     #[must_use]
     pub(crate) fn with_secret_response(mut self) -> Self {
         self.redirects = RedirectPolicy::Secret;
         self
     }
 
-    /// Adds the idle timeouts of the request to the count of an operation.
+    /// Counts the idle timeouts of the request together with those of an operation.
     #[must_use]
     pub(crate) fn with_stalls(mut self, stalls: &Stalls) -> Self {
         self.stalls = stalls.clone();
         self
     }
 
-    /// Disables retries, because the caller handles an unknown outcome.
+    /// Disables retries. The caller handles a failure with an unknown outcome.
     #[must_use]
     pub(crate) fn without_retries(mut self) -> Self {
         self.is_repeatable = false;
@@ -129,7 +129,7 @@ pub(crate) struct Response {
     pub(crate) is_untrusted: bool,
     /// Whether the whole request had been sent when the response arrived.
     pub(crate) is_sent: bool,
-    /// Idle timeouts of the operation that the request belongs to.
+    /// Idle timeouts of the operation to which the request belongs.
     pub(super) stalls: Stalls,
     pub(super) inner: reqwest::Response,
     pub(super) statistics: Arc<Statistics>,
@@ -155,7 +155,7 @@ impl Response {
         self.peer.secrets.clone()
     }
 
-    /// Returns a header as text. `None` if it is empty or is not text.
+    /// Returns the value of a header, or `None` if the header is missing, empty or not text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .get(name)?
@@ -173,13 +173,13 @@ impl Response {
         Ok(bytes)
     }
 
-    /// Reads the body up to `limit` bytes, for display.
+    /// Reads at most the first `limit` bytes of the body, for display.
     pub(crate) async fn read_prefix(self, limit: usize) -> Result<Bytes, Error> {
         Ok(self.read(limit).await?.0)
     }
 
-    /// Reads at most `limit` bytes of the body within [`DOCUMENT_TIMEOUT`]. The flag is true if the body has no more
-    /// bytes.
+    /// Reads at most `limit` bytes of the body within [`DOCUMENT_TIMEOUT`]. The returned flag is true if the body has
+    /// no further bytes.
     async fn read(self, limit: usize) -> Result<(Bytes, bool), Error> {
         let (url, method) = (self.redacted_url(), Method::GET);
         let read = tokio::time::timeout(DOCUMENT_TIMEOUT, self.read_all(limit)).await;
@@ -203,7 +203,7 @@ impl Response {
         Ok((bytes.freeze(), true))
     }
 
-    /// Streams the body. The stream ends with an error after an idle timeout.
+    /// Streams the body. After an idle timeout, the stream ends with an error.
     pub(crate) fn into_stream(self) -> BoxStream<'static, Result<Bytes, Error>> {
         let url = self.redacted_url();
         let stream = self.inner.bytes_stream();
@@ -237,7 +237,7 @@ impl Response {
     }
 }
 
-/// Requests and bytes of an exchange so far.
+/// Numbers of requests and bytes of an exchange.
 #[derive(Debug, Default)]
 pub(crate) struct Statistics {
     /// Number of requests, each attempt and each redirect included.

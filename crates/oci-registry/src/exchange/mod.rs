@@ -1,9 +1,9 @@
 //! HTTP exchange: one request with its redirects, retries and limits.
 //!
 //! [`Exchange::send`] sends every HTTP request of the crate. The module is responsible for redirects ([`origin`]),
-//! retries ([`retry`]), idle timeouts ([`transfer_rate`]), and size limits. It does not look up credentials: a request carries an
-//! `Authorization` value together with its origin, and the value is sent to no other origin. The module does not depend
-//! on OCI types.
+//! retries ([`retry`]), idle timeouts ([`transfer_rate`]), and size limits. It does not look up credentials: a request
+//! carries an `Authorization` value together with its origin, and the value is sent to no other origin. The module does
+//! not depend on OCI types.
 
 pub(crate) mod address_class;
 pub(crate) mod body;
@@ -76,8 +76,8 @@ const FINALISE_TIMEOUT: Duration = Duration::from_mins(10);
 pub(crate) struct Exchange {
     settings: Settings,
     environment: Arc<Environment>,
-    /// Created for the first request, because loading the system's certificates takes longer than a complete command
-    /// without requests.
+    /// Connections with the client certificate, if there is one. They are created for the first request, because
+    /// loading the system's certificates takes longer than a complete command that sends no requests.
     client: Arc<OnceLock<Connections>>,
     /// Connections without the client certificate, for servers that must not receive it.
     client_without_identity: Arc<OnceLock<Connections>>,
@@ -110,8 +110,8 @@ impl Exchange {
         }
     }
 
-    /// Returns an exchange with new connections and changed settings. It shares the pauses that servers requested, the
-    /// recorded secrets and the statistics.
+    /// Returns an exchange with new connections and changed settings. Both exchanges share the pauses that servers
+    /// requested, the known plain HTTP origins, the recorded secrets and the statistics.
     pub(crate) fn with_changed_settings(&self, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = self.settings.clone();
         change(&mut settings);
@@ -124,7 +124,7 @@ impl Exchange {
         }
     }
 
-    /// Returns an exchange with the same connections that reports to another observer.
+    /// Returns an exchange that uses the same connections and reports to another observer.
     pub(crate) fn with_observer(&self, observer: Observer) -> Self {
         Self {
             settings: Settings {
@@ -151,7 +151,7 @@ impl Exchange {
         &self.secrets
     }
 
-    /// Returns a URL for display.
+    /// Returns a URL for display, with secrets redacted.
     pub(crate) fn redact_url(&self, url: &Url) -> RedactedUrl {
         RedactedUrl::new(url, &self.secrets)
     }
@@ -160,7 +160,7 @@ impl Exchange {
         &self.settings.observer
     }
 
-    /// Returns the connections for a URL. `is_trusted` is false if another server chose the URL.
+    /// Returns the connections for requests to a URL. `is_trusted` is false if another server chose the URL.
     fn connections(&self, url: &Url, is_trusted: bool) -> Result<&Connections, Error> {
         let identity_origin = self.settings.identity_origin.as_ref();
         let is_trusted =
@@ -201,8 +201,8 @@ impl Exchange {
 
     /// Sends a request and retries it after transient failures.
     ///
-    /// The response may have any status, and the caller handles it. If a transient status persists, the last response
-    /// is returned.
+    /// The response may have any status, which the caller handles. If every attempt results in a transient status, the
+    /// last response is returned.
     pub(crate) async fn send(&self, request: &Request) -> Result<Response, Error> {
         let origin = Origin::from_url(&request.url);
         let attempts = if request.is_repeatable {
@@ -369,7 +369,7 @@ impl Exchange {
                     return Err(ReadContentSnafu { url: shown() }.into_error(source));
                 }
                 let (connect, source) = (error.is_connect(), RootCause::from(error));
-                // If a proxy closes the connection, that does not indicate that the server expects TLS.
+                // A connection that a proxy closed does not indicate that the server expects TLS.
                 let may_expect_tls = source.is_without_response()
                     && !connections.proxies.apply_to(url)
                     && self.may_expect_tls(request, url);
@@ -393,7 +393,7 @@ impl Exchange {
         if url.scheme() == "http" {
             self.plain_origins().insert(Origin::from_url(url));
         }
-        // With a proxy, the remote address is the address of the proxy and does not classify the server.
+        // If a proxy is used, the remote address is the address of the proxy and does not classify the server.
         let address = inner
             .remote_addr()
             .filter(|_| !connections.proxies.apply_to(url))
@@ -418,7 +418,8 @@ impl Exchange {
         })
     }
 
-    /// Returns the headers of a request to this URL. The credential is sent only to its origin.
+    /// Returns the headers of a request to this URL. The credential is included only if the URL is trusted and on the
+    /// origin of the credential.
     fn request_headers(&self, request: &Request, url: &Url, is_trusted: bool) -> HeaderMap {
         let mut headers = request.headers.clone();
         if let Some((origin, authorization)) = &request.authorization
@@ -434,8 +435,8 @@ impl Exchange {
         headers
     }
 
-    /// Whether the server may expect TLS: the URL is plain HTTP, it is on the requested origin and not on that of a
-    /// redirect, and the origin has not responded yet.
+    /// Whether the server may expect TLS: the URL is plain HTTP and on the requested origin, and this origin has not
+    /// responded over plain HTTP yet.
     fn may_expect_tls(&self, request: &Request, url: &Url) -> bool {
         let origin = Origin::from_url(url);
         url.scheme() == "http"

@@ -2,9 +2,9 @@
 //!
 //! A credential belongs to an [`Origin`]. A URL is rejected if its address literal is closer to this machine than the
 //! address of the server, or if it downgrades from https to http. Link-local, unspecified, multicast and broadcast
-//! literals are always rejected. Private literals are rejected as the realm of a registry on loopback. Services that issue
-//! credentials for machines and networks listen on such addresses. These rules do not apply to a URL on the same origin
-//! as the server.
+//! literals are always rejected. Private literals are rejected in the realm of a registry on loopback. Services that
+//! issue credentials to machines and networks listen on link-local and private addresses. These rules do not apply to a
+//! URL on the same origin as the server.
 
 use http::uri::Scheme;
 use snafu::{IntoError, Snafu, ensure};
@@ -15,7 +15,7 @@ use crate::error::{ErrorKind, Failure};
 use crate::escape::escape;
 use crate::redact::{RedactedUrl, Secrets};
 
-/// Maximum number of characters of a displayed host, which is the maximum length of a host name.
+/// Maximum length of a displayed host, in characters. This is the maximum length of a host name.
 const MAX_HOST_LENGTH: usize = 253;
 
 /// Reason to reject a URL that a server provided.
@@ -60,7 +60,7 @@ impl Origin {
     }
 }
 
-/// Server that sent a response: the URL, and the class of its address.
+/// Server that sent a response: its URL, and the class of its address.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) url: Url,
@@ -70,12 +70,14 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Resolves a URL reference from this server against the URL of the response, and checks it against the policy.
+    /// Resolves a URL reference from this server against the URL of the response, and checks the result against the
+    /// policy.
     pub(crate) fn resolve(&self, text: &str) -> Result<Url, Error> {
         self.check(self.join(text)?)
     }
 
-    /// Like [`Peer::resolve`], for the realm of a challenge, which may receive a credential.
+    /// Resolves the realm of a challenge like [`Peer::resolve`]. The policy is stricter, because the realm may receive
+    /// a credential.
     pub(crate) fn resolve_realm(&self, text: &str) -> Result<Url, Error> {
         let url = self.resolve(text)?;
         if self.class >= AddressClass::Loopback {
@@ -84,7 +86,7 @@ impl Peer {
         Ok(url)
     }
 
-    /// Like [`Peer::resolve`], for a URL that must be on the same origin.
+    /// Resolves a URL reference like [`Peer::resolve`]. The URL must be on the same origin.
     pub(crate) fn resolve_same_origin(&self, text: &str) -> Result<Url, Error> {
         let url = self.join(text)?;
         ensure!(
@@ -104,15 +106,15 @@ impl Peer {
 
     fn join(&self, text: &str) -> Result<Url, Error> {
         let text = text.trim();
-        // Some registries omit the scheme of their address.
+        // Some registries omit the scheme of a URL on their own host.
         let authority = self.url.authority();
         let joined = match text.strip_prefix(authority) {
             Some(rest) if rest.starts_with('/') => self.url.join(&format!("//{text}")),
             _ => self.url.join(text),
         };
         joined.map_err(|source| {
-            // The text does not parse as a URL, so everything after `?` or `#` is omitted, because it may contain a
-            // signature. The text is redacted before that, because redaction does not match a part of a secret.
+            // The text does not parse as a URL. Everything after `?` or `#` is omitted, because it may contain a
+            // signature. The text is redacted first, because redaction does not match a truncated secret.
             let redacted = self.secrets.redact(text);
             let text = redacted.split(['?', '#']).next().unwrap_or_default();
             NotAUrlSnafu {
@@ -150,7 +152,7 @@ impl Peer {
         Ok(url)
     }
 
-    /// Rejects a URL on another origin whose address literal has a class that `is_rejected` matches.
+    /// Rejects a URL on another origin if `is_rejected` returns true for the class of its address literal.
     fn reject_classes(
         &self,
         url: &Url,

@@ -10,15 +10,15 @@ use crate::environment::Environment;
 /// Hosts that never use a proxy: the names and addresses of this machine.
 const EXCLUDED_HOSTS: &str = "localhost,127.0.0.0/8,::1";
 
-/// Placeholder for the URL of a proxy in the matcher, which uses only whether a proxy exists.
+/// Placeholder for proxy URLs in the matcher, which determines only whether a proxy applies.
 const PLACEHOLDER_PROXY: &str = "http://proxy.invalid";
 
-/// Proxies of an environment and the URLs that they apply to.
+/// Proxies from environment variables, and the rules that select the URLs for them.
 #[derive(Debug)]
 pub(super) struct Proxies {
     list: Vec<reqwest::Proxy>,
-    /// Decides by the same rules as the HTTP client whether a URL uses a proxy. The HTTP client does not expose its
-    /// decision.
+    /// Matcher that determines whether a URL uses a proxy. It has the same rules as the HTTP client, which does not
+    /// expose its decision.
     matcher: Matcher,
 }
 
@@ -64,7 +64,7 @@ impl Proxies {
         Ok(Self { list, matcher })
     }
 
-    /// Configures the proxies of an HTTP client.
+    /// Adds the proxies to an HTTP client.
     pub(super) fn configure(&self, builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
         self.list
             .iter()
@@ -72,8 +72,8 @@ impl Proxies {
             .fold(builder, reqwest::ClientBuilder::proxy)
     }
 
-    /// Whether a request to this URL uses a proxy. Also true if this cannot be determined, because the remote address
-    /// may then be the address of a proxy.
+    /// Whether a request to this URL uses a proxy. Returns true if this cannot be determined, because the remote
+    /// address may be the address of a proxy.
     pub(super) fn apply_to(&self, url: &Url) -> bool {
         let url = url.as_str().parse::<http::Uri>();
         url.map_or(true, |url| self.matcher.intercept(&url).is_some())
@@ -91,7 +91,7 @@ mod tests {
         Proxies::from_environment(&Environment::new(variables, None, "/".into()))
     }
 
-    /// Returns the URLs of a fixed list that use a proxy.
+    /// Returns the URLs of a fixed list for which a proxy is used.
     fn proxied_urls(variables: &[(&str, &str)]) -> Vec<&'static str> {
         let proxies = proxies(variables).unwrap();
         let mut urls = vec![

@@ -24,8 +24,8 @@ impl Failure for ParseResolve {
     }
 }
 
-/// Address of a host that overrides DNS resolution, in the form `HOST:PORT:ADDRESS` as for `curl --resolve`. URLs,
-/// certificates and credentials keep the host name. The port is the port of the URL, or `*` for any port.
+/// Address that overrides the DNS resolution of a host, in the form `HOST:PORT:ADDRESS` as for `curl --resolve`. URLs,
+/// certificates and credentials keep the host name. `PORT` is the port of the URL, or `*` for any port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolve {
     pub(super) host: String,

@@ -1,7 +1,7 @@
 //! Policy for retries and the delays between them.
 //!
 //! Defines the transient statuses, the exponential back-off with full jitter, and the interpretation of both forms of
-//! `Retry-After`. All requests to one server share a pause, so that parallel workers are not rejected one after the
+//! `Retry-After`. All requests to one origin share a pause, so that parallel workers are not rejected one after the
 //! other.
 
 use std::collections::HashMap;
@@ -18,16 +18,16 @@ use crate::redact::Secrets;
 /// Maximum length of a reported cause, in characters.
 const MAX_CAUSE_LENGTH: usize = 500;
 
-/// Maximum of the first delay.
+/// Maximum delay after the first failure. The maximum doubles with each further failure.
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 
-/// Maximum of a delay without `Retry-After`.
+/// Maximum delay if the server sends no `Retry-After`.
 const MAX_DELAY: Duration = Duration::from_secs(10);
 
-/// Maximum wait that is accepted in `Retry-After`. A longer wait is an error.
+/// Maximum accepted wait in `Retry-After`. A longer wait is an error.
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
 
-/// Whether another attempt may have a different status.
+/// Whether a status is transient: another attempt may succeed.
 pub(crate) fn is_transient(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
@@ -35,7 +35,7 @@ pub(crate) fn is_transient(status: StatusCode) -> bool {
     )
 }
 
-/// Returns the innermost cause of an error for the report of a retry.
+/// Returns the message of the innermost cause of an error, for the report of a retry.
 pub(crate) fn innermost_cause(
     error: &(dyn std::error::Error + 'static),
     secrets: &Secrets,
@@ -45,7 +45,7 @@ pub(crate) fn innermost_cause(
     secrets.escape(&innermost.to_string(), MAX_CAUSE_LENGTH)
 }
 
-/// Returns the text of a status for the report of a retry.
+/// Returns a status as text, for the report of a retry.
 pub(super) fn status_text(status: StatusCode) -> String {
     let reason = status.canonical_reason().unwrap_or_default();
     format!("{} {reason}", status.as_str())
@@ -53,7 +53,7 @@ pub(super) fn status_text(status: StatusCode) -> String {
         .to_owned()
 }
 
-/// Returns the delay after the given number of failures: a random part of a span that doubles with each failure.
+/// Returns a random delay. Its maximum doubles with each failure, up to [`MAX_DELAY`].
 pub(crate) fn backoff(failures: u32) -> Duration {
     backoff_with(failures, random_fraction())
 }
@@ -72,7 +72,7 @@ fn random_fraction() -> f64 {
     f64::from(u32::try_from(bits).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
 }
 
-/// Returns the wait that a 429 or 503 response requests in a valid `Retry-After` (RFC 9110, 10.2.3).
+/// Returns the wait that a 429 or 503 response requests with a valid `Retry-After` header (RFC 9110, 10.2.3).
 pub(crate) fn retry_after(
     status: StatusCode,
     headers: &HeaderMap,
@@ -89,19 +89,19 @@ pub(crate) fn retry_after(
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// Ends of the pauses that servers have requested, by origin.
+/// Pauses that servers have requested, each with the time at which it ends, by origin.
 #[derive(Debug, Default)]
 pub(super) struct Pauses(Mutex<HashMap<Origin, Instant>>);
 
 impl Pauses {
-    /// Records that the server accepts no request before this moment.
+    /// Records a pause of an origin until this moment. A longer recorded pause stays.
     pub(super) fn pause_until(&self, origin: &Origin, moment: Instant) {
         let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let pause = pauses.entry(origin.clone()).or_insert(moment);
         *pause = moment.max(*pause);
     }
 
-    /// Waits until the server accepts requests.
+    /// Waits until the pause of an origin has ended, if there is a pause.
     pub(super) async fn wait(&self, origin: &Origin) {
         let moment = self
             .0

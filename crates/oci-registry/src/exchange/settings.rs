@@ -12,14 +12,14 @@ pub(crate) struct Settings {
     /// Maximum number of attempts for one request.
     pub(crate) attempts: u32,
     pub(crate) resolve: Vec<Resolve>,
-    /// Certificates trusted in addition to those of the system.
+    /// PEM files of certificates that are trusted in addition to the system's certificates.
     pub(crate) ca_files: Vec<PathBuf>,
-    /// Certificate chain and key of this client.
+    /// PEM files of the client's certificate chain and key.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
-    /// Directory of further certificates and keys.
+    /// Directory with further certificates and keys.
     pub(crate) certificate_directory: Option<PathBuf>,
     /// Origin to which the identity is sent. If `None`, every server that requests a certificate receives it.
     pub(crate) identity_origin: Option<Origin>,
-    /// Observer of each request.
+    /// Observer that receives the events of the exchange.
     pub(crate) observer: Observer,
 }

@@ -8,11 +8,12 @@ use http::Method;
 use super::error::{Error, IdleSnafu, StalledSnafu};
 use crate::redact::RedactedUrl;
 
-/// Number of consecutive idle timeouts, without a byte between them, after which an operation fails.
+/// Number of consecutive idle timeouts after which an operation fails. They are consecutive if no byte was transferred
+/// between them.
 const MAX_CONSECUTIVE: u32 = 2;
 
 /// Consecutive idle timeouts of one operation. All requests of an operation, such as an upload, share the count, so
-/// that the timeouts of several layers do not multiply.
+/// that retries in several layers do not multiply the number of timeouts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stalls(Arc<Mutex<StallCount>>);
 
@@ -27,7 +28,7 @@ impl Stalls {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts an idle timeout of any length and returns the error for it.
+    /// Counts an idle timeout that lasted `after`, and returns its error.
     pub(super) fn record_timeout(
         &self,
         method: Method,
@@ -57,7 +58,7 @@ impl Stalls {
         *self.lock() = StallCount::default();
     }
 
-    /// Whether the operation has reached the limit.
+    /// Whether the operation has reached the limit of consecutive idle timeouts.
     pub(crate) fn has_reached_limit(&self) -> bool {
         self.lock().timeouts >= MAX_CONSECUTIVE
     }

@@ -1,19 +1,19 @@
-//! Transfer rate of an exchange: its total time is unlimited, but a minimum rate is required.
+//! Minimum transfer rate of an exchange. The total time of an exchange is unlimited.
 //!
-//! The timeout [`IDLE_TIMEOUT`] applies to each transfer of [`MIN_BYTES`] bytes, so that a server that occasionally
-//! sends a byte cannot block the client indefinitely.
+//! [`MIN_BYTES`] bytes must be transferred within each [`IDLE_TIMEOUT`], so that a server that occasionally sends a
+//! byte cannot block the client indefinitely.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Idle timeout: maximum time in which fewer than [`MIN_BYTES`] bytes are transferred in either direction.
+/// Idle timeout: maximum time for the transfer of [`MIN_BYTES`] bytes in either direction.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Minimum number of bytes within [`IDLE_TIMEOUT`]: ten per second, as in cargo.
+/// Minimum number of bytes within [`IDLE_TIMEOUT`]: ten bytes per second, as in cargo.
 pub(super) const MIN_BYTES: u64 = 600;
 
-/// Rate of sent data, and the start of the current measurement.
+/// Measurement of the rate at which data is sent.
 #[derive(Debug)]
 pub(super) struct SendRate {
     since: Instant,
@@ -54,8 +54,8 @@ impl SendRate {
     }
 }
 
-/// Rate of received data. Only the time spent waiting for the server counts, not the time in which the caller processes
-/// the bytes.
+/// Measurement of the rate at which data is received. Only the time spent waiting for the server counts, not the time
+/// in which the caller processes the data.
 #[derive(Debug, Default)]
 pub(super) struct ReceiveRate {
     waited: Duration,
@@ -86,8 +86,8 @@ impl ReceiveRate {
 mod tests {
     use super::*;
 
-    /// Returns the seconds after which a reader times out, if the server sends `bytes` every `every` seconds and the
-    /// reader `takes` seconds to process them.
+    /// Returns the seconds after which a reader times out. The server sends `bytes` every `every` seconds, and the
+    /// reader needs `takes` seconds to process them.
     async fn seconds_to_timeout(bytes: usize, every: u64, takes: u64) -> Option<u64> {
         let (start, mut rate) = (Instant::now(), ReceiveRate::default());
         for _ in 0..1000 {

@@ -1,4 +1,4 @@
-//! Warnings of a server for users (distribution-spec, "Warnings"; RFC 7234, 5.5).
+//! Warnings that a server sends to users (distribution-spec, "Warnings"; RFC 7234, 5.5).
 //!
 //! Only warnings with code 299 and valid text are reported. Each warning is reported once and does not affect the
 //! operation.
@@ -57,7 +57,7 @@ fn parse_all(headers: &HeaderMap) -> Vec<String> {
     texts.collect()
 }
 
-/// Parses the text of `299 - "text"` and resolves backslash escapes.
+/// Parses a warning of the form `299 - "text"`, and returns its text with backslash escapes resolved.
 fn parse(value: &str) -> Option<String> {
     let quoted = value.trim().strip_prefix("299 - \"")?;
     let (mut text, mut characters) = (String::new(), quoted.chars());

@@ -456,7 +456,7 @@ async fn malformed_layers_are_rejected() {
     }
 }
 
-/// Creates an empty file. [`build_unchecked_tar`] accepts any name.
+/// Creates an entry for an empty file. The name may be invalid if the layer is built by [`build_unchecked_tar`].
 fn empty_file(name: &str) -> LayerEntry {
     file(name, "")
 }
@@ -541,7 +541,7 @@ async fn image_over_a_limit_is_rejected_before_any_output() {
 }
 
 #[tokio::test]
-async fn write_error_ends_export_and_removes_temporary_files() {
+async fn write_error_aborts_export_and_removes_temporary_files() {
     #[derive(Debug)]
     struct Full;
     impl AsyncWrite for Full {

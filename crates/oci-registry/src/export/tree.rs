@@ -1,4 +1,4 @@
-//! Merged tree of the layers of an image.
+//! Tree of the merged layers of an image.
 //!
 //! Applies the layers of an image in order. An entry replaces a lower entry with the same path, two directories are
 //! merged, and a whiteout hides lower entries. A whiteout hides entries of lower layers only, regardless of its
@@ -29,7 +29,7 @@ const MAX_COMPONENTS: usize = 8192;
 const MAX_LINKS: usize = 255;
 
 /// Maximum number of nodes that all whiteouts together visit, as a multiple of the maximum number of entries. It limits
-/// the time that whiteouts of large directories take.
+/// the time for whiteouts of large directories.
 const MAX_VISITS_PER_ENTRY: usize = 100;
 
 #[derive(Debug, Snafu)]
@@ -68,10 +68,10 @@ struct Node {
 
 #[derive(Debug)]
 enum NodeKind {
-    /// Directory, with its entry in the last layer that contains such an entry. `None` if the directory exists only as
-    /// a parent.
+    /// Directory, with its entry from the last layer that contains an entry for it. `None` if the directory exists only
+    /// as a parent.
     Directory(Option<Box<Entry>>),
-    /// File, link or device. Several hard links may share it.
+    /// File, link or device. Several paths may share it as hard links.
     Other(Rc<Inode>),
 }
 
@@ -82,7 +82,7 @@ struct Inode {
     link: Vec<u8>,
 }
 
-/// Tree of the layers that were applied so far.
+/// Merged tree of the layers that were applied so far.
 #[derive(Debug)]
 pub(crate) struct Tree {
     limits: Limits,
@@ -276,7 +276,7 @@ impl Tree {
         let visits = self.limits.entries.saturating_mul(MAX_VISITS_PER_ENTRY);
         require(self.visits <= visits, "there are too many whiteouts")?;
         let own = (!is_opaque).then(|| path.clone());
-        // In reverse order, the content of a directory is visited before the directory.
+        // The reverse order visits the content of a directory before the directory.
         for name in below.into_iter().rev().chain(own) {
             let Some(node) = self.nodes.get(&name) else {
                 continue;
@@ -293,7 +293,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Resolves a path to a directory; `None` if it does not exist.
+    /// Resolves the path of a directory. Returns `None` if the directory does not exist.
     fn resolve(&self, parts: &[&[u8]]) -> Result<Option<Vec<u8>>, &'static str> {
         let parts = parts.iter().map(|part| part.to_vec()).collect();
         let mut walk = PathWalk::new(parts);
@@ -303,7 +303,7 @@ impl Tree {
         })
     }
 
-    /// Resolves a path to a directory and creates missing directories.
+    /// Resolves the path of a directory, and creates missing directories.
     fn create_directories(&mut self, parts: &[Vec<u8>]) -> Result<Vec<u8>, &'static str> {
         let mut walk = PathWalk::new(parts.to_vec());
         loop {
@@ -317,7 +317,7 @@ impl Tree {
         }
     }
 
-    /// Returns the entries of all directories, and the paths of all other nodes by the position of their content in the
+    /// Returns the entries of all directories, and the paths of all other nodes by the position of their entries in the
     /// layers.
     pub(crate) fn into_parts(self) -> (Vec<Entry>, BTreeMap<Position, Vec<Vec<u8>>>) {
         let mut directories = Vec::new();
@@ -346,7 +346,7 @@ fn implicit_directory() -> Entry {
     }
 }
 
-/// State of the resolution of a path.
+/// Progress of resolving a path.
 struct PathWalk {
     at: Vec<u8>,
     /// Remaining components in reverse order.
@@ -372,7 +372,7 @@ impl PathWalk {
         }
     }
 
-    /// Resolves up to the end, or up to the next missing component.
+    /// Resolves the remaining components, up to the first missing component.
     fn step(&mut self, tree: &Tree) -> Result<Resolution, &'static str> {
         while let Some(part) = self.rest.pop() {
             self.steps += 1;
@@ -428,7 +428,7 @@ fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     [directory, b"/", name].concat()
 }
 
-/// Returns the parent directories of a path, starting with the root. Empty for the root itself.
+/// Returns the parent directories of a path, starting with the root. The result is empty for the root itself.
 fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     let root = (!path.is_empty()).then_some(&path[..0]);
     let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
@@ -444,7 +444,7 @@ fn range_below(directory: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
     (end(b'/'), end(b'/' + 1))
 }
 
-/// Returns the size of the link target and attributes of an entry in bytes.
+/// Returns the combined size of an entry's link target and attributes, in bytes.
 fn metadata_size(entry: &Entry) -> usize {
     let attributes = entry.attributes.iter();
     attributes
@@ -453,7 +453,7 @@ fn metadata_size(entry: &Entry) -> usize {
         + entry.link.len()
 }
 
-/// Returns the size of the path and the metadata of a node in bytes.
+/// Returns the combined size of a node's path and metadata, in bytes.
 fn node_size(path: &[u8], node: &Node) -> usize {
     let own = match &node.kind {
         NodeKind::Directory(entry) => entry.as_ref().map_or(0, |entry| metadata_size(entry)),

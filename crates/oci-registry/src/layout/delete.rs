@@ -1,5 +1,5 @@
-//! Deletion from a layout. A manifest is removed from `index.json` before its file is deleted, so the file of a listed
-//! manifest is never missing.
+//! Deletion of tags, manifests and blobs from a layout. A manifest is removed from `index.json` before its file is
+//! deleted, so that the file of a listed manifest is never missing.
 
 use std::collections::HashSet;
 

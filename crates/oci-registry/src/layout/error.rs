@@ -119,8 +119,8 @@ impl Failure for Error {
     }
 }
 
-/// Returns a hint that lists the layouts in a directory that is not a layout itself. A push of several packages creates
-/// such a directory.
+/// Returns a hint that lists the layouts below a directory that is not a layout itself. Pushing several packages
+/// creates such a directory.
 fn layouts_below(directory: &Path) -> Vec<Hint> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let layouts = entries

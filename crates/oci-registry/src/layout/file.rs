@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 use super::error::{Error, NotAFileSnafu, ReadSnafu, TooLargeSnafu, WriteSnafu};
 use crate::file::{is_file_type_error, open_regular};
 
-/// Creates a temporary file in the directory of its final name, for [`persist`].
+/// Creates a temporary file in `directory`. [`persist`] moves the file to its final name in the same directory.
 pub(crate) fn new_temporary(directory: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".partial-");
@@ -29,7 +29,7 @@ pub(crate) fn persist(temporary: tempfile::NamedTempFile, path: &Path) -> std::i
     temporary.persist(path).map_err(|error| error.error)?;
     #[cfg(unix)]
     if let Some(directory) = path.parent() {
-        // A file name without a directory is in the working directory.
+        // A path that is only a file name refers to the working directory.
         let directory = if directory.as_os_str().is_empty() {
             Path::new(".")
         } else {
@@ -73,7 +73,7 @@ pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("strings, numbers and maps with text keys always serialise")
 }
 
-/// Reads a file of at most `limit` bytes; `None` if it does not exist.
+/// Reads a file of at most `limit` bytes. Returns `None` if the file does not exist.
 pub(super) async fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
     let file = match open_regular(path) {
         Ok(file) => tokio::fs::File::from_std(file),

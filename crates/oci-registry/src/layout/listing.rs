@@ -1,7 +1,8 @@
 //! `index.json` of a layout (image-spec, `image-layout.md`).
 //!
-//! Other programs write to this file, too, and may use fields that this crate does not know. Unchanged parts are kept
-//! byte for byte: members of the document, entries, and the members of an entry whose tag is removed.
+//! Other programs write to this file, too, and may use fields that this crate does not know. All parts that do not
+//! change are kept byte for byte: members of the document, entries, and the other members of an entry whose tag is
+//! removed.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -21,7 +22,7 @@ use crate::reference::Tag;
 /// Key of the list of entries.
 const MANIFESTS: &str = "manifests";
 
-/// Keys of an entry without additional information, such as annotations.
+/// Keys of an entry that has no additional information, such as annotations.
 const PLAIN_KEYS: [&str; 4] = ["mediaType", "digest", "size", "artifactType"];
 
 /// Parsed `index.json`.
@@ -87,7 +88,7 @@ impl Listing {
         self.entry_at(self.names().find_digest(digest))
     }
 
-    /// Returns the full names that end with a tag.
+    /// Returns the full names that end with this tag.
     pub(crate) fn full_names(&self, tag: &Tag) -> Vec<String> {
         let entries = self.names().positions_with_tag(tag).iter();
         let names = entries.filter_map(|at| self.manifests[*at].annotation(REF_NAME));
@@ -98,8 +99,8 @@ impl Listing {
         self.manifests.get(position?)
     }
 
-    /// Sets a tag on a manifest. Removes the entry that had the tag before, and an entry of the manifest that has
-    /// neither a tag nor additional information. Other tags of the manifest and full names that end with the tag stay.
+    /// Sets a tag on a manifest. Removes the entry that had the tag before. Also removes the manifest's entry that has
+    /// neither a name nor additional information. Other tags of the manifest and full names that end with the tag stay.
     /// Returns whether the index has changed.
     pub(crate) fn set_tag(&mut self, mut descriptor: Descriptor, tag: &Tag) -> bool {
         let mut entries = self.manifests.iter();
@@ -119,7 +120,7 @@ impl Listing {
         true
     }
 
-    /// Adds a manifest without a tag, unless it is listed. Returns whether the index has changed.
+    /// Adds an entry that has no tag, unless its manifest is listed. Returns whether the index has changed.
     pub(crate) fn add(&mut self, entry: impl Into<ListingEntry>) -> bool {
         let entry = entry.into();
         let is_listed = self.contains(&entry);
@@ -196,7 +197,7 @@ impl Serialize for Listing {
 #[derive(Debug, Clone)]
 pub(crate) struct ListingEntry {
     descriptor: Descriptor,
-    /// Original text; `None` for a new entry.
+    /// Original JSON text; `None` if the entry is serialized from its descriptor.
     original: Option<Box<RawValue>>,
 }
 
@@ -234,7 +235,7 @@ impl ListingEntry {
     }
 }
 
-/// Returns the text of an entry without its tag; `None` if the text cannot be edited.
+/// Returns the JSON text of an entry with its tag removed, or `None` if the text cannot be edited.
 fn remove_tag(original: &RawValue) -> Option<Box<RawValue>> {
     let mut members: Members = serde_json::from_str(original.get()).ok()?;
     let mut annotations: Members = serde_json::from_str(members.get("annotations")?.get()).ok()?;
@@ -328,7 +329,7 @@ impl<'de> Deserialize<'de> for Members {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
                 let (mut members, mut keys) = (Members::default(), HashSet::new());
                 while let Some(key) = map.next_key::<String>()? {
-                    // Programs disagree on which of two members with the same key is valid.
+                    // Programs differ in which of two members with the same key they use.
                     if !keys.insert(key.clone()) {
                         let key = key.escape_debug();
                         return Err(A::Error::custom(format_args!("duplicate key `{key}`")));

@@ -1,8 +1,8 @@
 //! Names in the index of a layout, and the entries that they identify.
 //!
-//! A name (annotation `org.opencontainers.image.ref.name`) is a tag, or a full name that may end with one: skopeo and
-//! podman write `localhost/acme/widgets:1.0.0`. A tag identifies the entry with exactly this name, or else the only
-//! entry whose full name ends with this tag.
+//! A name (annotation `org.opencontainers.image.ref.name`) is a tag, or a full name that may end with a tag: skopeo and
+//! podman write `localhost/acme/widgets:1.0.0`. A tag identifies the entry with exactly this name. If there is no such
+//! entry, it identifies the only entry whose full name ends with this tag.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -13,7 +13,7 @@ use crate::manifest::Descriptor;
 use crate::reference::Tag;
 use crate::storage::OtherName;
 
-/// Annotation with the name of an entry.
+/// Key of the annotation that contains the name of an entry.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// Names in an index, each with the position of its entry.
@@ -24,7 +24,7 @@ pub(crate) struct NameIndex {
     by_digest: HashMap<Digest, usize>,
     /// Tags that identify an entry, in the order of the entries.
     tags: Vec<Tag>,
-    /// Names that are not available as tags.
+    /// Names that contain no tag, or whose tag does not identify their entry.
     others: Vec<OtherName>,
 }
 
@@ -60,7 +60,7 @@ impl NameIndex {
         names
     }
 
-    /// Returns the position of the entry with exactly this name.
+    /// Returns the position of the first entry with exactly this name.
     pub(super) fn find_name(&self, name: &str) -> Option<usize> {
         self.full.get(name).copied()
     }
@@ -74,7 +74,7 @@ impl NameIndex {
             })
     }
 
-    /// Returns the positions of all entries whose name ends with a tag.
+    /// Returns the positions of all entries whose name ends with this tag.
     pub(super) fn positions_with_tag(&self, tag: &Tag) -> &[usize] {
         self.by_tag.get(tag).map_or(&[], Vec::as_slice)
     }
@@ -89,7 +89,7 @@ impl NameIndex {
         &self.tags
     }
 
-    /// Returns the names that are not available as tags.
+    /// Returns the names that contain no tag, or whose tag does not identify their entry.
     pub(crate) fn others(&self) -> &[OtherName] {
         &self.others
     }
@@ -110,7 +110,7 @@ pub(crate) fn tag_in_name(name: &str) -> Option<Tag> {
         return Some(tag);
     }
     let (before, tag) = name.rsplit_once(':')?;
-    // The part after the colon of a digest is not a tag.
+    // The part after the colon in a digest is not a tag.
     let is_digest = name.parse::<Digest>().is_ok() || before.contains('@');
     if before.is_empty() || is_digest {
         return None;

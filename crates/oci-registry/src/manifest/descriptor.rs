@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::media_type::MediaType;
 use crate::digest::Digest;
 
-/// Annotations: text values, sorted by key.
+/// Annotations: string values, sorted by key.
 pub type Annotations = BTreeMap<String, String>;
 
 /// Platform that the content runs on, with the values of Go's `GOOS` and `GOARCH` (image-spec, `image-index.md`).
@@ -86,7 +86,7 @@ pub struct Descriptor {
         skip_serializing_if = "Annotations::is_empty"
     )]
     pub annotations: Annotations,
-    /// Embedded content in base64, for small content.
+    /// The content itself in base64. Only small content is embedded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
 }
@@ -112,7 +112,7 @@ impl Descriptor {
     }
 }
 
-/// Deserializes `null` as an empty list or map, because some registries and tools write it.
+/// Deserializes `null` as an empty list or map, because some registries and tools write `null`.
 pub(crate) fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {

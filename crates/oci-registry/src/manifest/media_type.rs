@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::escape::escape;
 
-/// Media type of content, such as `application/vnd.oci.image.manifest.v1+json`. Any text is allowed.
+/// Media type of content, such as `application/vnd.oci.image.manifest.v1+json`. Any string is allowed.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MediaType(Cow<'static, str>);
@@ -46,7 +46,7 @@ impl MediaType {
         Self(Cow::Borrowed(text))
     }
 
-    /// Returns the media type as text.
+    /// Returns the media type as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -87,8 +87,8 @@ impl MediaType {
         })
     }
 
-    /// Whether content of this type is non-distributable. Registries and copies often lack such layers (image-spec,
-    /// `layer.md`, "Non-Distributable Layers").
+    /// Whether content of this type is a non-distributable layer. Registries and copies often lack such layers
+    /// (image-spec, `layer.md`, "Non-Distributable Layers").
     pub fn is_nondistributable(&self) -> bool {
         [
             "application/vnd.oci.image.layer.nondistributable.",

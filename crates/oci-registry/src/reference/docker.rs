@@ -14,18 +14,18 @@ impl Reference {
     /// The rules are those of docker's reference library (distribution/reference, `normalize.go`):
     ///
     /// * The part before the first `/` is a registry if it contains a `.`, a `:` or an upper-case letter, or is
-    ///   `localhost`. Otherwise the registry is `docker.io`. A text without `/` has no registry, so `localhost:5000`
+    ///   `localhost`. Otherwise the registry is `docker.io`. A name without `/` has no registry, so `localhost:5000`
     ///   has the tag `5000`.
     /// * `index.docker.io` is the same as `docker.io`. On this registry a name without `/` is in the namespace
     ///   `library/`.
-    /// * Without tag and digest the tag is `latest`.
+    /// * If there is neither a tag nor a digest, the tag is `latest`.
     /// * 64 hexadecimal digits are the ID of an image and not a valid name.
     ///
     /// One rule is stricter: a registry that is recognized only by an upper-case letter is rejected. This crate prints
     /// registries in lower case, so the printed reference would be a repository of `docker.io`.
     ///
-    /// Parsing with [`FromStr`](std::str::FromStr) accepts no short forms. Use this function for texts that were written
-    /// for docker, such as the name of an image in a Dockerfile.
+    /// Parsing with [`FromStr`](std::str::FromStr) accepts no short forms. Use this function for references that were
+    /// written for docker, such as the name of an image in a Dockerfile.
     ///
     /// ```
     /// use oci_registry::Reference;
@@ -121,7 +121,7 @@ mod tests {
             ("localhost/x", "localhost/x:latest"),
             ("localhost:5000/x", "localhost:5000/x:latest"),
             ("[::1]:5000/x", "[::1]:5000/x:latest"),
-            // A text without a slash has no registry.
+            // A name without a slash has no registry.
             ("localhost", "docker.io/library/localhost:latest"),
             ("localhost:5000", "docker.io/library/localhost:5000"),
             ("a.b", "docker.io/library/a.b:latest"),

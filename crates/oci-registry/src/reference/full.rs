@@ -29,7 +29,7 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Creates the reference of a whole repository.
+    /// Creates a reference to a whole repository.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl Reference {
         self.digest.as_ref()
     }
 
-    /// Returns the digest if there is one, otherwise the tag if there is one.
+    /// Returns the digest, or else the tag. Returns `None` if there is neither.
     pub fn identifier(&self) -> Option<Identifier> {
         let digest = self.digest.clone().map(Identifier::Digest);
         digest.or_else(|| self.tag.clone().map(Identifier::Tag))
@@ -87,7 +87,7 @@ impl Reference {
         }
     }
 
-    /// Returns the repository name in URLs. Docker Hub stores its official images under `library/`.
+    /// Returns the repository name as used in URLs. Docker Hub stores its official images under `library/`.
     pub(crate) fn api_name(&self) -> RepositoryName {
         let name = &self.repository;
         let is_official = self.registry.is_docker_hub() && !name.as_str().contains('/');
@@ -97,7 +97,7 @@ impl Reference {
         }
     }
 
-    /// Returns a reference to the same repository without tag and digest.
+    /// Returns a reference to the same repository, with neither tag nor digest.
     #[must_use]
     pub fn whole_repository(&self) -> Self {
         Self {

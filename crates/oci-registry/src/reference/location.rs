@@ -1,8 +1,8 @@
 //! Locations of artifacts: a repository of a registry, a layout directory or an archive.
 //!
 //! Parses the forms `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE`, and the names of images in docker
-//! archives. Parsing opens no files. The directory in `oci:DIR:NAME` depends on the files that exist, so
-//! [`LocationText`] keeps path and name together until [`LocationText::locate`] separates them.
+//! archives. Parsing opens no files. The position at which the directory in `oci:DIR:NAME` ends depends on the files
+//! that exist, so [`LocationText`] keeps path and name together until [`LocationText::locate`] separates them.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -50,8 +50,8 @@ fn check_image_name(text: &str) -> Result<String, Problem> {
 pub enum ArchiveFormat {
     /// Tar file of an OCI image layout.
     Oci,
-    /// Archive of `docker save`, which contains named images. With a name, the archive has only the tags of this image;
-    /// otherwise it has the tags of all images.
+    /// Archive of `docker save`, which contains named images. If a name is given, the archive has only the tags of this
+    /// image. Otherwise it has the tags of all images.
     Docker(Option<ImageName>),
 }
 
@@ -140,7 +140,7 @@ impl Location {
         }
     }
 
-    /// Returns the digest if there is one, otherwise the tag if there is one.
+    /// Returns the digest, or else the tag. Returns `None` if there is neither.
     pub fn identifier(&self) -> Option<Identifier> {
         let digest = self.digest().cloned().map(Identifier::Digest);
         digest.or_else(|| self.tag().cloned().map(Identifier::Tag))
@@ -156,7 +156,7 @@ impl Location {
         }
     }
 
-    /// Whether both are the same repository, layout or archive. Tags and digests are not compared.
+    /// Whether both locations are the same repository, layout or archive. Tags and digests are not compared.
     ///
     /// The names of Docker Hub count as equal. Relative paths are resolved against `base`, and symbolic links are
     /// resolved in existing paths.
@@ -184,7 +184,7 @@ impl Location {
         }
     }
 
-    /// Returns the same location without tag and digest.
+    /// Returns the same location, with neither tag nor digest.
     #[must_use]
     pub fn whole_repository(&self) -> Self {
         match self {
@@ -223,8 +223,9 @@ impl Location {
 ///
 /// * A repository of a registry is written as a [`Reference`].
 /// * A layout is `oci:DIR`, and a tar file of a layout is `oci-archive:FILE`. Each may be followed by `:NAME`,
-///   `@DIGEST` or both. DIR is the shortest part, up to a colon or the end, that is an existing layout, or else the
-///   part before the last colon. FILE is determined in the same way. NAME is the full name of an entry, or its tag.
+///   `@DIGEST` or both. DIR is the shortest part, up to a colon or the end, that is an existing layout. If there is
+///   none, DIR is the part before the last colon. FILE is determined in the same way. NAME is the full name of an
+///   entry, or its tag.
 /// * An archive of `docker save` is `docker-archive:FILE`, `docker-archive:FILE:NAME`, `docker-archive:FILE:NAME:TAG`,
 ///   or `docker-archive:FILE::TAG` if all its images have the same name. Each form may end with `@DIGEST` instead of a
 ///   tag.
@@ -243,7 +244,7 @@ pub(crate) enum ParsedLocation {
     Archive(PathAndName),
 }
 
-/// Text of a path and a name, before their separation.
+/// Path and name that are not separated yet, and the digest that follows them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PathAndName {
     text: Box<str>,
@@ -260,8 +261,8 @@ impl PathAndName {
         Ok(Self { text, digest })
     }
 
-    /// Separates path and name. The path is the shortest part, up to a colon or the end, that exists; or else the part
-    /// before the last colon.
+    /// Separates path and name. The path is the shortest part, up to a colon or the end, that exists. If there is none,
+    /// the path is the part before the last colon.
     pub(crate) fn split(&self, exists: impl Fn(&Path) -> bool) -> (&Path, Option<&str>) {
         let text = &*self.text;
         // The colon after a drive letter belongs to the path.
@@ -360,7 +361,7 @@ impl FromStr for LocationText {
                 .map_err(whole);
         }
         let reference: Reference = text.parse()?;
-        // The reference would be printed in lower case, and its text would be parsed as a layout or archive.
+        // Printed in lower case, the reference would be parsed as a layout or archive.
         let host = reference.registry().host();
         if reference.registry().port().is_some() && SCHEMES.contains(&host) {
             let problem =
@@ -386,8 +387,8 @@ fn split_digest(text: &str) -> (&str, Option<Digest>) {
     (text, None)
 }
 
-/// Parses `FILE:NAME:TAG` and its shorter forms. The file ends at the first colon after which only a name and a tag
-/// follow.
+/// Parses `FILE:NAME:TAG` and its shorter forms. FILE ends at the first colon after which the text is a valid
+/// `NAME`, `NAME:TAG` or `:TAG`.
 fn parse_docker_archive(text: &str) -> Result<Location, &'static str> {
     let (text, digest) = split_digest(text);
     let at = |file: &str, name, tag| {
@@ -505,7 +506,7 @@ mod tests {
         }
     }
 
-    /// Splits `oci:TEXT`, with these paths as the existing layouts.
+    /// Splits `oci:TEXT` as if `layouts` were the only existing layouts.
     fn split<'t>(text: &'t LocationText, layouts: &[&str]) -> (&'t str, Option<&'t str>) {
         let ParsedLocation::Layout(written) = &text.0 else {
             unreachable!("not a layout");

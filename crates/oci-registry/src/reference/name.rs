@@ -23,7 +23,7 @@ pub(crate) const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", DOCKER
 /// Host of Docker Hub's API.
 const DOCKER_HUB_API: &str = "registry-1.docker.io";
 
-/// Error for an invalid name, with the problem and its span.
+/// Error for an invalid name, with the problem and the span of the invalid bytes.
 #[derive(Debug, Snafu)]
 #[snafu(display("failed to parse the {kind_of_name} `{}`: {problem}", text.escape_debug()))]
 struct ParseName {
@@ -69,21 +69,21 @@ pub(super) fn parse_error(
     .into()
 }
 
-/// Returns the range of the bytes after the first `limit`, starting at a character boundary.
+/// Returns the range of the bytes after the first `limit` bytes. The range starts at a character boundary.
 fn range_beyond(text: &str, limit: usize) -> Range<usize> {
     text.ceil_char_boundary(limit)..text.len()
 }
 
-/// Implements parsing and printing for a type that wraps a text.
+/// Implements parsing and printing for a type that wraps a string.
 macro_rules! text_newtype {
     ($name:ident, $kind_of_name:literal, $check:path, $help:path) => {
         impl $name {
-            /// Checks a text and returns the name, or the problem.
+            /// Checks a string, and returns the name or the problem.
             pub(super) fn check(text: &str) -> Result<Self, Problem> {
                 $check(text).map(|name| Self(name.into()))
             }
 
-            /// Returns the name as text.
+            /// Returns the name as a string.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -170,7 +170,7 @@ pub(super) fn no_help(_: &str) -> Option<String> {
     None
 }
 
-/// Suggests a registry for an invalid text, such as the host of a URL.
+/// Suggests a registry for an invalid string, such as the host of a URL.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "all help functions have this signature"
@@ -341,7 +341,7 @@ impl Tag {
     }
 }
 
-/// Suggests a correction for a text that is not a tag.
+/// Suggests a correction for a string that is not a tag.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "all help functions have this signature"

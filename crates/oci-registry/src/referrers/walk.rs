@@ -1,7 +1,7 @@
 //! Search for referrers in layouts and archives, which do not have the referrers API.
 //!
-//! The search visits all manifests that are reachable from the listed ones. It also finds referrers that other tools
-//! have written, both in the list of manifests and under a fallback tag.
+//! The search visits all manifests that are reachable from the list of manifests. It therefore also finds referrers
+//! that other tools have written to this list or under a fallback tag.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -35,7 +35,7 @@ pub(crate) trait ManifestStore: Send + Sync + 'static {
     /// Returns the manifests from which all other manifests are reachable.
     fn roots(&self) -> impl Future<Output = Result<Vec<Descriptor>>> + Send;
 
-    /// Reads a listed manifest; `None` if it is missing.
+    /// Reads a manifest. Returns `None` if the manifest is missing.
     fn read(&self, listed: &Descriptor) -> impl Future<Output = Result<Option<Manifest>>> + Send;
 
     /// Returns the location in the form that users write.

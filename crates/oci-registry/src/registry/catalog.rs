@@ -23,7 +23,7 @@ struct ListRepositories {
 impl Failure for ListRepositories {
     fn kind(&self) -> ErrorKind {
         match self.source.kind() {
-            // Registries without a catalog respond with various statuses, for example 404.
+            // Registries that have no catalog respond with various statuses, for example 404.
             ErrorKind::NotFound => ErrorKind::Unsupported,
             kind => kind,
         }
@@ -38,7 +38,7 @@ impl Failure for ListRepositories {
     }
 }
 
-/// Registry, for requests that are not about a single repository. Cheap to clone.
+/// One registry, for requests that do not belong to a single repository. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Registry {
     pub(super) transport: Arc<Transport>,
@@ -54,8 +54,9 @@ impl Registry {
         self.transport.registry()
     }
 
-    /// Lists the repositories in the registry's order. The next page is requested only when the stream is polled beyond
-    /// the current one. Invalid names are omitted ([`ClientEvent::OmittedNames`](crate::ClientEvent::OmittedNames)).
+    /// Lists the repositories in the registry's order. The next page is requested only when the stream is polled after
+    /// the last name of the current page. Invalid names are omitted
+    /// ([`ClientEvent::OmittedNames`](crate::ClientEvent::OmittedNames)).
     ///
     /// The stream ends with [`ErrorKind::Unsupported`] if the registry has no catalog.
     pub fn catalog(&self) -> BoxStream<'static, crate::Result<RepositoryName>> {

@@ -49,24 +49,25 @@ impl Failure for Error {
 /// Options of a [`Client`].
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    /// Environment, with the proxies and the directories of configuration files.
+    /// Environment, which determines the proxies and the directories of configuration files.
     pub environment: Environment,
     /// Source of the credentials.
     pub credentials: Arc<dyn CredentialProvider>,
-    /// `Some(true)`: plain HTTP for all registries. `Some(false)`: TLS for all registries. `None`: plain HTTP for this
-    /// machine only ([`RegistryName::is_loopback`]). The client never falls back from TLS to plain HTTP.
+    /// `Some(true)`: plain HTTP for all registries. `Some(false)`: TLS for all registries. `None`: plain HTTP for
+    /// registries on this machine only ([`RegistryName::is_loopback`]). The client never falls back from TLS to plain
+    /// HTTP.
     pub plain_http: Option<bool>,
     /// Maximum number of attempts for one request, at least 1. The client makes no further attempt after two
-    /// consecutive idle timeouts of one minute, in which no byte is transferred in either direction. The client waits
-    /// for the response to an upload for up to ten minutes, which count as one idle timeout.
+    /// consecutive idle timeouts. An idle timeout is one minute in which no byte is transferred in either direction.
+    /// For the response to an upload, it is ten minutes.
     pub attempts: u32,
-    /// Addresses of hosts that override DNS resolution.
+    /// Fixed addresses of hosts, which replace DNS resolution for these hosts.
     pub resolve: Vec<Resolve>,
-    /// PEM file of certificates that are trusted in addition to those of the system. If set, TLS is used for all
-    /// registries.
+    /// PEM file of CA certificates, trusted in addition to the system's certificates. If set, TLS is used for all
+    /// registries, unless [`RegistryOptions::plain_http`] is `Some(true)`.
     pub ca_file: Option<PathBuf>,
     /// PEM files of the client certificate chain and its key, for all registries. If set, TLS is used for all
-    /// registries.
+    /// registries, unless [`RegistryOptions::plain_http`] is `Some(true)`.
     pub identity: Option<(PathBuf, PathBuf)>,
     /// Options of individual registries, which take precedence over the options for all registries.
     pub registries: BTreeMap<RegistryName, RegistryOptions>,
@@ -75,25 +76,26 @@ pub struct ClientOptions {
     /// client certificate, for this registry only. The first directory with a subdirectory for a registry is used. The
     /// subdirectory enables TLS unless plain HTTP is configured, and is read at the first request.
     ///
-    /// Defaults to the directories of podman and docker, first of the user, then of the system:
-    /// `$XDG_CONFIG_HOME/containers/certs.d` (`~/.config/…` without the variable), `$DOCKER_CONFIG/certs.d`
-    /// (`~/.docker/…`), `/etc/containers/certs.d` and `/etc/docker/certs.d`.
+    /// Defaults to the directories of podman and docker, first those of the user, then those of the system:
+    /// `$XDG_CONFIG_HOME/containers/certs.d` (`~/.config/…` if the variable is not set), `$DOCKER_CONFIG/certs.d`
+    /// (`~/.docker/…` if the variable is not set), `/etc/containers/certs.d` and `/etc/docker/certs.d`.
     pub certificate_directories: Vec<PathBuf>,
-    /// Number of connections for one large blob from a registry that supports ranges, at least 1. More than one helps
-    /// if the network limits the rate of each connection. Each connection needs up to 2 MiB of memory.
+    /// Number of connections for one large blob from a registry that supports ranges, at least 1. More than one
+    /// connection is faster if the network limits the rate of each connection. Each connection needs up to 2 MiB of
+    /// memory.
     pub connections_per_blob: usize,
     /// Observer of the client's events.
     pub observer: Observer,
 }
 
-/// Options of one registry that differ from [`ClientOptions`].
+/// Options for one registry, which take precedence over [`ClientOptions`].
 #[derive(Debug, Clone, Default)]
 pub struct RegistryOptions {
-    /// Whether to use plain HTTP. `None`: TLS if this registry has certificates below, otherwise
+    /// Whether to use plain HTTP. `None`: TLS if [`Self::ca_files`] or [`Self::identity`] is set, otherwise
     /// [`ClientOptions::plain_http`].
     pub plain_http: Option<bool>,
-    /// PEM files of certificates that are trusted in addition to those of the system. If not empty, they replace the
-    /// general [`ClientOptions::ca_file`].
+    /// PEM files of CA certificates, trusted in addition to the system's certificates. If not empty, they replace
+    /// [`ClientOptions::ca_file`] for this registry.
     pub ca_files: Vec<PathBuf>,
     /// PEM files of the client certificate chain and its key, for this registry only.
     pub identity: Option<(PathBuf, PathBuf)>,
@@ -106,8 +108,8 @@ impl RegistryOptions {
 }
 
 impl ClientOptions {
-    /// Returns the default options: all credentials of the environment ([`CredentialChain`]), five attempts, plain HTTP
-    /// for loopback only, and the certificate directories of podman and docker.
+    /// Returns the default options: all credential sources of [`CredentialChain`], five attempts, plain HTTP for
+    /// registries on this machine only, and the certificate directories of podman and docker.
     pub fn new(environment: Environment) -> Self {
         let credentials = Arc::new(CredentialChain::new(&environment, []));
         let certificate_directories = certificates::directories(&environment);
@@ -174,7 +176,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Creates a client. This opens no connections and reads no files.
+    /// Creates a client. Opens no connections and reads no files.
     pub fn new(options: ClientOptions) -> Self {
         let wants_tls = options.ca_file.is_some() || options.identity.is_some();
         let has_identity = options.identity.is_some();
@@ -206,7 +208,8 @@ impl Client {
     }
 
     /// Returns a client with the same connections and tokens that reports to this observer instead of
-    /// [`ClientOptions::observer`]. An event that is reported only once goes to the client that causes it first.
+    /// [`ClientOptions::observer`]. An event that is reported only once goes to the observer of the client that causes
+    /// it first.
     #[must_use]
     pub fn with_observer(self, observer: Observer) -> Self {
         Self {
@@ -221,7 +224,7 @@ impl Client {
         self.observer.as_ref().unwrap_or(default)
     }
 
-    /// Returns a registry.
+    /// Returns the registry with this name. Sends no request.
     ///
     /// # Errors
     ///
@@ -232,7 +235,7 @@ impl Client {
         Ok(Registry::new(self.observe(transport)))
     }
 
-    /// Returns the repository of a reference, whose tag and digest are ignored.
+    /// Returns the repository that a reference names. The tag and the digest of the reference are ignored.
     ///
     /// # Errors
     ///
@@ -243,7 +246,7 @@ impl Client {
         Ok(repository.with_connections_per_blob(self.inner.connections_per_blob))
     }
 
-    /// Returns the numbers of requests and bytes so far.
+    /// Returns the numbers of requests and bytes that all clients with these connections have transferred so far.
     pub fn transfer_stats(&self) -> TransferStats {
         let statistics = self.inner.exchange.statistics();
         TransferStats {
@@ -253,8 +256,8 @@ impl Client {
         }
     }
 
-    /// Cancels the open upload sessions at the registries, for a process that stops during an upload. Each session is
-    /// cancelled at most once, and failures are ignored. The caller decides how long to wait.
+    /// Cancels the open upload sessions at all registries. Callers use this function when the process stops during an
+    /// upload. Each session is cancelled at most once, and failures are ignored. The function has no time limit.
     pub async fn cancel_uploads(&self) {
         let hosts: Vec<Host> = self.hosts().values().cloned().collect();
         let cancellations = hosts
@@ -302,7 +305,8 @@ impl Client {
         let exchange = if !plain && (own.has_certificates() || directory.is_some()) {
             Arc::new(self.inner.exchange.with_changed_settings(|settings| {
                 // The client certificate for all registries takes precedence over the client certificate in a
-                // certificate directory. It is sent to every server that requests a client certificate.
+                // certificate directory. The certificate for all registries is sent to every server that requests a
+                // client certificate.
                 if own.identity.is_some() || !self.inner.has_identity {
                     settings.identity_origin = Some(Origin::from_url(&base));
                 }

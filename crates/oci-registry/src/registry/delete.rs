@@ -92,7 +92,8 @@ impl Failure for Error {
 /// Result of a DELETE request.
 enum Deletion {
     Deleted,
-    /// The registry does not have the content, or cannot delete it under this name.
+    /// The registry responded that the content does not exist. It may still exist if the registry cannot delete it
+    /// under this name.
     NotFound(crate::Error),
     /// The registry does not support this deletion.
     Unsupported(crate::Error),
@@ -131,7 +132,7 @@ pub(super) async fn delete_manifest(
     let reference = requests.reference().with(identifier.clone());
     let subject = match requests.fetch_manifest(&identifier).await {
         Ok(manifest) => manifest.subject().map(|subject| subject.digest.clone()),
-        // A manifest that cannot be parsed can be deleted.
+        // A manifest that cannot be parsed can still be deleted.
         Err(error) if is_unreadable(error.kind()) => None,
         Err(error) => return Err(error),
     };
@@ -171,12 +172,12 @@ pub(super) async fn delete_blob(
     Ok(ensure_deleted(requests, reference, refusal)?)
 }
 
-/// Sends a DELETE request. Another server cannot delete the content, so a redirect to another origin is refused.
+/// Sends a DELETE request. Rejects a redirect to another origin, because another server cannot delete the content.
 async fn send_delete(requests: &RepositoryRequests, url: Url) -> crate::Result<Deletion> {
     let request = Request::new(Method::DELETE, url).within_origin();
     let authorized = requests.send(request).await?;
     let status = authorized.response.status;
-    // The specification requires 202. Some registries answer 200 or 204.
+    // The specification requires 202. Some registries respond with 200 or 204.
     let is_deleted = matches!(
         status,
         StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT
@@ -194,8 +195,7 @@ async fn send_delete(requests: &RepositoryRequests, url: Url) -> crate::Result<D
     }
 }
 
-/// Deletes a manifest or tag that exists. Returns the error of the registry if the manifest or tag still exists
-/// afterwards.
+/// Deletes a manifest or tag that exists. Returns the registry's error if the manifest or tag still exists afterwards.
 async fn delete_identifier(
     requests: &RepositoryRequests,
     identifier: &Identifier,
@@ -210,8 +210,8 @@ async fn delete_identifier(
     }
 }
 
-/// Moves a tag to a placeholder manifest, which has no other tag, and deletes the placeholder. Returns the error of the
-/// registry if it does not delete manifests either.
+/// Moves a tag to a placeholder manifest, which has no other tag, and deletes the placeholder. Returns the registry's
+/// error if the registry does not delete manifests either.
 async fn delete_with_placeholder(
     requests: &RepositoryRequests,
     repository: &dyn Target,
@@ -226,8 +226,8 @@ async fn delete_with_placeholder(
         // An earlier deletion was interrupted after it had moved the tag.
         return delete_identifier(requests, &placeholder_identifier).await;
     }
-    // The placeholder does not exist yet, so its deletion changes nothing but shows whether the registry deletes
-    // manifests.
+    // The placeholder does not exist yet, so this request changes nothing. Its response shows whether the registry
+    // deletes manifests.
     let attempt = send_delete(requests, requests.manifest_url(&placeholder_identifier)).await?;
     if let Deletion::Unsupported(refusal) = attempt {
         return Ok(Some(refusal));

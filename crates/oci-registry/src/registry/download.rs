@@ -1,7 +1,7 @@
 //! Blob downloads that are resumed after an interruption (distribution-spec, "Pulling blobs"; RFC 9110, 14).
 //!
 //! Each byte is yielded once. After an interruption the client requests the rest. If the registry sends the whole blob
-//! instead, the client skips the bytes that were already yielded. If the registry sends another range, the client
+//! instead, the client skips the bytes that it has already yielded. If the registry sends another range, the client
 //! requests the whole blob, once. The digest of the whole blob is verified at the end.
 
 use std::time::Duration;
@@ -25,10 +25,10 @@ use crate::manifest::Descriptor;
 /// Maximum number of consecutive attempts without progress.
 const MAX_ATTEMPTS: u32 = 6;
 
-/// Number of bytes between two failures that resets the count of failures.
+/// Minimum number of bytes that must arrive between two failures to reset the count of failures.
 const MIN_PROGRESS: u64 = 1 << 20;
 
-/// Time between two failures after which any received byte resets the count of failures.
+/// Minimum time between two failures after which a single received byte resets the count of failures.
 const PROGRESS_INTERVAL: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Snafu)]
@@ -75,13 +75,13 @@ struct Download {
     connections: usize,
     digest: Digest,
     size: u64,
-    /// Number of bytes that were yielded.
+    /// Number of bytes that were already yielded.
     offset: u64,
-    /// Number of bytes to skip, if the registry sends the blob from its beginning again.
+    /// Number of bytes still to skip, because the registry sends the blob from its beginning again.
     skip: u64,
     etag: Option<HeaderValue>,
     body: BoxStream<'static, crate::Result<Bytes>>,
-    /// Whether the body arrives over several connections. The module `ranges` retries their failures.
+    /// Whether the body arrives over several connections. In this case, the module `ranges` handles network failures.
     is_segmented: bool,
     /// Whether a response has arrived.
     has_response: bool,
@@ -92,8 +92,7 @@ struct Download {
     progress: u64,
     /// Time of the last failure.
     failed_at: Option<Instant>,
-    /// Total number of skipped bytes. It limits the traffic of a registry that always sends the blob from its
-    /// beginning.
+    /// Total number of skipped bytes. It limits the traffic if a registry always sends the blob from its beginning.
     skipped: u64,
 }
 
@@ -222,7 +221,7 @@ impl Download {
     /// Continues with the body of this response.
     fn use_response(&mut self, response: Response) {
         (self.has_response, self.is_segmented) = (true, false);
-        // The first bytes of the blob may come from an earlier process, without an `ETag`.
+        // If the first bytes of the blob come from an earlier process, their `ETag` is unknown.
         self.etag = self.etag.take().or_else(|| strong_etag(&response));
         self.body = response.into_stream().map_err(Into::into).boxed();
     }
@@ -322,7 +321,7 @@ impl Download {
         Ok(())
     }
 
-    /// Requests the rest of the blob by range, or the whole blob.
+    /// Requests the rest of the blob by range if `is_ranged` is set, otherwise the whole blob.
     async fn request_rest(&mut self, is_ranged: bool) -> crate::Result<Response> {
         let from = is_ranged.then_some((self.offset, self.etag.as_ref()));
         let response = request(&self.requests, &self.digest, from).await;

@@ -63,7 +63,7 @@ impl RepositoryRequests {
         Request::new(method, self.manifest_url(identifier)).header(header::ACCEPT, accepted)
     }
 
-    /// Returns a request that puts a manifest under an identifier.
+    /// Returns the request that stores a manifest under an identifier.
     pub(super) fn put_request(&self, manifest: &Manifest, identifier: &Identifier) -> Request {
         let media_type = HeaderValue::try_from(manifest.media_type().as_str());
         let media_type = media_type.unwrap_or(HeaderValue::from_static("application/octet-stream"));
@@ -130,7 +130,7 @@ impl RepositoryRequests {
         }
     }
 
-    /// Sends a HEAD request for a manifest. `None` if the response lacks media type, digest or size.
+    /// Sends a HEAD request for a manifest. Returns `None` if the response lacks media type, digest or size.
     async fn head_manifest(&self, identifier: &Identifier) -> crate::Result<Option<Descriptor>> {
         let authorized = self
             .send(self.manifest_request(Method::HEAD, identifier))
@@ -156,7 +156,7 @@ impl RepositoryRequests {
         else {
             return Ok(None);
         };
-        // The same content has a different digest in each algorithm, so tags are resolved to SHA-256 digests only.
+        // The digests of the same content differ between algorithms, so tags are resolved to SHA-256 digests only.
         let is_requested = match identifier {
             Identifier::Digest(requested) => *requested == digest,
             Identifier::Tag(_) => digest.algorithm() == Some(Algorithm::Sha256),
@@ -165,7 +165,7 @@ impl RepositoryRequests {
             .then(|| Descriptor::new(media_type, digest, size)))
     }
 
-    /// Puts a manifest. Returns whether the response names its subject (`OCI-Subject`).
+    /// Stores a manifest. Returns whether the response states the subject of the manifest (`OCI-Subject`).
     pub(super) async fn put_manifest(
         &self,
         manifest: &Manifest,

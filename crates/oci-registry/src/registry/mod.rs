@@ -1,7 +1,7 @@
 //! Client for registries over HTTP (distribution-spec 1.1).
 //!
-//! [`Client`] has the connections, credentials and tokens of a process, [`Registry`] is one registry, and
-//! [`Repository`] is one of its repositories, a [`Source`](crate::storage::Source) and a
+//! [`Client`] holds the connections, credentials and tokens of a process. [`Registry`] is one registry. [`Repository`]
+//! is one repository of a registry and implements [`Source`](crate::storage::Source) and
 //! [`Target`](crate::storage::Target).
 
 mod catalog;

@@ -1,9 +1,9 @@
 //! Paginated lists as streams (distribution-spec, "Listing Tags").
 //!
-//! The stream yields names while their page arrives, and requests the next page only when it is polled beyond this one.
-//! If the body of a page is interrupted, the page is requested again, and each name is yielded only once. The stream
-//! ends with an error if the next page is on another origin or was requested before, if too many consecutive pages have
-//! no new name, and if the list exceeds the limits for pages and names.
+//! The stream yields the names of a page while the page arrives. It requests the next page only when it is polled after
+//! the last name of the current page. If the body of a page is interrupted, the page is requested again, and each name
+//! is yielded only once. The stream ends with an error if the next page is on another origin or was requested before,
+//! if too many consecutive pages have no new name, or if the list exceeds the limits for pages and names.
 
 mod names;
 
@@ -76,8 +76,8 @@ impl Failure for Error {
     }
 }
 
-/// Position in a list of pages. Rejects a page on another origin, a page that was requested before, too many pages, and
-/// too many consecutive pages without a new name.
+/// Position in a paginated list. Rejects a page on another origin, a page that was requested before, too many pages,
+/// and too many consecutive pages without a new name.
 pub(super) struct PageCursor {
     next: Option<PageRequest>,
     seen: HashSet<Url>,
@@ -113,7 +113,7 @@ impl PageCursor {
         }
     }
 
-    /// Advances to the next page. `None` after the last page.
+    /// Advances to the next page. Returns `None` after the last page.
     pub(super) fn next_page(&mut self) -> crate::Result<Option<PageRequest>> {
         let Some(page) = self.next.take() else {
             return Ok(None);
@@ -137,8 +137,8 @@ impl PageCursor {
         self.seen.len() == 1
     }
 
-    /// Records the last name of a complete page. A page counts as a page without a new name if it is empty or ends with
-    /// the same name as an earlier page.
+    /// Records the last name of a complete page. A page counts as a page without a new name if the page is empty or
+    /// ends with the same name as an earlier page.
     pub(super) fn record_last_name(&mut self, last: Option<&str>) {
         let is_new = last.is_some_and(|last| self.last_names.insert(self.hasher.hash_one(last)));
         self.pages_without_name = if is_new {
@@ -149,7 +149,7 @@ impl PageCursor {
     }
 
     /// Reads the link to the next page, which must be on the server that sent this page. After a redirect to another
-    /// origin, the list stays untrusted even if a link leads back to the registry: a third party chose the URL.
+    /// origin, all further pages are untrusted even if a link leads back to the registry: a third party chose the URL.
     pub(super) fn follow_link(&mut self, page: &Response) -> crate::Result<()> {
         let link = next_link(&page.headers);
         let next = link.map(|link| page.peer.resolve_same_origin(&link));
@@ -168,7 +168,7 @@ struct Pages {
     transport: Arc<Transport>,
     scope: Scope,
     cursor: PageCursor,
-    /// Names that arrived and were not returned yet.
+    /// Names that have arrived and were not yielded yet.
     names: VecDeque<String>,
     body_in_progress: Option<PageBody>,
     stalls: Stalls,
@@ -225,7 +225,7 @@ impl Pages {
         }
     }
 
-    /// Reads a chunk of a page. Returns the page unless it is complete.
+    /// Reads the next chunk of a page. Returns the page, or `None` if the page is complete.
     async fn read(&mut self, mut page: PageBody) -> crate::Result<Option<PageBody>> {
         let secrets = self.transport.secrets();
         let url = RedactedUrl::new(&page.url, secrets);
@@ -286,7 +286,7 @@ impl Pages {
             StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE
         );
         if is_refused && self.cursor.is_first() {
-            // Some registries reject this page size. Without a size, they use their own default.
+            // Some registries reject this page size. If the request has no page size, they use their own default.
             url.set_query(None);
             authorized = self.request(url.clone(), is_untrusted).await?;
         }
@@ -370,7 +370,7 @@ fn is_next_relation(parameter: &str) -> bool {
         && relations.any(|relation| relation.eq_ignore_ascii_case("next"))
 }
 
-/// Parses the names of a page that arrives in chunks of `piece` bytes. `None` if it is malformed.
+/// Parses the names of a page that arrives in chunks of `piece` bytes. Returns `None` if the page is malformed.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn parse_names(page: &[u8], piece: usize) -> Option<Vec<String>> {
     names::read(page, piece).ok()

@@ -1,5 +1,4 @@
-//! Check of the availability of a registry and of the credential that it accepts (distribution-spec, "Determining
-//! Support").
+//! Availability and credential check for a registry (distribution-spec, "Determining Support").
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +35,7 @@ pub struct PingResponse {
     pub credential_source: Option<String>,
     /// Whether the registry required a credential, but no credential was found.
     pub needs_credential: bool,
-    /// Time from request to response, over an open connection and with an existing token.
+    /// Time between request and response, measured over an open connection and with an existing token.
     pub latency: Duration,
 }
 
@@ -58,7 +57,7 @@ impl Registry {
 
     async fn measure_ping(&self) -> crate::Result<PingResponse> {
         self.request_base().await?;
-        // The second request uses the connection and the token of the first.
+        // The second request uses the connection and the token of the first request.
         let start = Instant::now();
         self.request_base().await?;
         let latency = start.elapsed();

@@ -1,9 +1,9 @@
 //! Ranges of a blob (RFC 9110, 14; distribution-spec, "Pulling blobs"), and downloads over several connections.
 //!
-//! Several connections help on networks that limit the rate of each connection. The client requests the blob in
-//! segments, one per connection at a time, and yields them in order. At most as many segments as connections are kept
-//! in memory. A registry that does not respond with the requested segment does not support ranges, and the caller
-//! continues over one connection.
+//! Several connections are faster on networks that limit the rate of each connection. The client requests the blob in
+//! segments, one per connection at a time, and yields them in order. The client keeps at most one segment per
+//! connection in memory. A registry that does not respond with the requested segment does not support ranges, and the
+//! caller continues over one connection.
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
@@ -60,7 +60,7 @@ impl Failure for Error {
 
 /// Outcome of the request for the first segment.
 pub(super) enum RangeResponse {
-    /// Rest of the blob, in order.
+    /// Segments of the rest of the blob, in order.
     Segments(BoxStream<'static, crate::Result<Bytes>>),
     /// Whole blob, because the registry ignores ranges.
     Whole(Box<Response>),
@@ -75,8 +75,8 @@ struct Segment {
     to: u64,
 }
 
-/// Whether a response contains exactly the bytes from `from` to `to` of a blob of `size` bytes (RFC 9110, 14.4). False
-/// for a multipart body.
+/// Whether a response contains exactly the bytes from `from` to `to` of a blob of `size` bytes (RFC 9110, 14.4).
+/// Returns `false` for a multipart body.
 pub(super) fn is_range(response: &Response, from: u64, to: u64, size: u64) -> bool {
     let is_multipart = response
         .header(header::CONTENT_TYPE.as_str())
@@ -166,8 +166,8 @@ async fn request_segment(
     }
 }
 
-/// Fetches a segment, and requests it again if its body is interrupted. If the request itself fails, `exchange` has
-/// already repeated it.
+/// Fetches a segment, and requests it again if its body is interrupted. A failed request is not repeated here, because
+/// `exchange` has already repeated it.
 async fn fetch(
     requests: RepositoryRequests,
     digest: Digest,
@@ -240,7 +240,7 @@ async fn read(
     Ok(bytes)
 }
 
-/// Returns the range of a response for an error message.
+/// Formats the range of a response for an error message.
 pub(super) fn display_range(response: &Response) -> String {
     let range = response.header(header::CONTENT_RANGE.as_str());
     response.secrets().escape(range.unwrap_or_default(), 100)

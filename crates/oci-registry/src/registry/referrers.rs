@@ -3,8 +3,8 @@
 //! A registry with the referrers API sends the list in pages and names the subject in its response to a push. A
 //! registry without the API responds in various ways: with 404, with a web page, or with a redirect to a web page. On
 //! such a registry, clients maintain the list in an index under the fallback tag, which is derived from the digest of
-//! the subject. Some registries resolve this tag as the digest and return the subject itself. The list then counts as
-//! absent.
+//! the subject. Some registries interpret this tag as the digest of the subject and return the subject itself. In this
+//! case, the list counts as absent.
 //!
 //! Several clients may change such an index at the same time, and no registry is known to support conditional writes.
 //! After each write, the client therefore waits for longer than another client takes between its read and its write.
@@ -33,10 +33,10 @@ use crate::transport::AuthorizedResponse;
 /// Response header with the filters that the registry has applied to a list.
 const FILTERS_APPLIED_HEADER: &str = "oci-filters-applied";
 
-/// Maximum number of reads of a list that does not contain a pushed manifest.
+/// Maximum number of reads of a list while a pushed manifest is missing from the list.
 const MAX_READS: u32 = 5;
 
-/// Maximum number of writes of an index that other clients change at the same time.
+/// Maximum number of writes of an index while other clients change it.
 const MAX_WRITES: u32 = 10;
 
 #[derive(Debug, Snafu)]
@@ -109,7 +109,7 @@ struct ReferrerList {
     subject: Digest,
     artifact_type: Option<MediaType>,
     cursor: PageCursor,
-    /// Entries of the last page that were not returned yet.
+    /// Entries of the last page that were not yielded yet.
     entries: VecDeque<Descriptor>,
     seen: HashSet<Digest>,
 }
@@ -143,7 +143,7 @@ pub(super) enum Membership {
 }
 
 /// Searches for a pushed manifest in the list of the referrers API. A registry may update its list some time after it
-/// has accepted the manifest, so a list without the manifest is requested again.
+/// has accepted the manifest, so a list that does not contain the manifest is requested again.
 ///
 /// # Errors
 ///
@@ -230,7 +230,7 @@ impl ReferrerList {
         Ok(self.filter_entries(entries, is_filtered))
     }
 
-    /// Requests the first page. `None` if the registry does not have the referrers API.
+    /// Requests the first page. Returns `None` if the registry does not have the referrers API.
     async fn request_first_page(&mut self) -> crate::Result<Option<AuthorizedResponse>> {
         match self.cursor.next_page()? {
             Some(page) => self.request_page(page).await,
@@ -238,7 +238,7 @@ impl ReferrerList {
         }
     }
 
-    /// Whether this page or a later one contains a manifest.
+    /// Whether this page or a later page contains the manifest `referrer`.
     async fn contains(
         &mut self,
         mut authorized: AuthorizedResponse,
@@ -276,13 +276,14 @@ impl ReferrerList {
         let url = response.redacted_url();
         let body = authorized.response.bytes(manifest::MAX_READ).await?;
         let page: Index = serde_json::from_slice(&body).context(ParsePageSnafu { url })?;
-        // Entries of other artifact types also count as new.
+        // The page is not filtered yet. A page that has only entries of other artifact types therefore counts as a page
+        // with new entries.
         let last = page.manifests.last().map(|entry| entry.digest.as_str());
         self.cursor.record_last_name(last);
         Ok((page.manifests, is_filtered))
     }
 
-    /// Requests one page. `None` if this is the first page and the registry does not have the referrers API.
+    /// Requests one page. Returns `None` if this is the first page and the registry does not have the referrers API.
     async fn request_page(&self, page: PageRequest) -> crate::Result<Option<AuthorizedResponse>> {
         let accepted = HeaderValue::from_static("application/vnd.oci.image.index.v1+json");
         let request = Request::new(Method::GET, page.url)
@@ -317,7 +318,8 @@ impl ReferrerList {
         Ok(is_list.then_some(authorized))
     }
 
-    /// Fetches the entries under the fallback tag. Empty if the tag is absent or refers to content that is not a list.
+    /// Fetches the entries under the fallback tag. Returns no entries if the tag is absent or refers to content that is
+    /// not a list.
     async fn fallback_entries(&self) -> crate::Result<Vec<Descriptor>> {
         let tag = Identifier::Tag(referrers::fallback_tag(&self.subject));
         let request = self.requests.manifest_request(Method::GET, &tag);
@@ -390,12 +392,12 @@ pub(super) async fn remove(
     }
 }
 
-/// Content of a fallback tag.
+/// Content that a fallback tag refers to.
 enum Fallback {
     Absent,
-    /// The registry serves the subject itself.
+    /// The subject itself.
     Subject,
-    /// List of referrers, and the `If-Match` header for a write that must not replace a newer list.
+    /// List of referrers, and the `If-Match` header that prevents a write from replacing a newer list.
     List(Box<Index>, Option<(HeaderName, HeaderValue)>),
     /// Content that is not a list of referrers.
     Other,
@@ -424,8 +426,8 @@ async fn update_index(
         let subject = subject.clone();
         let (mut index, condition) = match fallback.with_context(|_| context())? {
             Fallback::List(index, condition) => (*index, condition),
-            // If the tag still resolves to the subject after a write without an error, the registry cannot store a list
-            // under it.
+            // If the tag still resolves to the subject after a successful write, the registry cannot store a list under
+            // this tag.
             Fallback::Subject if attempt > 0 && failure.is_none() => {
                 return AliasSnafu {
                     subject,
@@ -457,7 +459,7 @@ async fn update_index(
                 operation: format!("update of the list of referrers of {subject}"),
                 attempt: attempt + 1,
                 attempts: MAX_WRITES,
-                // The delay was before the read that found the failure.
+                // The delay has already passed: it preceded the read that detected the failure.
                 delay: Duration::ZERO,
                 cause,
             };
@@ -486,14 +488,14 @@ async fn update_index(
     }
 }
 
-/// Returns the delay between a write and the read that checks it. The delay is longer than another client takes between
-/// its read and its write, and longer after a conflict, because there may be many clients.
+/// Returns the delay between a write and the read that checks it. The delay is longer than the time that another client
+/// needs between its read and its write. After a conflict, the delay is increased, because there may be many clients.
 fn delay_before_check(attempt: u32) -> Duration {
     let minimum = Duration::from_millis(if attempt == 1 { 500 } else { 1000 });
     minimum + exchange::backoff(attempt)
 }
 
-/// Reads the content of a fallback tag.
+/// Reads the content that a fallback tag refers to.
 async fn read(
     requests: &RepositoryRequests,
     tag: &Identifier,

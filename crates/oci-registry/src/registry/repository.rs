@@ -80,8 +80,7 @@ pub struct Repository {
     requests: RepositoryRequests,
     uploads: Arc<Uploads>,
     connections_per_blob: usize,
-    /// Whether a response has shown that the registry has the referrers API. One check per repository is enough to
-    /// detect a registry without it.
+    /// Whether a response has shown that the registry has the referrers API. After that, pushes do not check it again.
     has_referrers_api: Arc<AtomicBool>,
 }
 
@@ -113,8 +112,8 @@ impl Repository {
         self.requests.reference()
     }
 
-    /// Whether the registry has the referrers API. The first positive result is remembered. If the list does not
-    /// contain the pushed manifest at that time, the observer is notified.
+    /// Whether the registry has the referrers API. The first positive result is stored. If the list does not contain
+    /// the pushed manifest at that time, the observer is notified.
     async fn has_referrers_api(&self, subject: &Digest, pushed: &Digest) -> crate::Result<bool> {
         if self.has_referrers_api.load(Ordering::Relaxed) {
             return Ok(true);
@@ -148,8 +147,8 @@ impl Repository {
     }
 }
 
-/// Whether a file is sent while its digest is computed, because reading it twice takes longer than one more request. If
-/// the file cannot be read, a later step reports the error.
+/// Whether a file is large enough to be sent while its digest is computed, because reading it twice takes longer than
+/// one more request. If the file cannot be read, a later step reports the error.
 async fn is_large(path: &Path) -> bool {
     tokio::fs::metadata(path)
         .await

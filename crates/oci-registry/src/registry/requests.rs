@@ -1,6 +1,7 @@
 //! Requests to one repository.
 //!
-//! Binds a transport to a repository: URLs, scope, idle timeouts, and the requests that several operations need.
+//! [`RepositoryRequests`] binds a transport to a repository. It contains the URLs, the scope, the count of idle
+//! timeouts, and the requests that several operations need.
 
 use std::sync::Arc;
 
@@ -36,7 +37,7 @@ impl Failure for FindBlob {
     }
 }
 
-/// Access to a repository. It determines the scope of the tokens.
+/// Access to a repository, which determines the scope of the tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Reading only.
@@ -53,7 +54,7 @@ pub(super) struct RepositoryRequests {
     name: RepositoryName,
     path: Arc<str>,
     scope: Scope,
-    /// Count of consecutive idle timeouts, if all requests belong to one operation.
+    /// Count of consecutive idle timeouts; `None` if the requests do not belong to one operation.
     stalls: Option<Stalls>,
 }
 
@@ -163,8 +164,8 @@ impl RepositoryRequests {
         )
     }
 
-    /// Whether the repository has a blob of this size. A blob that is reported with another size counts as absent, because
-    /// uploading it again corrects the registry. A registry may leave out the size.
+    /// Whether the repository has a blob of this size. A blob that the registry reports with another size counts as
+    /// absent, because uploading it again replaces the wrong content. The registry may omit the size.
     pub(super) async fn has_blob(&self, digest: &Digest, size: u64) -> crate::Result<bool> {
         let found = self.head_blob(digest).await?;
         Ok(found.is_some_and(|found| {
@@ -173,8 +174,8 @@ impl RepositoryRequests {
         }))
     }
 
-    /// Sends a HEAD request for a blob. `None` if the blob is absent. Only 200 reports that it exists ("Checking if content
-    /// exists in the registry").
+    /// Sends a HEAD request for a blob. Returns `None` if the blob is absent. Only the status 200 means that the blob
+    /// exists ("Checking if content exists in the registry").
     pub(super) async fn head_blob(&self, digest: &Digest) -> crate::Result<Option<Response>> {
         let context = |source| {
             FindBlobSnafu {

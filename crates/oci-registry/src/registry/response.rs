@@ -1,7 +1,7 @@
 //! Conversion of error responses to errors. No other module maps HTTP statuses to error kinds.
 //!
-//! Parses the error body of the distribution-spec ("Error Codes"). Registries may also send HTML, plain text or an
-//! empty body. The errors quote the text of the registry.
+//! This module parses the error body that the distribution-spec defines ("Error Codes"). Registries may also send HTML,
+//! plain text or an empty body. The errors quote the registry's text.
 
 use http::StatusCode;
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use crate::transport::{Account, AuthorizedResponse};
 /// Maximum number of bytes that are read from an error body.
 const MAX_BODY: usize = 64 << 10;
 
-/// Maximum number of characters that are shown of each text from a registry.
+/// Maximum number of characters that are shown from each string that a registry sent.
 pub(crate) const MAX_SHOWN: usize = 1000;
 
 #[derive(Debug, Snafu)]

@@ -2,15 +2,15 @@
 //!
 //! A blob whose digest is known is mounted, or sent in one piece with the PUT that closes its session. A large file
 //! whose digest is not known is streamed: the client sends the content with one PATCH, computes the digest at the same
-//! time, and sends the digest with a PUT. Chunks, each a PATCH with its range, are sent to registries that reject
-//! larger requests, and after the interruption of a session. The client remembers rejected methods ([`Uploads`]) and
-//! does not try them again.
+//! time, and sends the digest with a PUT. The client sends chunks, each a PATCH with its range, to registries that
+//! reject larger requests. The rest of an interrupted session is also sent by PATCH with its range. The client stores
+//! the methods that a registry rejected ([`Uploads`]) and does not try them again.
 //!
 //! After an interruption, the client queries the status of the session and continues at the offset that the registry
-//! reports. If the registry then rejects the digest, the client resumes no further session of this upload, but starts
-//! again. After the interruption of a PUT with the whole blob, the client starts a new session, because a registry does
-//! not report how much of a closing PUT has arrived. If a response is lost, the client checks whether the blob exists
-//! before it sends the content again.
+//! reports. If the registry then rejects the digest, the client starts the upload again. It resumes no further session
+//! of this upload. If a PUT with the whole blob is interrupted, the client starts a new session, because a registry
+//! does not report how much of a closing PUT has arrived. If a response is lost, the client checks whether the blob
+//! exists before it sends the content again.
 
 mod capabilities;
 mod content;
@@ -47,7 +47,7 @@ const MAX_ATTEMPTS: u32 = 5;
 /// request, which takes longer than reading or sending smaller content twice.
 pub(super) const MIN_STREAM_SIZE: u64 = 8 << 20;
 
-/// Number of bytes between two failures that resets the count of failures.
+/// Minimum number of bytes that the registry must receive between two failures to reset the count of failures.
 const MIN_PROGRESS: u64 = 1 << 20;
 
 /// Failures and progress of an upload.
@@ -85,7 +85,7 @@ pub(super) async fn send(
     Ok(Delivery::Uploaded)
 }
 
-/// Sends a file while computing its digest. `None` if the registry requires the digest first.
+/// Sends a file while computing its digest. Returns `None` if the registry requires the digest first.
 pub(super) async fn send_unhashed(
     requests: &RepositoryRequests,
     uploads: &Uploads,
@@ -106,7 +106,8 @@ pub(super) async fn send_unhashed(
     Ok(sent.map(|(digest, delivery)| (file.to_blob(media_type.clone(), digest), delivery)))
 }
 
-/// Returns the repository to mount a blob from: the origin of the blob, if it is another repository of this registry.
+/// Returns the repository to mount a blob from: the origin of the blob, if the origin is another repository of this
+/// registry.
 fn mount_source(requests: &RepositoryRequests, blob: &Blob) -> Option<RepositoryName> {
     let origin = blob
         .origin()
@@ -115,7 +116,8 @@ fn mount_source(requests: &RepositoryRequests, blob: &Blob) -> Option<Repository
 }
 
 impl Upload<'_> {
-    /// Sends the blob, in several sessions and requests if necessary. `None` if the registry requires the digest first.
+    /// Sends the blob, in several sessions and requests if necessary. Returns `None` if the registry requires the
+    /// digest first.
     async fn run(&self, session: Option<UploadSession>) -> crate::Result<Option<SentBlob>> {
         let mut last = None;
         let sent = self.run_sessions(session, &mut last).await;
@@ -184,7 +186,7 @@ impl Upload<'_> {
         }
     }
 
-    /// Chooses the next request of a session.
+    /// Selects the next request of a session.
     fn next_request(&self, session: &UploadSession, attempts: &Attempts) -> UploadRequest {
         let (size, capabilities) = (self.content.size(), *self.uploads.capabilities());
         let is_known = matches!(self.digest, BlobDigest::Known(_));
@@ -214,7 +216,8 @@ impl Upload<'_> {
         self.requests.has_blob(digest, self.content.size()).await
     }
 
-    /// Returns the blob if the registry has stored it, although the response to the final request was lost.
+    /// Returns the digest of the blob if the registry has stored the blob although the response to the final request
+    /// was lost.
     async fn find_sent_blob(&self, request: UploadRequest) -> crate::Result<Option<SentBlob>> {
         if !matches!(request, UploadRequest::Whole | UploadRequest::Close) {
             return Ok(None);
@@ -250,7 +253,7 @@ impl Upload<'_> {
             (attempts.largest_offset, attempts.failures) = (received, 1);
             self.requests.record_progress();
         }
-        // If the registry rejects a chunk although its offset is right, the chunk is too large.
+        // If the registry rejects a chunk although the offset of the chunk is right, the chunk is too large.
         if let UploadRequest::Chunk(size) = request
             && error.kind() == ErrorKind::Protocol
             && received.is_none_or(|received| received == before)

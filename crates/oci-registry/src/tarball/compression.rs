@@ -36,7 +36,7 @@ pub(crate) enum Compression {
 }
 
 impl Compression {
-    /// Detects the format of a stream from its first bytes; `None` if it is not compressed.
+    /// Detects the format of a stream from its first bytes; `None` if the stream is not compressed.
     pub(crate) fn detect(stream: impl Read) -> io::Result<Option<Self>> {
         let mut magic = Vec::new();
         stream.take(MAGIC_LENGTH).read_to_end(&mut magic)?;
@@ -45,7 +45,7 @@ impl Compression {
             // A frame, or a skippable frame (RFC 8878, sections 3.1.1 and 3.1.2).
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Self::Zstd),
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Xz),
-            // The pattern includes the marker of a block or of the end of the stream, because a tar stream can start
+            // The pattern includes the marker that begins a block or ends the stream, because a tar stream can start
             // with a file name `BZh…`.
             [
                 b'B',
@@ -75,7 +75,7 @@ impl Compression {
         })
     }
 
-    /// Returns the name of the format as used in media types of layers.
+    /// Returns the name of the format in the media types of layers.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
@@ -91,7 +91,7 @@ pub(crate) fn max_decompressed_size(compressed: u64) -> u64 {
     compressed.saturating_mul(MAX_RATIO).max(MIN_DECOMPRESSED)
 }
 
-/// Opens the content of a file from its first byte, decompressed if it is compressed.
+/// Opens the content of a file from its first byte. Compressed content is decompressed.
 pub(crate) fn open_decompressed(mut file: &File) -> io::Result<Box<dyn Read + '_>> {
     file.rewind()?;
     let compression = Compression::detect(file)?;

@@ -1,4 +1,4 @@
-//! Sizes of the headers of a tar stream and of their fields.
+//! Sizes of tar headers and their fields.
 
 /// Size of a block in bytes.
 pub(super) const BLOCK: usize = 512;

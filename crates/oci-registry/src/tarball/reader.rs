@@ -21,17 +21,17 @@ const MAX_EXTENDED: u64 = 1 << 20;
 /// Maximum length of a name, in bytes.
 pub(super) const MAX_PATH: usize = 4096;
 
-/// Reader of entries. After an entry, the reader yields the content of this entry.
+/// Reader of entries. [`Read`] reads the content of the last entry.
 pub(crate) struct Reader<R> {
     inner: R,
     /// Offset of the next byte in the stream.
     position: u64,
-    /// Number of bytes of the content of the last entry that were not read yet.
+    /// Number of unread content bytes of the last entry.
     unread: u64,
     padding: u64,
 }
 
-/// Fields of extended headers, for the next entry.
+/// Fields that extended headers set for the next entry.
 #[derive(Default)]
 pub(super) struct ExtendedFields {
     path: Option<Vec<u8>>,
@@ -53,8 +53,8 @@ impl<R: Skip> Reader<R> {
         }
     }
 
-    /// Returns the offset of the next byte. Before any content is read, this is the offset of the content of the last
-    /// entry.
+    /// Returns the offset of the next byte. Directly after [`Self::next`], this is the offset of the content of the
+    /// returned entry.
     pub(crate) fn position(&self) -> u64 {
         self.position
     }
@@ -191,7 +191,8 @@ impl<R: Read> Read for Reader<R> {
             .len()
             .min(usize::try_from(self.unread).unwrap_or(usize::MAX));
         if wanted == 0 {
-            // The inner reader is not read, because a result without bytes would count as the end of the stream.
+            // The inner reader is not called, because a read of zero bytes would count as an unexpected end of the
+            // stream.
             return Ok(0);
         }
         let count = self.inner.read(&mut buffer[..wanted])?;
@@ -214,7 +215,7 @@ fn parse_entry(
         .path
         .unwrap_or_else(|| header.path_bytes().into_owned());
     let kind = match header.as_old().linkflag[0] {
-        // Writers of the oldest format mark a directory only by the slash at the end of its name.
+        // The oldest format marks a directory only by a slash at the end of its name.
         0 if path.ends_with(b"/") => Some(Kind::Directory),
         b'0' | b'7' | 0 => Some(Kind::File),
         b'1' => Some(Kind::HardLink),

@@ -24,7 +24,7 @@ impl<F: Read + Seek> Skip for SkipBySeeking<F> {
     }
 }
 
-/// Stream that cannot seek, and skips bytes by reading them.
+/// Stream that cannot seek and therefore skips bytes by reading them.
 pub(crate) struct SkipByReading<R>(pub(crate) R);
 
 impl<R: Read> Read for SkipByReading<R> {

@@ -1,9 +1,9 @@
 //! Authenticated exchange with one registry: sends a request, responds to the challenge and sends the request again.
 //!
-//! The transport stores the authentication state of a registry: the demanded scheme, the credentials and the tokens. It
-//! looks up a credential only after a challenge, and responds only to a challenge from the origin of the registry. A
-//! rejected credential is looked up once more, because it may have changed. A request is repeated at most once, so
-//! there is no retry loop.
+//! The transport stores the authentication state of a registry: the scheme that the registry demands, the credentials
+//! and the tokens. It looks up a credential only after a challenge, and responds only to a challenge from the origin of
+//! the registry. A rejected credential is looked up once more, because it may have changed. After a challenge, a
+//! request is sent again at most once, so there is no retry loop.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -254,8 +254,8 @@ impl Transport {
         self.exchange.send(request).await
     }
 
-    /// Returns the challenge in a response, and the server that sent it. If a 401 has no challenge, the challenge of
-    /// `/v2/` is requested once.
+    /// Returns the challenge in a response, and the server that sent the challenge. If a 401 response has no challenge,
+    /// the challenge of `/v2/` is requested once.
     async fn find_challenge(
         &self,
         response: &Response,
@@ -289,7 +289,7 @@ impl Transport {
         self.state.lock().await.account(scope)
     }
 
-    /// Returns the authorisation for a scope. `None` before the first challenge.
+    /// Returns the authorisation for a scope; `None` before the first challenge.
     async fn current_header(&self, scope: &Scope) -> crate::Result<Option<HeaderValue>> {
         let mut state = self.state.lock().await;
         match &state.scheme {
@@ -305,11 +305,11 @@ impl Transport {
         }
     }
 
-    /// Returns the authorisation for a challenge. Returns `None` without a credential, or if the registry rejected the
-    /// only credential.
+    /// Returns the authorisation for a challenge. Returns `None` if there is no credential, or if the registry rejected
+    /// the only credential.
     ///
-    /// A token is fetched again after each challenge and used even if it equals the rejected one: a token server such
-    /// as GHCR's returns the same token while it is valid, so the rejection may have been transient.
+    /// A new token is fetched after each challenge and used even if it equals the rejected token. A token server such
+    /// as GHCR's returns the same token while the token is valid, so the rejection may have been transient.
     async fn respond_to_challenge(
         &self,
         challenge: &Challenge,
@@ -359,9 +359,9 @@ impl Transport {
         }
     }
 
-    /// Repeats a read without the credential of the CI job, after the registry rejected it. The read is sent
-    /// anonymously, or with an anonymous token. Returns `None` if the request was sent without that credential, or if
-    /// the client received no anonymous token.
+    /// Repeats a read without the credential of the CI job, after the registry rejected this credential. The read is
+    /// sent anonymously, or with an anonymous token. Returns `None` if the original request was sent without this
+    /// credential, or if the client received no anonymous token.
     async fn send_without_ambient(
         &self,
         request: &mut Request,

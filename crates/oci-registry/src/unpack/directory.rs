@@ -1,8 +1,8 @@
 //! Directories that files are written into.
 //!
 //! On Unix a directory is a handle: names in it are resolved relative to the handle, and no symbolic link is followed.
-//! If another process replaces the directory with a link, writes are not redirected. On other systems a directory is a
-//! path that is checked before each use.
+//! If another process replaces the directory with a link, writes still go to the opened directory. On other systems, a
+//! directory is a path that is checked before each use.
 
 mod entry;
 #[cfg(not(unix))]

@@ -1,4 +1,4 @@
-//! Errors of writing the files of an artifact.
+//! Errors that occur while the files of an artifact are written.
 
 use std::path::PathBuf;
 

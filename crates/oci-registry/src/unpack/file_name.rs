@@ -14,7 +14,7 @@ use crate::escape::needs_escape;
 /// Name of the directory for partial files, in the directory into which files are unpacked.
 pub(super) const PARTIAL_DIRECTORY: &str = ".oci-partial";
 
-/// Prefix of the names of temporary directories, which are removed at the end of the call.
+/// Name prefix of temporary directories. They are removed when the call returns.
 pub(super) const TEMPORARY_PREFIX: &str = ".partial-";
 
 /// Maximum length of a component of a name, in bytes. Most file systems have this limit.
@@ -69,8 +69,8 @@ impl FileName {
         &self.0
     }
 
-    /// Checks that the files can be in one directory on every file system. Fails for two equal names, for a name that
-    /// is a directory of another, and for names that need more than 32,768 directories.
+    /// Checks that files with these names can be in one directory on every file system. Fails for two equal names, for
+    /// a name that is a directory of another, and for names that need more than 32,768 directories.
     ///
     /// # Errors
     ///
@@ -79,8 +79,8 @@ impl FileName {
         Ok(check_clashes(names)?)
     }
 
-    /// Returns the name in a form for comparison: without case, with decomposed accents and without invisible
-    /// characters. Some file systems treat names with the same form as the same file.
+    /// Returns the folded form of the name, for comparison: case is folded, accents are decomposed, and invisible
+    /// characters are removed. Some file systems treat names with the same folded form as the same file.
     pub fn folded(&self) -> String {
         fold(&self.0)
     }
@@ -91,7 +91,7 @@ impl FileName {
             .fold(directory.to_owned(), |path, part| path.join(part))
     }
 
-    /// Splits the name into the directory, which may be empty, and the name of the file in it.
+    /// Splits the name into the directory, which may be empty, and the name of the file in the directory.
     pub(super) fn split(&self) -> (&str, &str) {
         self.0.rsplit_once('/').unwrap_or(("", &self.0))
     }
@@ -180,7 +180,7 @@ fn find_problem(part: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether [`unpack`](super::unpack) uses a name, in its folded form, for files that are being fetched.
+/// Whether [`unpack`](super::unpack) uses a folded name for files that are being fetched.
 fn is_reserved(folded: &str) -> bool {
     folded == PARTIAL_DIRECTORY || folded.starts_with(TEMPORARY_PREFIX)
 }

@@ -15,8 +15,8 @@ pub(super) enum MissingDirectories {
     Leave,
 }
 
-/// Opens the parent directories of files. The last directory stays open, because files of the same directory usually
-/// follow each other.
+/// Opens the parent directories of files. The last directory stays open, because consecutive files are usually in the
+/// same directory.
 #[derive(Debug)]
 pub(super) struct Parents<'a> {
     root: &'a Directory,

@@ -1,9 +1,9 @@
-//! Staging area for files that are being fetched. It is in the directory into which the files are unpacked.
+//! Staging area for files that are being fetched, inside the directory into which the files are unpacked.
 //!
 //! If the fetch of a large file is interrupted, the file is kept in the directory [`PARTIAL_DIRECTORY`] under its
 //! digest, and the next call continues the fetch. The content of a kept file is not trusted: it is hashed and verified
-//! together with the rest. It is used only if no other user could have written it, and by one process at a time. All
-//! other files are in a temporary directory, which is removed when the [`Staging`] value is dropped.
+//! together with the rest. A kept file is used only if no other user could have written it, and only by one process at
+//! a time. All other files are in a temporary directory, which is removed when the [`Staging`] value is dropped.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
@@ -28,7 +28,7 @@ const MIN_KEPT_SIZE: u64 = 2 << 20;
 #[derive(Debug)]
 pub(super) struct Staging {
     directory: Directory,
-    /// Temporary directory of this call, created when it is needed.
+    /// Temporary directory of this call, created at its first use.
     temporary: OnceLock<TemporaryDirectory>,
 }
 

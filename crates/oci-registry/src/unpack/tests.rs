@@ -33,7 +33,7 @@ fn names(directory: &Path) -> Vec<String> {
 #[tokio::test]
 async fn unpack_into_a_directory_without_write_access_fails() {
     let (memory, files) = create_artifact(&[("demo", "data")]).await;
-    // Not even the superuser can create a directory in this one.
+    // Not even the superuser can create a directory in `/proc/self/fd`.
     let directory = Path::new("/proc/self/fd");
     let unpacked = unpack(&memory, &files, directory, UnpackOptions::default()).await;
     let error = unpacked.unwrap_err();
@@ -110,7 +110,7 @@ async fn unpack_closes_fetched_files() {
     };
     unpack(&memory, &files, home.path(), options).await.unwrap();
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), files.len());
-    // The files that are being fetched, each with at most three handles.
+    // Two files are fetched at the same time, each with at most three handles.
     let most = most.into_inner();
     assert!(most <= 6, "{most} were open at once");
 }
@@ -289,7 +289,7 @@ fn unpack_against_swapped_parent_stays_inside() {
                 replace: true,
                 ..UnpackOptions::default()
             };
-            // The call fails if the link is at the path of the directory at that time.
+            // The call fails if the path of the directory is a link at that moment.
             let _ = runtime.block_on(unpack(&memory, &files, home.path(), options));
             escaped |= elsewhere.path().join("x").exists();
             for path in [&directory, &link] {

@@ -1,4 +1,4 @@
-//! The cache of manifests and configs.
+//! Cache of manifests and configs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ fn source(registry: &FakeRegistry, cache: &Path) -> Arc<dyn Source> {
     Cache::in_directory(cache).wrap(Arc::new(writer(&registry.server)))
 }
 
-/// Starts a registry with one manifest under each of these tags.
+/// Starts a registry that has one manifest for each of these tags.
 fn registry_of(contents: &[&'static str]) -> (FakeRegistry, Vec<Manifest>) {
     let registry = registry();
     let manifests: Vec<_> = contents.iter().map(|content| manifest(content)).collect();
@@ -35,8 +35,8 @@ async fn cached_manifest_is_read_with_one_head_request() {
         for (name, manifest) in names.iter().zip(&manifests) {
             assert_eq!(source.manifest(&by_tag(name)).await.unwrap(), *manifest);
         }
-        // In the first round, the cache has no manifest for the response to the HEAD request of the first tag, so the
-        // client sends no HEAD request for the other tags.
+        // In the first round, the client sends a HEAD request for the first tag, and the manifest is not in the cache.
+        // So the client sends no HEAD request for the other tags.
         let request = |method| registry.count(method, "");
         let expected = if round == 0 { (1, 4) } else { (1 + 4, 4) };
         assert_eq!((request("HEAD"), request("GET")), expected);
@@ -67,7 +67,7 @@ async fn damaged_cache_entry_is_fetched_again() {
     for name in ["a", "b"] {
         first.manifest(&by_tag(name)).await.unwrap();
     }
-    // The first entry has the bytes of another manifest, the second entry is empty.
+    // The first entry has the bytes of another manifest. The second entry is empty.
     let entry = |manifest: &Manifest| home.path().join("sha256").join(manifest.digest().encoded());
     std::fs::copy(entry(&manifests[1]), entry(&manifests[0])).unwrap();
     std::fs::write(entry(&manifests[1]), "").unwrap();

@@ -1,4 +1,4 @@
-//! Registries with their own certificates, in the layout of the `certs.d` directories of container tools.
+//! Certificates of individual registries, in directories with the layout of container tools (`certs.d`).
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -33,7 +33,7 @@ fn client_certificates(server: &Server) -> Vec<Option<Vec<u8>>> {
     requests.map(|request| request.client_certificate).collect()
 }
 
-/// A directory with one subdirectory of certificates per registry.
+/// Directory with one certificate subdirectory per registry.
 struct Certificates(tempfile::TempDir);
 
 impl Certificates {
@@ -41,7 +41,7 @@ impl Certificates {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// Writes the certificate of an authority into the directory of a host.
+    /// Writes the CA certificate of an authority into the directory of a host.
     fn trust(&self, host: &str, authority: &Authority) -> PathBuf {
         self.write(host, "ca.crt", &authority.pem())
     }
@@ -66,7 +66,7 @@ impl Certificates {
     }
 }
 
-/// Returns the options of a client that searches a missing directory and then this directory for certificates.
+/// Returns client options with two certificate directories: a missing directory, then this directory.
 fn options(certificates: &Path) -> ClientOptions {
     let mut options = crate::support::options(NoCredential);
     options.certificate_directories = vec![certificates.join("absent"), certificates.to_owned()];
@@ -259,7 +259,7 @@ async fn plain_http_to_a_tls_server_hints_at_tls() {
     assert_eq!(error.hints(), [Hint::TryTls]);
 }
 
-/// Returns the hints of an error with the default options and without retries.
+/// Returns the hints of the error that a client with default options and no retries reports.
 async fn hints_without_retries(host: &str) -> Vec<Hint> {
     let mut options = without_certificates();
     options.attempts = 1;
@@ -343,7 +343,7 @@ async fn interrupted_tls_handshake_is_retried() {
     let authority = Authority::new();
     let server = tls_registry(&authority, ClientCertificates::Ignored);
     let destination = server.host();
-    // Closes the first two connections during the TLS handshake.
+    // The proxy closes the first two connections during the TLS handshake.
     let proxy = TcpServer::start(move |mut stream, earlier| {
         let destination = destination.clone();
         async move {

@@ -1,4 +1,4 @@
-//! Copies whose source is slow, fails, or is incomplete.
+//! Copies from a source that is slow, fails, or is incomplete.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,7 +23,7 @@ enum Between {
     Failure,
 }
 
-/// A source of an artifact with one blob, whose content arrives in two halves.
+/// Source of an artifact with one blob. The content of the blob arrives in two halves.
 #[derive(Debug)]
 struct SlowSource {
     manifest: Manifest,
@@ -108,7 +108,7 @@ const NONDISTRIBUTABLE: [&str; 2] = [
     "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
 ];
 
-/// Stores an image with a layer of this media type, with or without the content of the layer.
+/// Stores an image with a layer of this media type. The content of the layer is stored only if `is_stored` is set.
 async fn with_layer(media_type: &str, is_stored: bool) -> (Memory, Manifest) {
     let memory = Memory::new();
     let layer = Blob::from_bytes(media_type.into(), "licensed");

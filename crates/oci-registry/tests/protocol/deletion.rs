@@ -45,7 +45,7 @@ async fn tag_deletion_without_tag_support_keeps_the_manifest() {
             tagged_manifest(&registry, "latest").as_ref(),
             Some(packed("x").manifest())
         );
-        // The manifest that the client pushed for the deletion is deleted too.
+        // The placeholder manifest that the client pushed is deleted, too.
         assert_eq!(registry.contents().manifests.len(), 1);
         let held = packed("x").manifest().digest().to_string();
         assert_eq!(registry.count("DELETE", &held), 0);
@@ -120,7 +120,7 @@ async fn interrupted_tag_deletion_is_completed_by_next_deletion() {
     let repository = writer(&registry.server);
     let error = repository.delete_tag(&tag("1")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
-    // Sets the tag to the temporary manifest, as if the client had not restored the tag.
+    // Sets the tag to the placeholder manifest, as if the client had not restored the tag.
     let stand_in = {
         let mut registry = registry.contents();
         let held = packed("x").manifest().digest().to_string();
@@ -235,7 +235,7 @@ async fn unspecified_success_status_is_no_deletion() {
 }
 
 #[tokio::test]
-async fn deletion_redirected_to_other_origin_is_refused() {
+async fn deletion_redirected_to_other_origin_is_rejected() {
     let other = Server::start(|_, _| Response::new(202));
     let location = format!("http://{}/x", other.host());
     let server = Server::start(move |request, _| match request.method.as_str() {
@@ -284,7 +284,7 @@ async fn local_target_deletes_named_content_only() {
         assert!(target.manifest(&by_tag("1")).await.is_err());
         assert!(target.manifest(&by_tag("latest")).await.is_ok());
         target.delete_tag(&tag("latest")).await.unwrap();
-        // The manifest remains without a tag.
+        // The manifest remains, but has no tag.
         let digest = one.manifest().digest();
         assert!(target.manifest(&digest.clone().into()).await.is_ok());
         target.tag(one.manifest(), &tag("back")).await.unwrap();

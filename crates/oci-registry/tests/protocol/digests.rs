@@ -9,7 +9,8 @@ fn sha512(manifest: &Manifest) -> Digest {
     Algorithm::Sha512.digest(manifest.bytes())
 }
 
-/// Starts a registry with one manifest. It returns `digest` for this manifest and for every pushed manifest.
+/// Starts a registry with one manifest. The registry states `digest` as the digest of this manifest and of every pushed
+/// manifest.
 fn registry_with(manifest: &Manifest, digest: &str) -> Server {
     let (manifest, digest) = (manifest.clone(), digest.to_string());
     Server::start(move |request, _| {

@@ -1,4 +1,4 @@
-//! Manifests with a subject, registries in memory without a referrers API, and local targets.
+//! Test fixtures: manifests with a subject, registries in memory without a referrers API, and local targets.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use oci_registry::{
 };
 use testkit::registry::{Deletion, FakeRegistry, Switches};
 
-/// Switches of a registry without a referrers API.
+/// Switches of a registry that has no referrers API.
 pub(crate) const NO_REFERRERS: Switches = without_referrers(Deletion::Everything);
 
-/// Returns the switches of a registry without a referrers API that refuses some deletions.
+/// Returns the switches of a registry that has no referrers API and handles deletions as `deletion` specifies.
 pub(crate) const fn without_referrers(deletion: Deletion) -> Switches {
     Switches {
         deletion,
@@ -20,7 +20,7 @@ pub(crate) const fn without_referrers(deletion: Deletion) -> Switches {
     }
 }
 
-/// Starts a registry in memory without a referrers API.
+/// Starts a registry in memory that has no referrers API.
 pub(crate) fn registry() -> FakeRegistry {
     FakeRegistry::start(NO_REFERRERS)
 }
@@ -34,7 +34,7 @@ pub(crate) fn referrer(subject: &Manifest, artifact_type: &str) -> Manifest {
     Manifest::from_image(image).unwrap()
 }
 
-/// Returns the descriptor of a manifest in a list of referrers.
+/// Returns the descriptor with which a list of referrers refers to a manifest.
 pub(crate) fn referrer_descriptor(manifest: &Manifest) -> Descriptor {
     let mut listed = manifest.descriptor();
     listed.artifact_type = manifest.artifact_type().cloned();
@@ -46,7 +46,7 @@ pub(crate) fn tag(name: &str) -> Tag {
     name.parse().unwrap()
 }
 
-/// Returns a memory target and a layout, each with its directory, if any.
+/// Returns a memory target and a layout. Each is returned with its temporary directory, if it has one.
 pub(crate) async fn local_targets() -> Vec<(Arc<dyn Delete>, Option<tempfile::TempDir>)> {
     let directory = tempfile::tempdir().unwrap();
     let layout = Layout::create(directory.path()).await.unwrap();

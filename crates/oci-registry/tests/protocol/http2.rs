@@ -10,7 +10,7 @@ use crate::support::{NoCredential, blob, bytes, descriptor, open, options};
 /// Size of content that exceeds the flow-control windows of a connection, in bytes.
 const SIZE: usize = 1 << 20;
 
-/// A registry that speaks HTTP/2 only, and the certificate of its authority.
+/// Registry that speaks HTTP/2 only, and the directory of its CA certificate.
 struct Registry {
     server: Server,
     certificates: tempfile::TempDir,

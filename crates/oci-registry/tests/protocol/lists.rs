@@ -104,7 +104,8 @@ async fn truncated_page_fails_after_five_requests() {
     assert_eq!(server.requests().len(), 5);
 }
 
-/// A server whose pages always link to another page. The script returns the names of the page with this number.
+/// Starts a server whose pages always link to another page. `names` returns the names of the page with the given
+/// number.
 fn endless_list(names: impl Fn(usize) -> &'static str + Send + Sync + 'static) -> Server {
     Server::start(move |request, earlier| {
         let link = format!("<{}?page={}>; rel=next", request.path(), earlier + 1);
@@ -162,7 +163,7 @@ async fn list_with_99_empty_pages_between_names_is_complete() {
 }
 
 #[tokio::test]
-async fn list_with_refused_page_size_is_requested_without_it() {
+async fn list_with_rejected_page_size_is_requested_without_it() {
     for status in [400, 413] {
         let server = Server::start(move |request, _| match request.target.as_str() {
             "/v2/_catalog" => Response::new(200).body(r#"{"repositories":["a/b"]}"#),

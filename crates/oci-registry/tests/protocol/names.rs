@@ -1,4 +1,4 @@
-//! Listed names that are not valid, and full names in layouts and archives.
+//! Invalid names in lists, and full names in layouts and archives.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::support::{
 
 type Reports = Observed<OmittedNames>;
 
-/// An observer of omitted names, and the reports that it received.
+/// Returns an observer of omitted names, and the reports that it received.
 fn observer() -> (Observer, Reports) {
     observe(|event| match event {
         ClientEvent::OmittedNames(omitted) => Some(omitted.clone()),
@@ -109,7 +109,7 @@ async fn copy_of_all_tags_omits_invalid_names() {
 
 // ---- full names
 
-/// A layout with one manifest per name, and an archive of the layout. The content of a manifest is its name.
+/// Layout with one manifest per name, and an archive of the layout. The content of a manifest is its name.
 struct Fixture {
     home: tempfile::TempDir,
     client: Client,
@@ -211,7 +211,8 @@ async fn names_with_the_same_tag_require_the_full_name() {
             let text = format!("{place}:{name}");
             assert_eq!(fixture.manifest(&text).await.unwrap(), manifest(name));
         }
-        // A location with a full name resolves to the tag of the name, which a copy keeps, and the digest of the entry.
+        // A location with a full name resolves to the tag in that name and the digest of the entry, so a copy keeps the
+        // tag.
         let located = fixture.locate(&format!("{place}:localhost/acme/g:1")).await;
         let digest = manifest("localhost/acme/g:1").digest().clone();
         assert_eq!(located.unwrap().to_string(), format!("{place}:1@{digest}"));

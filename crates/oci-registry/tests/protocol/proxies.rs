@@ -1,4 +1,4 @@
-//! Requests through a proxy, and the address class of a server that is reached through a proxy.
+//! Requests through a proxy, and the address class of a server behind a proxy.
 
 use oci_registry::{Access, Client, Environment, ErrorKind, Repository, Source};
 use testkit::server::{Response, Server};

@@ -1,5 +1,5 @@
-//! Deviations of individual registries. `QUIRKS.md` lists all of them, with the tests that cover them in this and other
-//! files.
+//! Deviations of individual registries. `QUIRKS.md` lists all deviations, each with the tests that cover it in this
+//! file or other files.
 
 use std::path::Path;
 
@@ -88,7 +88,7 @@ async fn docker_hub_names_expand_to_registry_1_and_library() {
     );
 }
 
-/// A provider of an identity token.
+/// Provider of an identity token.
 #[derive(Debug)]
 struct IdentityToken;
 
@@ -212,7 +212,8 @@ async fn response_with_bare_line_feeds_is_read() {
     assert_eq!(error.hints(), ["try again in 90 seconds".into()]);
 }
 
-/// Opens the repository of a server. Returns the warnings of the registry as they arrive, each with its host.
+/// Opens the repository of a server. Returns the repository and the list of the registry's warnings, each with its
+/// host.
 fn repository_with_warnings(server: &Server) -> (oci_registry::Repository, Observed<String>) {
     let (observer, warnings) = observe(|event| match event {
         ClientEvent::Warning { from, text } => Some(format!("{from}: {text}")),
@@ -268,7 +269,7 @@ async fn response_with_too_many_header_lines_is_rejected() {
 }
 
 #[tokio::test]
-async fn plain_http_refused_by_a_tls_port_hints_at_tls() {
+async fn plain_http_rejected_by_a_tls_port_hints_at_tls() {
     for (body, is_named) in [
         ("Client sent an HTTP request to an HTTPS server.\n", true),
         (

@@ -1,4 +1,4 @@
-//! Referrers of a manifest, at registries with and without the referrers API.
+//! Referrers of a manifest, at registries with the referrers API and at registries that do not have it.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ fn index(entries: Vec<Descriptor>) -> Manifest {
     Manifest::from_index(Index::new(None, entries)).unwrap()
 }
 
-/// A page of a list of referrers.
+/// Returns a page of a list of referrers.
 fn page(entries: &[&Manifest]) -> Response {
     let entries = entries
         .iter()
@@ -96,7 +96,8 @@ async fn referrers_filter_is_applied_unless_the_registry_did() {
         "{:?}",
         server.request_lines()
     );
-    // `OCI-Filters-Applied` means that the registry applied the filter. Its entries may omit the artifact type.
+    // `OCI-Filters-Applied` means that the registry applied the filter. The entries of such a list may omit the
+    // artifact type.
     let mut bare = referrer_descriptor(&two);
     bare.artifact_type = None;
     let filtered = Response::new(200)
@@ -265,8 +266,8 @@ async fn fallback_tag_absent_or_not_an_index_lists_nothing() {
     assert_eq!(all(&repository, subject.digest()).await.unwrap(), []);
 }
 
-/// Starts a registry that sends `OCI-Subject` for a pushed manifest. The script returns the list of referrers; the number
-/// counts the earlier reads.
+/// Starts a registry that sends `OCI-Subject` for a pushed manifest. The script receives the number of earlier reads
+/// and returns the list of referrers.
 fn registry_with_lists(
     subject: &Manifest,
     list: impl Fn(&Request, usize) -> Response + Send + Sync + 'static,
@@ -288,7 +289,7 @@ async fn push_to_registry_with_referrers_api_writes_no_fallback_tag() {
     let registry = registry_with_lists(&subject, move |_, _| list.clone());
     let repository = writer(&registry.server);
     repository.push_manifest(&one).await.unwrap();
-    // The list is requested once only.
+    // The list is requested only once.
     repository.push_manifest(&two).await.unwrap();
     let path = "/v2/acme/widgets";
     assert_eq!(
@@ -400,8 +401,8 @@ async fn unreadable_list_after_a_push_is_reported_without_retry() {
     assert_eq!(registry.server.count("PUT"), 1);
 }
 
-/// Returns an index of two platforms, and a registry that returns this index for the fallback tag of the index. With
-/// `always`, the registry does so even after the tag was set.
+/// Returns an index of two platforms, and a registry that returns this index for the fallback tag of the index. If
+/// `always` is set, the registry does so even after the tag was set.
 fn registry_with_self_fallback(always: bool) -> (Manifest, FakeRegistry) {
     let mut entry = packed("amd64").manifest().descriptor();
     entry.platform = serde_json::from_str(r#"{"os":"linux","architecture":"amd64"}"#).unwrap();
@@ -523,7 +524,7 @@ async fn manifest_under_the_fallback_tag_is_a_conflict() {
     assert_eq!(registry.count("PUT", &fallback(&subject)), 0);
 }
 
-/// Whether a request writes the list of a subject.
+/// Whether a request writes the list with the fallback tag `list`.
 fn writes(request: &Request, list: &str) -> bool {
     request.method == "PUT" && request.target.ends_with(list)
 }

@@ -1,4 +1,4 @@
-//! Retries, waits, and failures that are reported.
+//! Retries, delays, and reported failures.
 
 use std::time::{Duration, Instant};
 
@@ -65,7 +65,7 @@ async fn retry_after_header_delays_other_requests() {
     let first = async { repository.manifest(&digest).await.unwrap() };
     let second = async {
         server.wait_for_request("GET").await;
-        // In this time, the client reads the first response. It has not sent the first request again yet.
+        // In this time, the client reads the first response, but does not send the first request again yet.
         tokio::time::sleep(Duration::from_millis(200)).await;
         repository.manifest(&by_tag("1")).await.unwrap();
         began.elapsed()
@@ -129,7 +129,7 @@ async fn refused_connection_is_a_network_error_with_the_host() {
 
 // ---- reports
 
-/// Returns the expected report of a retry, without the delay.
+/// Returns the expected report of a retry. The report does not include the delay.
 fn report(operation: &str, cause: &str, attempt: u32, attempts: u32) -> String {
     format!("{operation}: {cause} ({attempt}/{attempts})")
 }

@@ -9,16 +9,16 @@ use tokio::time::Instant;
 
 use crate::support::{blob, bytes, descriptor, reader, writer};
 
-/// Longer than the idle timeout.
+/// Duration that is longer than the idle timeout.
 const STALL: Duration = Duration::from_secs(65);
 
-/// Longer than the timeout for the response to an upload.
+/// Duration that is longer than the timeout for the response to an upload.
 const LONG_STALL: Duration = Duration::from_secs(605);
 
 /// Size of content that exceeds the socket buffers of the machine, in bytes.
 const LARGE: usize = 48 << 20;
 
-/// Returns the seconds since an instant, by the paused clock.
+/// Returns the number of seconds since an instant, measured by the paused clock.
 fn seconds(since: Instant) -> u64 {
     since.elapsed().as_secs()
 }
@@ -41,7 +41,7 @@ async fn push(server: &Server, content: impl Into<bytes::Bytes>) -> oci_registry
     writer(server).push_blob(&blob(content)).await
 }
 
-/// Starts a registry that reads 8 MiB of an upload at a time.
+/// Starts a registry that reads 8 MiB of an upload per interval.
 fn slow_reader(interval: Duration) -> Server {
     Server::start_slow_reader(8 << 20, interval, Response::accepted_upload)
 }

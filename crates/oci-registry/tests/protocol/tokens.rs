@@ -37,7 +37,7 @@ fn token_registry(
 }
 
 /// Starts a registry whose token server always returns the same token. The registry responds with 401 to the first
-/// `times` requests that begin with `refused`, although they carry the token.
+/// `times` requests that begin with `refused`, although these requests carry the token.
 fn constant_token_registry(
     refused: &'static str,
     times: usize,
@@ -252,7 +252,7 @@ async fn challenge_without_credential_lists_the_searched_sources() {
 }
 
 #[tokio::test]
-async fn credential_repeated_by_a_token_server_is_not_shown() {
+async fn credential_echoed_by_a_token_server_is_not_shown() {
     for body in [
         format!("you sent Basic {CANARY}"),
         format!(r#"{{"errors":[{{"code":"DENIED","message":"no entry for {CANARY}"}}]}}"#),

@@ -1,4 +1,4 @@
-//! Clients of scripted servers, and the content that they push and pull.
+//! Clients for scripted servers, and the content that these clients push and pull.
 
 #![allow(dead_code, reason = "no test binary uses every helper")]
 
@@ -13,10 +13,10 @@ use oci_registry::{
 use testkit::registry::{Contents, FakeRegistry};
 use testkit::server::{Response, Server, advance_clock};
 
-/// A secret that may appear in the `Authorization` header field only.
+/// Secret that may appear only in the `Authorization` header field.
 pub(crate) const CANARY: &str = "canary-5f3a";
 
-/// A provider of a user name and the password [`CANARY`].
+/// Provider of a user name and the password [`CANARY`].
 #[derive(Debug)]
 pub(crate) struct Password;
 
@@ -31,7 +31,7 @@ impl CredentialProvider for Password {
     }
 }
 
-/// A provider without a credential.
+/// Provider that has no credential.
 #[derive(Debug)]
 pub(crate) struct NoCredential;
 
@@ -82,22 +82,22 @@ pub(crate) fn repository(
     open(&client(credentials), server, access)
 }
 
-/// Opens the repository `acme/widgets` of a server for reading, without a credential.
+/// Opens the repository `acme/widgets` of a server for reading, with a client that has no credential.
 pub(crate) fn reader(server: &Server) -> Repository {
     repository(server, NoCredential, Access::Pull)
 }
 
-/// Opens the repository `acme/widgets` of a server for writing, without a credential.
+/// Opens the repository `acme/widgets` of a server for writing, with a client that has no credential.
 pub(crate) fn writer(server: &Server) -> Repository {
     repository(server, NoCredential, Access::Push)
 }
 
-/// Returns the error of a read of the tag `1`.
+/// Reads the tag `1` and returns the error.
 pub(crate) async fn read_error(repository: &Repository) -> Error {
     repository.manifest(&by_tag("1")).await.unwrap_err()
 }
 
-/// Returns a client without a credential and with this observer.
+/// Returns a client that has no credential and reports to this observer.
 pub(crate) fn observed_client(observer: Observer) -> Client {
     let mut options = options(NoCredential);
     options.observer = observer;
@@ -107,7 +107,7 @@ pub(crate) fn observed_client(observer: Observer) -> Client {
 /// Values that an observer has recorded.
 pub(crate) type Observed<T> = Arc<Mutex<Vec<T>>>;
 
-/// Returns an observer that records the values of the function for each event, and the list of these values.
+/// Returns an observer that records the value of the function for each event, and the list of the recorded values.
 pub(crate) fn observe<T: Send + 'static>(
     value: impl Fn(&ClientEvent) -> Option<T> + Send + Sync + 'static,
 ) -> (Observer, Observed<T>) {
@@ -118,7 +118,7 @@ pub(crate) fn observe<T: Send + 'static>(
 }
 
 /// Returns an observer that records the operation, the cause and the attempts of each retry, and the list of these
-/// records. The observer advances the paused clock by the delay.
+/// records. The observer advances the paused clock by the delay of the retry.
 pub(crate) fn observe_retries() -> (Observer, Observed<String>) {
     observe(|event| match event {
         ClientEvent::Retry(retry) => {
@@ -131,7 +131,7 @@ pub(crate) fn observe_retries() -> (Observer, Observed<String>) {
     })
 }
 
-/// Returns all texts that an error can show. Panics if one of the texts contains [`CANARY`].
+/// Returns all text that an error can show. Panics if the text contains [`CANARY`].
 pub(crate) fn error_text(error: &Error) -> String {
     let mut text = format!(
         "{error:?}\n{error}\n{:?}\n{:?}",
@@ -149,7 +149,7 @@ pub(crate) fn error_text(error: &Error) -> String {
 
 // ---- content
 
-/// Returns bytes whose period is not a power of two, so that a shifted part differs.
+/// Returns bytes that repeat with a period that is not a power of two, so a part at a wrong offset differs.
 pub(crate) fn bytes(size: usize) -> Vec<u8> {
     let period: Vec<u8> = (0..251).collect();
     let mut bytes = period.repeat(size.div_ceil(period.len()));
@@ -197,7 +197,7 @@ pub(crate) fn store(contents: &mut Contents, name: &str, manifest: &Manifest) {
     contents.store_manifest(name, media_type, manifest.bytes());
 }
 
-/// Returns the manifest that a tag names.
+/// Returns the manifest that a tag refers to.
 pub(crate) fn tagged_manifest(registry: &FakeRegistry, tag: &str) -> Option<Manifest> {
     let stored = registry.tagged_manifest(tag)?;
     let manifest = Manifest::parse(stored.bytes.into(), Some(&stored.media_type));

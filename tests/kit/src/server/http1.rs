@@ -68,7 +68,7 @@ async fn write_body(stream: &mut (impl AsyncWrite + Unpin), response: &Response)
     Ok(())
 }
 
-/// Reads a request. Returns `None` at the end of the connection.
+/// Reads a request. Returns `None` if the client has closed the connection.
 async fn read_request(
     stream: &mut (impl AsyncBufReadExt + Unpin),
     pace: Option<(usize, Duration)>,

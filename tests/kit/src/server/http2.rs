@@ -97,7 +97,7 @@ fn response_head(response: &Response) -> http::Response<()> {
     head.body(()).unwrap()
 }
 
-/// Sends data within the flow-control window of the client.
+/// Sends data as far as the flow-control window of the client allows.
 async fn send(
     sending: &mut SendStream<Bytes>,
     mut rest: Bytes,

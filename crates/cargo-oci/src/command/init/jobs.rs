@@ -1,4 +1,4 @@
-//! Targets of the CI jobs that build releases, in workflows of GitHub Actions and GitLab.
+//! Search for target triples in the release jobs of GitHub Actions and GitLab workflows.
 //!
 //! Jobs that only run tests are ignored, because their targets are not published.
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{MAX_TEXT_LENGTH, Suggestion};
 
-/// Patterns of workflow files, relative to the workspace.
+/// Patterns for workflow files, relative to the workspace root.
 const WORKFLOWS: [&str; 3] = [
     ".github/workflows/*.yml",
     ".github/workflows/*.yaml",
@@ -20,13 +20,13 @@ const WORKFLOWS: [&str; 3] = [
 /// Maximum size of a workflow file, in bytes.
 const MAX_WORKFLOW: u64 = 1 << 20;
 
-/// Keys of a workflow or job whose values a command can use through variables and expressions.
+/// Keys of a workflow or job. A command can refer to their values with variables and expressions.
 const VARIABLES: [&str; 4] = ["strategy", "parallel", "env", "variables"];
 
 /// Keys of a step or job that contain commands.
 const COMMANDS: [&str; 3] = ["run", "before_script", "script"];
 
-/// Returns the triples of all workflows, each with the first file that contains it.
+/// Returns the triples in all workflow files. The source of each triple is the first file that contains it.
 pub(super) fn targets(root: &Path) -> Vec<Suggestion> {
     let mut found: Vec<Suggestion> = Vec::new();
     let directory = glob::Pattern::escape(&root.to_string_lossy());
@@ -48,7 +48,7 @@ pub(super) fn targets(root: &Path) -> Vec<Suggestion> {
     found
 }
 
-/// Returns the triples of the release jobs of one workflow.
+/// Returns the triples in one workflow's release jobs.
 fn workflow_targets(text: &str) -> Vec<String> {
     let workflow: Value = serde_saphyr::from_str(text).unwrap_or_default();
     // In GitLab workflows, jobs are top-level keys.
@@ -59,7 +59,7 @@ fn workflow_targets(text: &str) -> Vec<String> {
 
 fn job_targets(workflow: &Value, job: &Value) -> Vec<String> {
     let steps = job.get("steps").and_then(Value::as_array);
-    // In GitHub workflows, the steps contain the commands; in GitLab workflows, the job itself.
+    // The steps contain the commands in GitHub workflows, and the job itself contains them in GitLab workflows.
     let parts = steps.into_iter().flatten().chain([job]);
     let mut found = Vec::new();
     for part in parts {
@@ -80,7 +80,7 @@ fn job_targets(workflow: &Value, job: &Value) -> Vec<String> {
     found
 }
 
-/// Returns all strings of a value, except excluded combinations of a matrix.
+/// Returns all strings in a value, except those under the key `exclude` of a matrix.
 fn collect_strings(value: &Value) -> Vec<&str> {
     match value {
         Value::String(text) => vec![text],
@@ -95,8 +95,8 @@ fn collect_strings(value: &Value) -> Vec<&str> {
     }
 }
 
-/// Splits a script into commands, and removes comments. A line that ends with `\` (in PowerShell a backtick) continues
-/// on the next line.
+/// Splits a script into commands, and removes comments. A line that ends with `\`, or with a backtick in PowerShell,
+/// continues on the next line.
 fn split_commands(script: &str) -> Vec<String> {
     let script = script.replace("\\\n", " ").replace("`\n", " ");
     let lines = script.lines().map(|line| {
@@ -111,7 +111,8 @@ fn split_commands(script: &str) -> Vec<String> {
     commands.collect()
 }
 
-/// Whether a command is `cargo oci push`, `cargo build --release`, `cross build` or `cargo zigbuild`.
+/// Whether a command builds or publishes a release: `cargo build --release`, `cross build`, `cargo zigbuild` or
+/// `cargo oci push`.
 fn builds_release(command: &str) -> bool {
     let words = command.split_whitespace();
     let words = words.map(|word| {
@@ -138,7 +139,7 @@ fn builds_release(command: &str) -> bool {
     })
 }
 
-/// Whether a word is `--release`, `--profile=release`, or short flags with `-r`, such as `-qr`.
+/// Whether a word is `--release`, `--profile=release`, or a group of short flags that contains `r`, such as `-qr`.
 fn is_release_flag(word: &str) -> bool {
     let is_short =
         |flags: &str| flags.contains('r') && flags.chars().all(|flag| "qrv".contains(flag));
@@ -146,7 +147,7 @@ fn is_release_flag(word: &str) -> bool {
         || word.strip_prefix('-').is_some_and(is_short)
 }
 
-/// Returns the first word that is neither an option nor the value of a common option of cargo.
+/// Returns the first word that is neither an option nor the value of one of cargo's common options.
 fn subcommand<'w>(words: &[&'w str]) -> Option<&'w str> {
     let mut words = words.iter();
     loop {
@@ -160,7 +161,8 @@ fn subcommand<'w>(words: &[&'w str]) -> Option<&'w str> {
     }
 }
 
-/// Returns the target triples among the words of a text, without the glibc version suffix of `cargo zigbuild`.
+/// Returns the target triples among the words of a string. The glibc version that `cargo zigbuild` accepts after a
+/// triple is removed.
 fn find_triples(text: &str) -> BTreeSet<String> {
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
     let words = text.split(|letter| !is_part(letter));

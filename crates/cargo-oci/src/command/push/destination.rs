@@ -1,8 +1,8 @@
 //! Destination of a package: repository and tags.
 //!
-//! The registry is read from the first of these sources that sets it: the reference on the command line, `--registry`,
-//! `CARGO_OCI_REGISTRY`, the metadata of the package, the metadata of the workspace, `oci.toml` of the user. There is
-//! no built-in registry. The default tag is the version.
+//! The registry is set by the first of these sources that contains one: the reference on the command line,
+//! `--registry`, `CARGO_OCI_REGISTRY`, the package metadata, the workspace metadata, the user's `oci.toml`. There is no
+//! built-in registry. The default tag is the version.
 
 use std::fmt;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::session::Session;
 /// Environment variable that sets the registry.
 const VARIABLE: &str = "CARGO_OCI_REGISTRY";
 
-/// Repository and tags under which a package is published. The tag is the version unless other tags are set.
+/// Repository and tags under which a package is published. The only tag is the version unless other tags are set.
 #[derive(Debug, Clone)]
 pub(super) struct PushDestination {
     pub(super) repository: Location,
@@ -27,12 +27,12 @@ pub(super) struct PushDestination {
 }
 
 impl PushDestination {
-    /// Returns the tags of the indexes: one for each tag of the destination.
+    /// Returns the tags under which the index of the package is published.
     pub(super) fn index_tags(&self) -> Vec<Tag> {
         self.tags.iter().map(|tag| tag.index().clone()).collect()
     }
 
-    /// Returns the tags of the target manifests: one for each combination of a target and a tag of the destination.
+    /// Returns the tags under which target manifests are published: one for each pair of target and index tag.
     pub(super) fn target_tags<'t>(
         &self,
         targets: impl IntoIterator<Item = &'t str>,
@@ -58,7 +58,7 @@ impl fmt::Display for PushDestination {
     }
 }
 
-/// Arguments of the command line that determine the destination.
+/// Command-line arguments that determine the destination.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DestinationArguments<'a> {
     pub(super) reference: Option<&'a Location>,
@@ -123,10 +123,10 @@ fn parse_tags(texts: &[String]) -> Result<Vec<ReleaseTag>, Error> {
     Ok(tags)
 }
 
-/// Returns the tags that the manifest sets, or else the version.
+/// Returns the tags that the manifest sets, or else the version as the only tag.
 fn default_tags(package: &Package, settings: &PackageSettings) -> Result<Vec<ReleaseTag>, Error> {
     match &settings.tags {
-        // An empty list overrides the tags of the workspace, and selects the version.
+        // An empty list overrides the workspace's tags, and selects the version.
         Some(tags) if !tags.is_empty() => parse_tags(tags).map_err(|error| {
             let location = settings.location("tags").unwrap_or_default();
             error.help(format!("correct {location}"))
@@ -143,7 +143,7 @@ fn resolve_repository(
     flag: Option<&str>,
 ) -> Result<Location, Error> {
     let variable = session.environment.var(VARIABLE);
-    // A directory on the command line stays relative to the working directory.
+    // A relative directory on the command line is kept relative to the working directory.
     let working_directory = Path::new("");
     let defaults = &session.defaults;
     let (registry, base, origin) = match (flag, variable, &settings.registry, &defaults.registry) {
@@ -182,7 +182,7 @@ fn resolve_repository(
         .map_err(|error| error.help(format!("correct the registry in {origin}")))
 }
 
-/// Returns the repository of this name: at a registry with an optional prefix, or in a directory.
+/// Returns the location of the repository with this name: at a registry with an optional prefix, or in a directory.
 fn repository_location(
     registry: &str,
     base: &Path,
@@ -190,16 +190,14 @@ fn repository_location(
 ) -> Result<Location, Error> {
     if let Some(directory) = registry.strip_prefix("oci:") {
         if directory.is_empty() {
-            return Err(Error::usage(
-                "failed to use the registry `oci:`: missing directory",
-            ));
+            return Err(Error::usage("invalid registry `oci:`: missing directory"));
         }
         let directory = Path::new(directory).join(name.as_str());
         let location = Location::layout(directory).relative_to(base);
-        // The location is printed as one line to stdout and to files of CI systems.
+        // The location is written as one line to stdout and to files that CI systems read.
         if location.to_string().contains(char::is_control) {
             return Err(Error::usage(format!(
-                "failed to use the registry `{location}`: the path contains a control character"
+                "invalid registry `{location}`: the path contains a control character"
             ))
             .help("choose another directory"));
         }
@@ -207,7 +205,7 @@ fn repository_location(
     }
     if registry.contains("-archive:") {
         return Err(Error::usage(format!(
-            "failed to use the registry `{registry}`: an archive can only contain one repository"
+            "invalid registry `{registry}`: an archive can only contain one repository"
         ))
         .help(format!("pass `{registry}` as the reference of one package, or a directory as `--registry oci:DIR`")));
     }
@@ -216,7 +214,7 @@ fn repository_location(
     match reference.identifier() {
         None => Ok(Location::Registry(reference)),
         Some(_) => Err(Error::usage(format!(
-            "failed to use the registry `{registry}`: expected HOST[:PORT][/PREFIX]"
+            "invalid registry `{registry}`: expected HOST[:PORT][/PREFIX]"
         ))),
     }
 }

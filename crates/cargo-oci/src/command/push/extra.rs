@@ -1,5 +1,5 @@
-//! Additional files that cargo does not build, such as a README, a license or the `.crate` file. They are published
-//! with every target.
+//! Additional files, which cargo does not build, such as a README, a license or the `.crate` file. They are published
+//! for every target.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::session::Session;
 /// Additional files by package.
 pub(super) type ExtraFiles = BTreeMap<PackageId, Vec<BuiltFile>>;
 
-/// Finds the files that match the patterns of each package. Prints a note about files outside of the package directory.
+/// Finds the files that match each package's patterns. Prints a note about files outside of the package directory.
 pub(super) async fn find_included(
     session: &Session,
     workspace: &Workspace,
@@ -67,7 +67,7 @@ pub(super) async fn find_included(
     Ok(extra)
 }
 
-/// Checks before the build that `cargo package` accepts the packages.
+/// Checks that `cargo package` accepts the packages. Called before the build.
 pub(super) async fn check_crates(
     session: &Session,
     publications: &[Publication<'_>],
@@ -112,7 +112,7 @@ pub(super) async fn crate_files(
         .collect())
 }
 
-/// Adds the additional files to the build output of each package and target.
+/// Adds the additional files of each package to the package's build output for every target.
 pub(super) fn add_to_outputs(outputs: &mut [BuildOutput], extras: &[ExtraFiles]) {
     for package in outputs.iter_mut().flat_map(|output| &mut output.packages) {
         for files in extras.iter().filter_map(|extra| extra.get(&package.id)) {

@@ -1,4 +1,4 @@
-//! Files of a push: built by cargo, listed in saved messages, or given with `--file`.
+//! Files to push: built by cargo, listed in saved messages, or given with `--file`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
@@ -17,7 +17,7 @@ use crate::report::Error;
 use crate::session::Session;
 use crate::typed_path::TypedPath;
 
-/// Builds the files, finds those of an earlier build, or reads their paths from saved messages.
+/// Builds the files, finds the files of an earlier build, or reads the paths of files from saved messages.
 pub(super) async fn build(
     session: &Session,
     workspace: &Workspace,
@@ -40,7 +40,7 @@ pub(super) async fn build(
     } else if let Some(path) = &flags.messages {
         from_messages(session, &request, path).await?
     } else {
-        // Messages of cargo are written to stdout only in JSON format. In human format, stdout contains only the
+        // Cargo's messages are written to stdout only in JSON format. In human format, stdout contains only the
         // published references.
         let line = |line: &str| session.reporter.forward_line(line);
         cargo::build(
@@ -106,7 +106,8 @@ pub(super) async fn build(
     Ok(outputs)
 }
 
-/// Returns the kinds of files that the packages can build and that `--kind` does not select, in the syntax of `--kind`.
+/// Returns the kinds of files that could be built but are not selected, as a value for `--kind`. Returns `None` if
+/// there are none.
 fn other_kinds(publications: &[Publication<'_>]) -> Option<String> {
     let mut kinds = BTreeSet::new();
     for publication in publications {
@@ -118,8 +119,8 @@ fn other_kinds(publications: &[Publication<'_>]) -> Option<String> {
     (!kinds.is_empty()).then(|| kinds.join(","))
 }
 
-/// Returns the kinds of the files that cargo writes for a target. Examples have no kinds here, because cargo builds
-/// them only on request.
+/// Returns the kinds of files that cargo writes for a target by default. An example has none, because cargo builds it
+/// only on request.
 pub(super) fn file_kinds(target: &cargo_metadata::Target) -> impl Iterator<Item = FileKind> {
     let crate_types = target.crate_types.iter().map(|kind| match kind {
         CrateType::Lib => "rlib".to_owned(),
@@ -130,7 +131,7 @@ pub(super) fn file_kinds(target: &cargo_metadata::Target) -> impl Iterator<Item 
     kinds.filter(move |kind| !is_example && kind.is_built())
 }
 
-/// Returns output settings for cargo that are the same as those of this process.
+/// Returns the output options of this process for cargo.
 pub(super) fn output_options(session: &Session) -> OutputOptions<'static> {
     OutputOptions {
         quiet: session.reporter.is_quiet(),
@@ -159,7 +160,7 @@ async fn from_messages(
     Ok(cargo::replay(tokio::io::BufReader::new(file), request).await?)
 }
 
-/// Returns the files of `--file` in the form of a build output.
+/// Returns the files that `--file` names, as if one build had written them.
 pub(super) async fn from_arguments(
     session: &Session,
     publications: &[Publication<'_>],

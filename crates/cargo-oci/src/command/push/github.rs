@@ -1,8 +1,8 @@
-//! Report of a push for GitHub Actions: outputs of the step, a table for its summary, and a list of artifacts.
+//! Report of a push for GitHub Actions: step outputs, a table in the step summary, and a list of artifacts.
 //!
 //! Each part is appended to the file that an environment variable names, if the variable is set. Later steps read the
 //! outputs `reference`, `digest` and `index-digest`. One push may publish several packages for several targets. Each
-//! output then has one line per package and target, in the order of the references on stdout.
+//! output then has one line per package and target, in the same order as the references on stdout.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -13,7 +13,7 @@ use oci_registry::{Digest, Environment, Location, Tag, open_output};
 use crate::figures::Size;
 use crate::report::Error;
 
-/// Hint for an error that occurs after the push succeeded.
+/// Hint for an error that occurs while the report of a successful push is written.
 const HELP: &str = "run the step again to complete its outputs; the push succeeded";
 
 /// Published artifact of one package for one target.
@@ -26,7 +26,7 @@ pub(super) struct PublishedTarget {
     pub(super) tags: Vec<Tag>,
     pub(super) digest: Digest,
     pub(super) index: Option<Digest>,
-    /// Total size of the config and the files, in bytes.
+    /// Combined size of the config and the files, in bytes.
     pub(super) size: u64,
 }
 
@@ -79,7 +79,7 @@ fn append_to_file(environment: &Environment, variable: &str, text: &str) -> Resu
         })
 }
 
-/// Returns a random line that ends a multi-line output. Because it is random, no value contains it.
+/// Returns a line that marks the end of a multi-line output. The line is random, so that no value contains it.
 fn random_delimiter() -> Result<String, Error> {
     let random = || getrandom::u64().map_err(|error| std::io::Error::other(error.to_string()));
     match random().and_then(|high| Ok((high, random()?))) {
@@ -88,7 +88,7 @@ fn random_delimiter() -> Result<String, Error> {
     }
 }
 
-/// Returns the outputs of the step.
+/// Formats the step outputs. The delimiter ends each output that has several lines.
 fn format_outputs(published: &[PublishedTarget], delimiter: &str) -> String {
     let lines = |value: &dyn Fn(&PublishedTarget) -> String| {
         let values: Vec<_> = published.iter().map(value).collect();
@@ -113,7 +113,7 @@ fn format_outputs(published: &[PublishedTarget], delimiter: &str) -> String {
     text
 }
 
-/// Returns the summary as a Markdown table.
+/// Formats the summary as a Markdown table.
 fn format_summary(published: &[PublishedTarget]) -> String {
     let mut text =
         "| package | target | reference | size | digest |\n| --- | --- | --- | ---: | --- |\n"
@@ -137,7 +137,7 @@ fn format_summary(published: &[PublishedTarget]) -> String {
     text
 }
 
-/// Returns text as Markdown code that is safe in a table cell.
+/// Formats text as Markdown code in a table cell. Characters that would end the code or the cell are replaced.
 fn format_code(text: &str) -> String {
     format!(
         "`{}`",
@@ -147,10 +147,10 @@ fn format_code(text: &str) -> String {
     )
 }
 
-/// Returns one line per artifact in a registry.
+/// Formats the list of artifacts, one line for each artifact in a registry.
 ///
-/// Artifacts in a directory are omitted, because later jobs cannot access them. References with `=` are omitted,
-/// because the runner rejects them.
+/// Artifacts in a directory are omitted, because later jobs cannot access them. References that contain `=` are
+/// omitted, because the runner rejects them.
 fn format_artifacts(published: &[PublishedTarget]) -> String {
     let in_registries = published
         .iter()

@@ -1,7 +1,7 @@
-//! Resolution of the patterns of `--include` and of the key `include`.
+//! Search for the files that match the patterns in `--include` and in the manifest key `include`.
 //!
-//! A pattern may come from an untrusted manifest. All files must therefore be in the directories that the caller
-//! allows. For a symbolic link, this applies to the target of the link.
+//! A manifest may be untrusted. All files must therefore be in directories that the caller allows. If a file is a
+//! symbolic link, the target of the link must be in one of these directories.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf, is_separator};
@@ -10,7 +10,7 @@ use glob::{MatchOptions, Pattern};
 use oci_registry::FileName;
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 
-/// Pattern components that match every file below a directory.
+/// Components of the pattern that matches every file below a directory.
 const ALL_BELOW: [&str; 2] = ["**", "*"];
 
 #[derive(Debug, Snafu)]
@@ -37,9 +37,9 @@ pub(super) enum IncludeError {
 /// Resolver that finds the files for the patterns of one package.
 #[derive(Debug)]
 pub(super) struct PatternResolver {
-    /// Directory of the package, to which patterns are relative.
+    /// Package directory. Patterns are relative to this directory.
     root: PathBuf,
-    /// Directories that may contain the files, with symbolic links resolved.
+    /// Directories that may contain files, with symbolic links resolved.
     bounds: Vec<PathBuf>,
 }
 
@@ -55,9 +55,10 @@ impl PatternResolver {
         }
     }
 
-    /// Returns the files that match a pattern. Each file has its published name and its path without symbolic links.
+    /// Returns the files that match a pattern: the published name of each, and the path with symbolic links resolved.
     ///
-    /// A directory matches all files below it. A hidden file matches only a pattern that contains its leading dot.
+    /// If a pattern matches a directory, all files below it are returned. A hidden file is returned only if the pattern
+    /// contains the leading dot.
     ///
     /// # Errors
     ///
@@ -92,7 +93,7 @@ impl PatternResolver {
         named.collect()
     }
 
-    /// Whether a path without symbolic links is in the directory of the package.
+    /// Whether a path is in the package directory. Symbolic links in the path must be resolved.
     pub(super) fn is_in_package(&self, file: &Path) -> bool {
         let root = self.root.canonicalize();
         root.is_ok_and(|root| file.starts_with(root))
@@ -134,7 +135,7 @@ impl PatternResolver {
 
 /// Collects the files below a directory that match the components of a pattern.
 ///
-/// Unlike in `glob::glob`, `**` does not follow links to directories, because they may form a loop.
+/// Unlike in `glob::glob`, `**` does not follow symbolic links to directories, because they may form a loop.
 fn collect_matches(
     directory: &Path,
     pattern: &[&str],
@@ -172,7 +173,7 @@ fn is_wildcard(component: &str) -> bool {
     component.contains(['*', '?', '['])
 }
 
-/// Returns the names and paths of directory entries; empty if the path is not a directory.
+/// Returns the name and path of each entry of a directory, or an empty list if the path is not a directory.
 fn read_entries(directory: &Path) -> Result<Vec<(String, PathBuf)>, IncludeError> {
     if !directory.is_dir() {
         return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! Plan of `--dry-run`: the exact content that a push would send, as JSON.
+//! Plan that `--dry-run` prints: the exact content that a push would send, as JSON.
 
 use oci_package::Artifact;
 use oci_package::{PublishOptions, StoredTags, TagAction};
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::publication::Publication;
 use crate::report::Error;
 
-/// JSON object of the plan for one package and target.
+/// Plan for one package and target, as a JSON object.
 #[derive(Serialize)]
 pub(super) struct PlanObject {
     reason: &'static str,
@@ -42,7 +42,7 @@ struct TagObject {
 
 /// Creates the plan of a push, without writing anything.
 ///
-/// If the push would fail with a conflict, returns the plan as if `--overwrite` were given, together with the error.
+/// If the push would fail with a conflict, returns the plan of a push with `--overwrite`, together with the error.
 pub(super) async fn create_plan(
     target: &dyn Target,
     publication: &Publication<'_>,
@@ -66,7 +66,7 @@ pub(super) async fn create_plan(
             PlanObject::new(publication, artifact, planned, true),
             Some(conflict.into()),
         )),
-        // The push would fail even with `--overwrite`, so there is no plan.
+        // There is no plan, because the push would also fail with `--overwrite`.
         Err(_) => Err(conflict.into()),
     }
 }
@@ -133,7 +133,7 @@ fn action_name(action: TagAction) -> &'static str {
     }
 }
 
-/// Returns the exact bytes of a manifest as a JSON value.
+/// Returns a manifest as a JSON value that keeps the exact bytes.
 fn raw_json(manifest: &Manifest) -> Box<RawValue> {
     let text = String::from_utf8_lossy(manifest.bytes()).into_owned();
     RawValue::from_string(text).expect("a parsed manifest is JSON")

@@ -1,4 +1,4 @@
-//! Packages to publish, with their settings from flags and manifests.
+//! Selection of the packages to publish, and their settings from flags and manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +30,7 @@ pub(super) struct Publication<'a> {
 }
 
 impl Publication<'_> {
-    /// Whether a build may write files of the selected kinds for the package.
+    /// Whether the package may have files of the selected kinds after a build.
     pub(super) fn may_have_files(&self) -> bool {
         let is_selected = |kind: &FileKind| self.kinds.contains(kind);
         let has_selected_kind = |target: &Target| {
@@ -47,8 +47,8 @@ impl Publication<'_> {
         self.package.targets.iter().any(has_selected_kind)
     }
 
-    /// Whether a build without flags such as `--bin` and `--lib` always writes files of the selected kinds for the
-    /// package.
+    /// Whether the package always has files of the selected kinds after a build, if no flag such as `--bin` or `--lib`
+    /// is given.
     pub(super) fn has_files(&self) -> bool {
         let mut targets = self.package.targets.iter();
         targets.any(|target| {
@@ -208,7 +208,7 @@ fn has_no_identifier(reference: &Location) -> bool {
     reference.identifier().is_none()
 }
 
-/// Checks that each target is declared, if the package declares the targets of its releases.
+/// Checks that each target is declared, for packages that declare the targets of their releases.
 pub(super) fn check_targets(
     publications: &[Publication<'_>],
     targets: &[String],
@@ -235,7 +235,7 @@ pub(super) fn check_targets(
     Ok(())
 }
 
-/// Checks that no two packages have the same repository and tag, because the second package would replace the first.
+/// Checks that no two packages have the same repository and tag. The second package would replace the first.
 pub(super) fn check_destinations(
     session: &Session,
     publications: &[&Publication<'_>],
@@ -263,7 +263,7 @@ pub(super) fn check_destinations(
     Ok(())
 }
 
-/// Prints a note about packages that share a repository with different tags.
+/// Prints a note if several packages are published in the same repository under different tags.
 pub(super) fn note_shared_repositories(session: &Session, publications: &[&Publication<'_>]) {
     let mut repositories: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for publication in publications {
@@ -279,7 +279,7 @@ pub(super) fn note_shared_repositories(session: &Session, publications: &[&Publi
     }
 }
 
-/// Returns the metadata of a package from its manifest.
+/// Returns the metadata that a package's manifest contains.
 pub(super) fn package_metadata(session: &Session, package: &Package) -> oci_package::Package {
     let mut metadata = oci_package::Package::new(package.name.as_str(), package.version.clone());
     metadata.description.clone_from(&package.description);

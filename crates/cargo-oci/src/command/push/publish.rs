@@ -1,4 +1,4 @@
-//! Packing and publishing of the built files.
+//! Steps of a push after the build: pack the files, and publish the artifacts.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -46,8 +46,8 @@ pub(super) async fn pack_and_publish(
     let others = others.filter(|file| file.kind == FileKind::File);
     let others = others.map(|file| file.path.as_path());
     let executables = cargo::find_executables(&session.cargo, others).await;
-    // All artifacts are packed before the first tag is written, so that an error while packing does not leave the
-    // workspace partly published.
+    // All artifacts are packed before the first one is published, so that a packing error does not leave the workspace
+    // partly published.
     let mut artifacts = Vec::new();
     for output in &outputs {
         for found in &output.packages {
@@ -75,7 +75,7 @@ pub(super) async fn pack_and_publish(
             let files = input_files(session, found, flags, &executables)?;
             let batch = session.reporter.start_batch("Uploading", None);
             for file in files.iter().filter(|_| options.upload_to.is_some()) {
-                // An error is ignored here, because packing the file reports it.
+                // An error is ignored here, because it is reported when the file is packed.
                 let size = std::fs::metadata(&file.path).map_or(0, |metadata| metadata.len());
                 batch.start(file.name.as_str(), file.name.as_str(), size, &file.meter);
             }
@@ -95,7 +95,7 @@ pub(super) async fn pack_and_publish(
         &mut published,
     )
     .await;
-    // The artifacts that were published before an error are reported, too.
+    // If publishing failed, the report contains the artifacts that were published before the error.
     let reported = github::write_report(&session.environment, &published);
     outcome.and(reported)
 }
@@ -124,7 +124,7 @@ async fn print_plans(
         first_conflict = first_conflict.or(conflict);
     }
     report::write_json(&plan::to_lines(&plans))?;
-    // The push would fail with this error before it sends anything.
+    // The push would fail with this error before sending anything.
     first_conflict.map_or(Ok(()), Err)
 }
 
@@ -159,7 +159,7 @@ async fn publish_each(
 }
 
 impl OpenRepository {
-    /// Removes the tags that the publication of an artifact uses from the stored tags, and returns them.
+    /// Removes the stored tags that are needed to publish an artifact, and returns them.
     fn take_stored(
         &mut self,
         publication: &Publication<'_>,
@@ -188,7 +188,7 @@ fn publish_options(
     options
 }
 
-/// Returns the information about a build that the config records.
+/// Returns the information about a build to record in the config.
 fn build_information(
     output: &BuildOutput,
     found: &PackageOutput,
@@ -209,8 +209,8 @@ fn build_information(
     Ok(build)
 }
 
-/// Returns the files of a package to pack. Adds the media types of `--file`, and the executable bits of files that
-/// cargo did not build.
+/// Returns the files of a package to pack, with the media types from `--file`, and with the executable bits of files
+/// that cargo did not build.
 fn input_files(
     session: &Session,
     found: &PackageOutput,
@@ -293,7 +293,7 @@ async fn publish(
         size: bytes,
     });
     if publication.floating {
-        // Floating tags can only be derived from a version tag, not from a tag such as `nightly`.
+        // Floating tags are derived from a version tag. They cannot be derived from a tag such as `nightly`.
         let released = published_artifact
             .tags
             .iter()
@@ -307,7 +307,7 @@ async fn publish(
     session.report_finished(&name, manifest.digest(), index.map(Manifest::digest))
 }
 
-/// Reports an event of a publication.
+/// Reports an event that occurs while an artifact is published.
 fn report_event(reporter: Reporter, repository: &Location, batch: &Batch, event: PublishEvent<'_>) {
     let name = |identifier: Identifier| repository.with(identifier).to_string();
     match event {
@@ -390,7 +390,7 @@ async fn move_floating_tags(
     Ok(())
 }
 
-/// Returns the display name of a layer.
+/// Returns the name under which messages show a layer.
 fn display_title(blob: &Descriptor) -> &str {
     blob.annotation(oci_package::annotation::TITLE)
         .unwrap_or("config")

@@ -1,4 +1,4 @@
-//! Targets of a push, and declared targets of a release.
+//! Targets that a push builds, and the declared targets of a release.
 
 use oci_package::TargetCfg;
 use oci_package::platform::{HOST_TUPLE, target_name};
@@ -14,11 +14,11 @@ const VARIABLE: &str = "CARGO_OCI_TARGETS";
 /// Maximum size of a target specification, in bytes.
 const MAX_SPECIFICATION: u64 = 1 << 20;
 
-/// Returns the names of the targets that `--target` selects. The default is the host.
+/// Returns the names of the targets that `--target` selects, or the host if the flag is not given.
 ///
 /// # Errors
 ///
-/// Fails if two targets have the same name, because cargo builds both into the same directory.
+/// Fails if two targets have the same name, because cargo would write both into the same directory.
 pub(super) fn target_names(selection: &Selection, host: &str) -> Result<Vec<String>, Error> {
     let mut targets: Vec<(String, &str)> = Vec::new();
     for given in selection.targets() {
@@ -41,14 +41,14 @@ pub(super) fn target_names(selection: &Selection, host: &str) -> Result<Vec<Stri
     Ok(targets.into_iter().map(|(name, _)| name).collect())
 }
 
-/// Whether the targets depend on the host: without `--target`, or with `--target host-tuple`.
+/// Whether the selected targets depend on the host: `--target` is not given, or one value is `host-tuple`.
 pub(super) fn needs_host(selection: &Selection) -> bool {
     let targets = selection.targets();
     targets.is_empty() || targets.contains(&HOST_TUPLE)
 }
 
-/// Reads the specification file of a custom target. Returns `None` if `--target` does not name a specification file for
-/// this target.
+/// Reads the target specification file of a custom target. Returns `None` if no value of `--target` is the file of this
+/// target.
 pub(super) fn read_cfg(
     session: &Session,
     selection: &Selection,
@@ -65,7 +65,7 @@ pub(super) fn read_cfg(
     Ok(Some(TargetCfg::parse_specification(&text)?))
 }
 
-/// Declared targets of a release, and the source of the declaration.
+/// Declared targets of a release, and the flag, variable or setting that declares them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DeclaredTargets {
     pub(super) targets: Vec<String>,
@@ -73,8 +73,8 @@ pub(super) struct DeclaredTargets {
 }
 
 impl DeclaredTargets {
-    /// Returns the declared release targets of a package. Sources in order of precedence: the flag, the environment
-    /// variable, the manifest.
+    /// Returns the declared targets of a package's releases. They are read from the flag, else from the environment
+    /// variable, else from the manifest.
     pub(super) fn from_settings(
         session: &Session,
         flags: &Flags,

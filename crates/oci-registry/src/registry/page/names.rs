@@ -1,4 +1,4 @@
-//! Parser for the names in one page of a list. It parses the page while it arrives.
+//! Incremental parser for the names in one page of a list. It parses the page while the page arrives.
 //!
 //! Some registries return the whole list in one page, so only the incomplete part of the document `{"name": …, "tags":
 //! ["a", "b", …]}` is kept in memory. `serde_json` parses the parts: keys, names, and the values of other members.
@@ -11,8 +11,8 @@ use snafu::{ResultExt, Snafu, ensure};
 /// Keys of the lists in a page (distribution-spec, "Listing Tags"; the catalog of docker's registry API).
 const LISTS: [&str; 2] = ["tags", "repositories"];
 
-/// Maximum length of a key or name in a page, in bytes of JSON. A valid tag has 128 characters, a valid repository name
-/// 255.
+/// Maximum length of a key or name in a page, in bytes of JSON. A valid tag has at most 128 characters, a valid
+/// repository name at most 255.
 const MAX_NAME: usize = 4 << 10;
 
 /// Maximum length of the value of another member, in bytes of JSON. Google's registries send an object that describes
@@ -43,17 +43,17 @@ pub(super) enum Error {
 /// Incremental parser of one page.
 #[derive(Debug)]
 pub(super) struct NamesParser {
-    /// Last, incomplete part of the document.
+    /// Received bytes of the last part of the document, which is incomplete.
     buffer: Vec<u8>,
-    /// Length of `buffer` at which the buffer is parsed again. It doubles while a value is incomplete, so that a long
-    /// value is not parsed again for each chunk.
+    /// Length of `buffer` at which the buffer is parsed again. The length doubles while a value is incomplete, so that
+    /// a long value is not parsed again for each chunk.
     parse_at: usize,
     expected: Expected,
     has_list: bool,
     count: usize,
 }
 
-/// Next part of the document.
+/// Part of the document that the parser expects next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
     Document,
@@ -179,14 +179,14 @@ impl NamesParser {
     }
 }
 
-/// Removes the white space of JSON from the beginning.
+/// Removes JSON white space from the beginning.
 fn trim_start(bytes: &[u8]) -> &[u8] {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     let start = bytes.iter().position(|byte| !is_space(byte));
     &bytes[start.unwrap_or(bytes.len())..]
 }
 
-/// Parses the value at the beginning of some bytes. Returns the value and the bytes after it, or `None` if the value is
+/// Parses the value at the beginning of `bytes`. Returns the value and the bytes after it, or `None` if the value is
 /// incomplete.
 fn parse<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<Option<(T, &[u8])>, Error> {
     let mut values = serde_json::Deserializer::from_slice(bytes).into_iter();

@@ -1,4 +1,4 @@
-//! Upload capabilities of one registry and its open sessions.
+//! Upload capabilities and open upload sessions of one registry.
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;
@@ -34,7 +34,7 @@ pub(in crate::registry) struct Uploads {
     pub(super) has_reported_minimum: AtomicBool,
 }
 
-/// Data for the cancellation of a session.
+/// Open session, with the data that is needed to cancel it.
 pub(super) struct OpenSession {
     pub(super) url: Url,
     pub(super) scope: Scope,

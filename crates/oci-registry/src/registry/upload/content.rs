@@ -71,7 +71,8 @@ impl UploadContent {
         }
     }
 
-    /// Returns a part of the content, at most up to its end.
+    /// Returns the part of the content that begins at `from`. The part has `length` bytes, or fewer at the end of the
+    /// content.
     pub(super) fn part(self: &Arc<Self>, from: u64, length: u64) -> UploadPart {
         UploadPart {
             length: length.min(self.size().saturating_sub(from)),
@@ -80,7 +81,8 @@ impl UploadContent {
         }
     }
 
-    /// Opens the content at an offset, or continues at the end of the last part if it has this offset.
+    /// Returns the content from an offset on. If the last part ended at this offset, reading continues there; otherwise
+    /// the content is opened again.
     async fn open_at(&self, from: u64) -> crate::Result<ReadPosition> {
         let left = self
             .position
@@ -120,7 +122,8 @@ impl ReadPosition {
                 None => return Ok(None),
             }
         }
-        // Content in memory arrives as one chunk. Without a limit, all of it would count as sent with its first byte.
+        // Content in memory arrives as one chunk. If chunks were not limited, all of it would count as sent with its
+        // first byte.
         let limit = usize::try_from(limit).unwrap_or(CHUNK_SIZE).min(CHUNK_SIZE);
         let piece = self.read_ahead.split_to(limit.min(self.read_ahead.len()));
         self.at += piece.len() as u64;
@@ -154,7 +157,7 @@ impl RequestBody for UploadPart {
                     content.store_position(position);
                     return Ok(None);
                 }
-                // After the expected length, the content is read without a limit, to detect an error or excess bytes.
+                // After the expected length, reading continues without a limit to detect an error or excess bytes.
                 let limit = if position.at < end {
                     end - position.at
                 } else {

@@ -25,7 +25,8 @@ use crate::transport::AuthorizedResponse;
 /// Response header with the minimum size of a chunk.
 const CHUNK_MIN_LENGTH_HEADER: &str = "OCI-Chunk-Min-Length";
 
-/// Maximum value of this header that the client accepts, in bytes. Chunks are not buffered, so they need no memory.
+/// Maximum value of [`CHUNK_MIN_LENGTH_HEADER`] that the client accepts, in bytes. Chunks are not buffered, so large
+/// chunks need no memory.
 const MAX_CHUNK_MIN_LENGTH: u64 = 1 << 30;
 
 /// Upload session at the registry.
@@ -70,7 +71,7 @@ pub(super) struct Upload<'a> {
 /// Digest of a blob, and the way in which it was stored.
 pub(super) type SentBlob = (Digest, Delivery);
 
-/// Outcome of one request of an upload.
+/// Outcome of one upload request.
 pub(super) enum RequestOutcome {
     Done(SentBlob),
     /// The session is ready for the next chunk.
@@ -81,18 +82,18 @@ pub(super) enum RequestOutcome {
     DigestRequired,
     /// The token expired during the request and was renewed.
     Renewed(crate::Error),
-    /// The registry may or may not have received the content.
+    /// It is unknown whether the registry has received the content.
     Unknown(UploadSession, UploadRequest, crate::Error),
 }
 
-/// Request of an upload within a session.
+/// Request within an upload session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum UploadRequest {
-    /// PUT of the whole content, which also closes the session.
+    /// PUT with the whole content, which also closes the session.
     Whole,
-    /// PATCH of the whole content, or of the rest of it.
+    /// PATCH with all remaining content.
     Stream,
-    /// PATCH of a chunk of this size in bytes.
+    /// PATCH with a chunk of this size in bytes.
     Chunk(u64),
     /// PUT without content.
     Close,
@@ -112,7 +113,7 @@ impl Upload<'_> {
         Ok(self.read_session(&authorized)?.context(NoLocationSnafu)?)
     }
 
-    /// Returns the session that a response has started; `None` if the response has no URL of a session.
+    /// Returns the session that a response has started; `None` if the response has no session URL.
     pub(super) fn read_session(
         &self,
         authorized: &AuthorizedResponse,
@@ -155,7 +156,7 @@ impl Upload<'_> {
             .await
     }
 
-    /// Sends a chunk, or with [`UploadRequest::Stream`] all the rest of the content, by PATCH.
+    /// Sends a PATCH with one chunk, or with all remaining content for [`UploadRequest::Stream`].
     pub(super) async fn send_chunk(
         &self,
         mut session: UploadSession,
@@ -294,7 +295,8 @@ impl Upload<'_> {
             {
                 Ok(RequestOutcome::ChangeMethod)
             }
-            // The registry has lost the session, or the session contains other content than the client has sent.
+            // The registry has lost the session, or the content of the session differs from the content that the client
+            // has sent.
             404 | 416 => Ok(RequestOutcome::Unknown(session, request, refusal)),
             400 if session.is_resumed => Ok(RequestOutcome::Unknown(session, request, refusal)),
             _ if exchange::is_transient(status) => {
@@ -304,8 +306,8 @@ impl Upload<'_> {
         }
     }
 
-    /// Requests the number of bytes that the registry has received in a session ("Pushing a blob in chunks"). `None` if
-    /// the registry reports fewer than two bytes, because the range "0-0" may mean no byte or one byte.
+    /// Requests the number of bytes that the registry has received in a session ("Pushing a blob in chunks"). Returns
+    /// `None` if the registry reports fewer than two bytes, because the range "0-0" may mean no byte or one byte.
     pub(super) async fn query_status(
         &self,
         session: &mut UploadSession,
@@ -337,7 +339,7 @@ impl Upload<'_> {
         (received > 1 && received <= self.content.size()).then_some(received)
     }
 
-    /// Cancels a session. Many registries do not support that, so a failure is ignored.
+    /// Cancels a session. Many registries do not support cancellation, so a failure is ignored.
     pub(super) async fn cancel_session(&self, session: &Url) {
         let open = {
             let mut all = self.uploads.open_sessions();
@@ -372,7 +374,7 @@ impl Upload<'_> {
         file.digest().await
     }
 
-    /// Sends a request once. The inner error is a network error, after which the outcome is unknown.
+    /// Sends a request once. The inner error is a network error, after which the outcome of the request is unknown.
     async fn send_once(
         &self,
         request: Request,

@@ -1,4 +1,4 @@
-//! Directories as paths, for systems without functions for directory handles.
+//! Directories as paths, for systems that have no functions relative to a directory handle.
 
 use std::fs::{File, OpenOptions};
 use std::io;

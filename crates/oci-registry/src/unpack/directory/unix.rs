@@ -21,7 +21,7 @@ pub(in crate::unpack) struct Directory(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Path at which it was opened, for messages.
+    /// Path at which the directory was opened, for messages.
     path: PathBuf,
     handle: File,
 }

@@ -1,4 +1,4 @@
-//! Credentials in the variables of CI jobs, which the user did not set up for the registry.
+//! Credentials in the variables of CI jobs. The user did not configure these credentials for the registry.
 
 use std::path::Path;
 
@@ -10,18 +10,18 @@ use testkit::server::{Request, Response, Server};
 use super::{authorization, basic, basic_registry};
 use crate::support::{CANARY, Observed, observe, open, read_error};
 
-/// Statuses of the responses of a registry and its token server.
+/// Response statuses of a registry and its token server.
 #[derive(Clone, Copy, Debug)]
 struct Refusal {
-    /// Status of the token server for the job's credential.
+    /// Status with which the token server responds to the job's credential.
     token: u16,
-    /// Status of the registry for a token of the job's credential.
+    /// Status with which the registry responds to a token for the job's credential.
     content: u16,
-    /// Status of the token server for a request without a credential.
+    /// Status with which the token server responds to a request without a credential.
     anonymous: u16,
 }
 
-/// Starts a registry with a token server. An anonymous token reads everything.
+/// Starts a registry with a token server. The registry accepts the anonymous token for every read.
 fn registry(refusal: Refusal) -> Server {
     Server::start(move |request, earlier| {
         let sent = request.header("authorization");
@@ -45,7 +45,7 @@ fn registry(refusal: Refusal) -> Server {
     })
 }
 
-/// The variables of a GitLab job.
+/// Returns the variables of a GitLab job.
 fn job(server: &Server) -> [(&'static str, String); 3] {
     [
         ("CI_REGISTRY", server.host()),
@@ -74,7 +74,7 @@ fn repository(
 }
 
 #[tokio::test]
-async fn read_with_refused_ci_credential_continues_anonymously() {
+async fn read_with_rejected_ci_credential_continues_anonymously() {
     let home = tempfile::tempdir().unwrap();
     for (token, content) in [(401, 404), (403, 404), (200, 401), (200, 403)] {
         let refusal = Refusal {
@@ -108,7 +108,7 @@ async fn read_with_refused_ci_credential_continues_anonymously() {
 }
 
 #[tokio::test]
-async fn read_of_private_repository_with_refused_ci_credential_fails() {
+async fn read_of_private_repository_with_rejected_ci_credential_fails() {
     let home = tempfile::tempdir().unwrap();
     for (token, content, requests) in [(401, 404, 4), (200, 401, 5), (200, 403, 4)] {
         let refusal = Refusal {
@@ -134,7 +134,7 @@ async fn read_of_private_repository_with_refused_ci_credential_fails() {
 }
 
 #[tokio::test]
-async fn write_with_refused_ci_credential_fails() {
+async fn write_with_rejected_ci_credential_fails() {
     let home = tempfile::tempdir().unwrap();
     for (token, content) in [(401, 404), (200, 401), (200, 403)] {
         let refusal = Refusal {
@@ -158,7 +158,7 @@ async fn write_with_refused_ci_credential_fails() {
 }
 
 #[tokio::test]
-async fn read_with_refused_docker_credential_fails() {
+async fn read_with_rejected_docker_credential_fails() {
     let refusal = Refusal {
         token: 200,
         content: 403,
@@ -181,9 +181,9 @@ async fn read_with_refused_docker_credential_fails() {
 }
 
 #[tokio::test]
-async fn basic_read_with_refused_ci_credential_becomes_anonymous() {
+async fn basic_read_with_rejected_ci_credential_becomes_anonymous() {
     let home = tempfile::tempdir().unwrap();
-    // The repository is public, but the registry refuses a request with a wrong password.
+    // The repository is public, but the registry rejects a request with a wrong password.
     let server = Server::start(|request, earlier| {
         if earlier > 0 && request.header("authorization").is_none() {
             return Response::new(404);

@@ -17,7 +17,7 @@ use crate::support::CANARY;
 
 const PRIVATE: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
-/// Starts an AWS endpoint whose tokens contain the number of the request and expire after `lifetime` seconds.
+/// Starts an AWS endpoint. Each token contains the number of its request and expires after `lifetime` seconds.
 fn aws(lifetime: i64) -> Server {
     Server::start(move |request, earlier| {
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
@@ -252,7 +252,7 @@ async fn ecr_refusal_or_invalid_response_shows_no_secret() {
     }
 }
 
-/// Returns the kind and message of the error if AWS answers each request in this way.
+/// Returns the kind and message of the error when AWS responds to each request with this status and body.
 async fn error_for(status: u16, body: &str) -> (ErrorKind, String) {
     let home = tempfile::tempdir().unwrap();
     let reply = Response::new(status)
@@ -303,7 +303,7 @@ async fn aws_response_without_json_is_a_protocol_error() {
 }
 
 #[tokio::test]
-async fn aws_response_above_the_limit_is_refused() {
+async fn aws_response_above_the_limit_is_rejected() {
     let token = "A".repeat(1 << 20);
     let body = format!(r#"{{"authorizationData":[{{"authorizationToken":"{token}"}}]}}"#);
     let expected = format!("AWS returned a response with more than 1048576 bytes for `{PRIVATE}`");

@@ -1,4 +1,4 @@
-//! Selection of the credential for a request, and repeated lookups after a refusal.
+//! Selection of the credential for a request, and repeated lookups after the registry rejects a credential.
 
 mod ci;
 #[cfg(feature = "ecr")]
@@ -23,7 +23,7 @@ fn basic(username: &str, password: &str) -> Credential {
     }
 }
 
-/// A provider whose credential is the result of a function. It records the lookups.
+/// Provider that calls a function to look up a credential. It records the lookups.
 struct ScriptedProvider<F> {
     script: F,
     lookups: Observed<String>,
@@ -55,7 +55,7 @@ where
     }
 }
 
-/// Returns a client with scripted credentials, and the lookups so far.
+/// Returns a client with scripted credentials, and the list of the lookups.
 fn client(
     script: impl Fn(&CredentialRequest<'_>) -> Option<Credential> + Send + Sync + 'static,
 ) -> (Client, Observed<String>) {
@@ -81,7 +81,7 @@ fn authorization(credential: &Credential) -> String {
     format!("Basic {}", STANDARD.encode(pair))
 }
 
-/// Starts an empty registry with Basic authentication. It accepts the credential that the function returns.
+/// Starts an empty registry with Basic authentication. It accepts the credential that `accepted` returns for a request.
 fn basic_registry(accepted: impl Fn(&Request) -> Credential + Send + Sync + 'static) -> Server {
     Server::start(move |request, _| {
         if request.header("authorization") == Some(&authorization(&accepted(request))) {
@@ -117,7 +117,7 @@ async fn expired_credential_is_looked_up_again() {
         let today = today.clone();
         move |_| today()
     });
-    // The provider returns its stored password until the registry refuses it.
+    // The provider returns its stored password until the registry rejects this password.
     let (client, lookups) = client(move |request| {
         let fresh = today();
         Some(if request.is_refused {
@@ -209,7 +209,7 @@ async fn token_is_requested_anonymously_if_lookup_finds_nothing() {
 }
 
 #[tokio::test]
-async fn credential_refused_by_a_token_server_is_sent_once() {
+async fn credential_rejected_by_a_token_server_is_sent_once() {
     let server = token_registry(basic("me", "right"));
     let (client, lookups) = client(|_| Some(basic("me", CANARY)));
     let error = read_absent(&client, &server, "a").await;

@@ -11,12 +11,12 @@ use crate::support::bytes;
 /// Number of bytes in a mebibyte.
 const MIB: usize = 1 << 20;
 
-/// Returns content that is long enough that the client keeps the received part after a failure.
+/// Returns content that is large enough for the client to keep the received part after a failure.
 fn content() -> Vec<u8> {
     bytes(3 * MIB)
 }
 
-/// Returns responses with status 206 that contain another range of the content than the requested one.
+/// Returns responses with status 206 whose range is not the requested range.
 fn wrong_ranges() -> Vec<Response> {
     let parts = Response::new(206).header("Content-Type", "multipart/byteranges; boundary=x");
     let mut wrong = vec![

@@ -10,7 +10,7 @@ use testkit::server::{Request, Response, Server};
 use super::{MIB, content};
 use crate::support::{descriptor, reader};
 
-/// The content as a file that is not executable.
+/// Returns the entry for the content, as a file that is not executable.
 fn file() -> FileEntry {
     FileEntry {
         descriptor: descriptor(&content()),

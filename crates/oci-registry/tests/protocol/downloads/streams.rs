@@ -96,7 +96,8 @@ async fn download_of_one_byte_per_request_fails() {
             if has_ranges {
                 Response::range_of(whole, request).cut_after(1)
             } else {
-                // Each response begins at the start of the content and is one byte longer than the previous response.
+                // Each response starts at the first byte of the content and is one byte longer than the previous
+                // response.
                 Response::new(200).body(whole).cut_after(2 * MIB + earlier)
             }
         });

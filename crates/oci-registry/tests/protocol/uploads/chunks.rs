@@ -108,7 +108,7 @@ async fn minimum_chunk_size_is_used_up_to_a_maximum() {
 
 #[tokio::test]
 async fn range_header_of_accepted_chunk_is_ignored() {
-    // ECR responds 201 with the end of an earlier chunk.
+    // ECR responds with 201 and the end of an earlier chunk.
     let registry = registry(|request, _, contents| match request.method.as_str() {
         _ if is_whole(request) => Some(Response::new(413)),
         "PATCH" => {
@@ -145,7 +145,7 @@ async fn chunk_after_416_continues_at_offset_of_registry() {
 }
 
 #[tokio::test]
-async fn upload_refused_whole_and_in_chunks_is_unsupported() {
+async fn upload_rejected_whole_and_in_chunks_is_unsupported() {
     let registry = registry(|request, _, _| match request.method.as_str() {
         "PUT" => Some(Response::new(413)),
         "PATCH" => Some(Response::new(405)),

@@ -41,7 +41,7 @@ async fn changed_small_file_is_sent_with_hashed_content() {
     assert_eq!(delivery, Delivery::Uploaded);
     assert_eq!(*blob.digest(), Digest::sha256(&content));
     assert!(registry.contents().blobs[blob.digest().as_str()] == content);
-    // The returned blob reads the file again, and the file has changed.
+    // The returned blob reads the file again, but the file has changed.
     let error = blob.open().await.unwrap().read_to_end(2 * MIB).await;
     assert_eq!(error.unwrap_err().kind(), ErrorKind::Mismatch);
 }
@@ -88,7 +88,7 @@ async fn large_file_that_exists_cancels_its_upload_session() {
 }
 
 #[tokio::test]
-async fn file_after_refused_patch_is_sent_in_one_put() {
+async fn file_after_rejected_patch_is_sent_in_one_put() {
     let file = LargeFile::new();
     for status in [405, 416, 501] {
         let server = Server::start(move |request, earlier| match request.method.as_str() {

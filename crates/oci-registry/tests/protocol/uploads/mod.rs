@@ -1,4 +1,4 @@
-//! Upload of blobs: sessions, chunks, mounts, and recovery from failures.
+//! Blob uploads: sessions, chunks, mounts, and recovery from failures.
 
 mod chunks;
 mod files;
@@ -16,14 +16,14 @@ use crate::support::{blob, bytes, writer};
 /// Number of bytes in a mebibyte.
 const MIB: usize = 1 << 20;
 
-/// Starts a registry in memory. The closure may return a response, which replaces the response of the registry.
+/// Starts a registry in memory. If the closure returns a response, this response replaces the registry's response.
 fn registry(
     script: impl Fn(&Request, usize, &mut Contents) -> Option<Response> + Send + Sync + 'static,
 ) -> FakeRegistry {
     FakeRegistry::start_with(Switches::default(), script)
 }
 
-/// A file of 9 MiB, which the client hashes while it sends it.
+/// File of 9 MiB. The client computes its digest while it sends the file.
 struct LargeFile {
     path: PathBuf,
     content: Vec<u8>,

@@ -7,7 +7,7 @@ use super::{push_known, registry};
 use crate::support::{blob, bytes, writer};
 
 #[tokio::test]
-async fn refused_mount_becomes_an_upload() {
+async fn rejected_mount_becomes_an_upload() {
     for (status, delivery) in [
         (201, Delivery::Mounted),
         (202, Delivery::Uploaded),

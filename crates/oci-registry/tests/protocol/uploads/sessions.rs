@@ -62,7 +62,8 @@ async fn upload_location_on_other_origin_receives_no_credential() {
 async fn upload_redirected_back_to_registry_sends_no_credential() {
     let protected = Arc::new(OnceLock::new());
     let location = Arc::clone(&protected);
-    // The storage redirects to a manifest that the user may delete.
+    // The storage returns the URL of a manifest of the registry as the upload location. The client's credential may
+    // delete this manifest.
     let storage = Server::start(move |_, _| {
         let location: &String = location.get().unwrap();
         Response::new(202).header("Location", location)
@@ -205,7 +206,7 @@ async fn session_after_failed_close_is_closed_again_without_content() {
     assert_eq!((count("POST"), count("PATCH"), count("PUT")), (1, 1, 2));
 }
 
-/// Responds to each request as soon as its head has arrived. After the head of a PATCH request, it reads nothing more.
+/// Responds to each request as soon as its head has arrived. Reads nothing more after the head of a PATCH request.
 async fn respond_early(stream: TcpStream) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
