@@ -15,7 +15,8 @@
 //! | files of an earlier build | [`mod@existing`] | `cargo build`, which compiles nothing |
 //! | version of the compiler | [`toolchain`] | `rustc -vV`, `cargo -V` |
 //! | installed programs | [`installed`] | – |
-//! | commit and state of the work tree | [`git`] | `git ls-files`, `git log`, `git config`, `git status` |
+//! | tracked files and the remote | [`git`] | `git ls-files`, `git remote` |
+//! | commit and state of the work tree | [`provenance`] | `git log`, `git config`, `git status`, `git check-attr` |
 //!
 //! A child process is killed when the future that waits for the process is dropped.
 
@@ -29,6 +30,7 @@ mod installed;
 mod messages;
 mod metadata;
 mod process;
+mod provenance;
 mod selection;
 mod settings;
 mod toolchain;
@@ -44,13 +46,11 @@ pub(crate) use artifact::{BuildOutput, BuildRequest, BuiltFile, PackageOutput};
 pub(crate) use build::{BuildTool, OutputOptions, build};
 pub(crate) use crate_file::{CrateOptions, check_crates, crate_files};
 pub(crate) use existing::{find_existing, wrap_rustc};
-pub(crate) use git::{
-    Provenance, find_executables, origin, read_provenance, source_date_epoch, source_repository,
-    tracking_work_tree,
-};
+pub(crate) use git::{find_executables, origin, tracking_work_tree};
 pub(crate) use installed::{InstallRecord, InstalledPackages, cargo_home, install_root, source_of};
 pub(crate) use messages::replay;
 pub(crate) use metadata::Workspace;
+pub(crate) use provenance::{Provenance, read_provenance, source_date_epoch, source_repository};
 pub(crate) use selection::Selection;
 pub(crate) use settings::{PackageSettings, declared_target};
 pub(crate) use toolchain::Toolchain;
