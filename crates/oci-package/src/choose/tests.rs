@@ -405,6 +405,29 @@ async fn manifest_that_differs_from_its_entry_is_rejected() {
 }
 
 #[tokio::test]
+async fn newer_glibc_than_its_entry_states_is_named_in_error() {
+    let listed = manifest(GNU, "glibc", Some("2.17"));
+    let stored = manifest(GNU, "glibc", Some("2.39"));
+    let memory = memory(&[("gnu", &stored)]).await;
+    let mut entry = IndexEntry::from_manifest(&listed)
+        .unwrap()
+        .descriptor()
+        .clone();
+    (entry.digest, entry.size) = (stored.digest().clone(), stored.descriptor().size);
+    let root = Manifest::from_index(Index::new(None, vec![entry])).unwrap();
+    memory.push_manifest(&root).await.unwrap();
+    let root = root.digest().clone().into();
+    let error = find(&memory, &root, &machine(GNU, Some("2.28"))).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    let message = error.to_string();
+    assert!(
+        message.ends_with(&format!("`{GNU} with glibc 2.39`")),
+        "{message}"
+    );
+}
+
+#[tokio::test]
 async fn too_many_missing_nested_indexes_are_rejected() {
     let memory = memory(&[]).await;
     for (count, expected) in [
