@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn workflow_commands_are_broken_in_all_texts() {
+    fn workflow_commands_are_neutralized_in_all_texts() {
         let error = LabeledError::new("##[a]")
             .with_help("##[b]")
             .with_label("##[c]", Span::test_data())

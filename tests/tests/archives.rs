@@ -246,7 +246,7 @@ fn skopeo_names_without_unique_tag_are_listed_with_digest() {
 }
 
 #[test]
-fn layout_without_plain_tags_resolves_full_entry_name() {
+fn layout_entry_name_without_tag_resolves_if_given_in_full() {
     require!(Skopeo);
     let home = Home::new();
     copy_with_skopeo(&home, "oci", &["localhost/acme/f"]);
@@ -259,7 +259,7 @@ fn layout_without_plain_tags_resolves_full_entry_name() {
 }
 
 #[test]
-fn new_layout_or_archive_accepts_plain_tag_only() {
+fn new_layout_or_archive_accepts_only_a_tag() {
     let home = Home::new();
     let ours = location_text("oci-archive", &home.path().join("ours.tar"), "1.0");
     block_on(write_image(&ours));

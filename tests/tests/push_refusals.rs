@@ -213,7 +213,7 @@ fn messages_with_byte_order_mark_name_all_files() {
 
 #[cfg(unix)]
 #[test]
-fn own_variable_that_is_not_utf8_is_rejected() {
+fn own_environment_variable_must_be_utf8() {
     use std::os::unix::ffi::OsStringExt as _;
 
     let (home, sources) = (Home::new(), Sources::widgets());

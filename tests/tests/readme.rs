@@ -33,7 +33,7 @@ fn code_block_lines(markdown: &str) -> Vec<&str> {
 }
 
 #[test]
-fn ci_runs_the_two_commands_of_the_readme() {
+fn ci_runs_both_readme_commands() {
     let script = fs::read_to_string(repository_root().join(".ci/run")).unwrap();
     let commands = script_commands(&script);
     let expected = [

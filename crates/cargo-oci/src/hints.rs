@@ -102,7 +102,7 @@ fn general_advice(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::Io => Some("check the path, its permissions and the free space"),
         ErrorKind::Mismatch => {
-            Some("try again; if the error remains, the stored content is damaged")
+            Some("try again; if the error persists, the stored content is damaged")
         }
         ErrorKind::Network | ErrorKind::RateLimited => Some("try again later"),
         ErrorKind::InvalidInput

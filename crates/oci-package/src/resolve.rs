@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn identifier_without_release_is_error_with_hint() {
+    async fn location_without_release_fails_with_hint() {
         let only = "pass the tag `latest`: it is the only tag, and it is not a version";
         assert_eq!(resolve(&["latest"], None).await, advice(only));
         let empty = "check the location: `a.b/c` is empty";

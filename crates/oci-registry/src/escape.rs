@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn workflow_commands_are_broken_in_text() {
+    fn workflow_commands_are_neutralized_in_text() {
         for (text, expected) in [
             ("::set-output name=x::y", ": :set-output name=x::y"),
             ("a ::b", "a ::b"),

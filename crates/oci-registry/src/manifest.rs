@@ -572,7 +572,7 @@ mod tests {
     }
 
     #[test]
-    fn parse_with_contradicting_type_or_key_fails() {
+    fn parse_with_conflicting_media_type_or_keys_fails() {
         let image = format!(r#"{{"schemaVersion":2,"config":{},"layers":[]}}"#, config());
         for served in [MediaType::INDEX, MediaType::DOCKER_LIST] {
             assert_eq!(

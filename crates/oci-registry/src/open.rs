@@ -18,7 +18,7 @@ use crate::storage::{Delete, Source, Target};
 #[derive(Debug, Snafu)]
 enum Error {
     #[snafu(display(
-        "failed to write `{}` to `{storage}`: the name in a layout or archive must be a plain tag",
+        "failed to write `{}` to `{storage}`: the name in a layout or archive must be a tag, not a full image name",
         name.escape_debug()
     ))]
     NotATag { name: String, storage: Location },
@@ -69,7 +69,7 @@ struct SplitText<'a> {
 }
 
 impl SplitText<'_> {
-    /// Returns the location if its name is a plain tag or absent. Otherwise returns the name as the error.
+    /// Returns the location if its name is a tag or absent. Otherwise returns the name as the error.
     fn to_location_with_tag(&self) -> std::result::Result<Location, &str> {
         let tag = match self.name.map(|name| name.parse::<Tag>().map_err(|_| name)) {
             Some(Err(name)) => return Err(name),
@@ -126,7 +126,7 @@ impl LocationText {
         Ok(storage.clone().with_tag_and_digest(tag, digest))
     }
 
-    /// Separates path and name like [`LocationText::locate`], for a target. The name must be a plain tag.
+    /// Separates path and name like [`LocationText::locate`], for a target. The name must be a tag, not a full image name.
     ///
     /// # Errors
     ///

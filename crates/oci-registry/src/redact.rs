@@ -32,7 +32,7 @@ const MIN_TOKEN_LENGTH: usize = 16;
 /// Maximum size of redacted text, in bytes. Every quoted message is smaller.
 const MAX_TEXT_SIZE: usize = 16 << 10;
 
-/// Replacement of a secret.
+/// Text that replaces a secret.
 const REDACTED: &str = "…";
 
 /// Query parameters whose values contain no secret, such as names, digests and page sizes.

@@ -296,7 +296,7 @@ fn completion_completes_one_component_at_a_time() {
 }
 
 #[test]
-fn workflow_command_of_a_registry_is_broken_in_errors() {
+fn workflow_command_of_a_registry_is_neutralized_in_errors() {
     require!(Nu);
     let home = Home::new();
     let server = Server::start(|_, _| Response::error(403, "##[add-mask]x"));

@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn packages_are_selected_by_the_rules_of_cargo() {
+    fn package_selection_matches_cargo() {
         assert_eq!(select_names(""), ["my-app", "shapes"]);
         assert_eq!(select_names("--workspace"), ["mac", "my-app", "shapes"]);
         assert_eq!(

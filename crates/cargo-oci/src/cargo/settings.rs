@@ -113,7 +113,7 @@ pub(crate) struct PackageSettings {
     pub(crate) annotations: BTreeMap<String, String>,
     /// `kinds`: kinds of built files to publish.
     pub(crate) kinds: Option<Vec<FileKind>>,
-    /// `tags`: tags to use instead of the version. An empty list selects the version.
+    /// `tags`: tags to use instead of the version. If the list is empty, the version is the only tag.
     pub(crate) tags: Option<Vec<String>>,
     /// `floating`: whether tags like `1.2` and `latest` are moved to a release.
     pub(crate) floating: Option<bool>,

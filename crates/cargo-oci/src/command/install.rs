@@ -149,7 +149,9 @@ async fn resolve_release(
         return Err(Error::usage(format!(
             "failed to select a release: `{identifier}` in the reference conflicts with `--version`"
         ))
-        .help(format!("remove `{identifier}`, or omit `--version`")));
+        .help(format!(
+            "remove `{identifier}` from the reference, or omit `--version`"
+        )));
     }
     Ok(oci_package::resolve_identifier(source, repository, Some(requirement)).await?)
 }
@@ -209,7 +211,7 @@ fn package_identity(
             ErrorKind::Unsupported,
             format!("failed to install `{repository}`: missing package name or version"),
         )
-        .help("run `cargo oci pull` to download the files; only artifacts of `cargo oci push` can be installed")
+        .help("run `cargo oci pull` to download the files; only artifacts that `cargo oci push` published can be installed")
     };
     let name =
         annotation_value(annotation::TITLE).filter(|_| PackageTarget::read(manifest).is_some());

@@ -19,7 +19,7 @@ use crate::session::Session;
     after_help = "Examples:\n  cargo oci man push | man -l -\n  cargo oci man --output ~/.local/share/man/man1"
 )]
 pub(crate) struct Flags {
-    /// Command to print the page of (default: the page of the program)
+    /// Command whose manual page is printed (default: `cargo-oci`)
     #[arg(value_name = "COMMAND", conflicts_with = "output")]
     command: Option<String>,
 

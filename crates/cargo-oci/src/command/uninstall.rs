@@ -116,7 +116,7 @@ fn package_name_error(installed: &InstalledPackages, name: &str) -> Error {
     match packages.next() {
         Some((_, repository)) => error.help(format!("run `cargo oci uninstall {repository}`")),
         None => error.help(format!(
-            "pass REGISTRY/REPOSITORY; for a package of `cargo install`, run `cargo uninstall {name}`"
+            "pass REGISTRY/REPOSITORY; run `cargo uninstall {name}` if `cargo install` installed the package"
         )),
     }
 }

@@ -245,7 +245,7 @@ async fn add_targets(
                 own,
                 target,
                 tag,
-                is_set: true,
+                is_already_assigned: true,
             };
             writer.set_tag(&mut assignment).await?;
         }

@@ -146,7 +146,7 @@ impl ReleaseWriter<'_> {
     ) -> crate::Result<Option<IndexState>> {
         let mut listed = self.list_target_tags().await?;
         if let Some(assignment) = &assignment {
-            if assignment.is_set {
+            if assignment.is_already_assigned {
                 listed.insert(assignment.tag.clone());
             } else {
                 listed.remove(assignment.tag);

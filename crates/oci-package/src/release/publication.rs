@@ -38,7 +38,7 @@ pub(super) struct TagAssignment<'a> {
     pub(super) target: &'a str,
     pub(super) tag: &'a Tag,
     /// Whether the tag already points to the manifest.
-    pub(super) is_set: bool,
+    pub(super) is_already_assigned: bool,
 }
 
 /// Publication of one target with one tag.
@@ -193,7 +193,7 @@ impl TargetPublication<'_> {
             own,
             target: self.target,
             tag: &self.tag,
-            is_set: true,
+            is_already_assigned: true,
         };
         if action != TagAction::Keep {
             if let Some(artifact) = self.artifact.filter(|_| !assignment.own.is_stored) {
@@ -232,7 +232,7 @@ impl TargetPublication<'_> {
                 own,
                 target: self.target,
                 tag: &self.tag,
-                is_set: false,
+                is_already_assigned: false,
             };
             index = self.writer.plan_index(assignment).await?;
             index_changes = index

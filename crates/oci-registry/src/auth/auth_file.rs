@@ -526,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn variable_keeps_entries_and_ignores_other_members() {
+    fn docker_auth_config_uses_auths_and_ignores_other_keys() {
         let registry = "a.b".parse().unwrap();
         let request = CredentialRequest::new(&registry);
         let expected = Credential::from_pair("me", "canary");

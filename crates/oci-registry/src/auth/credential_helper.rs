@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn empty_user_name_and_secret_are_no_credential() {
+    async fn empty_user_name_and_secret_count_as_absent() {
         let found = run_script(r#"echo '{"ServerURL":"a.b","Username":"","Secret":""}'"#).await;
         assert_eq!(found.unwrap(), None);
         let found = run_script(r#"echo '{"Username":"u","Secret":""}'"#).await;

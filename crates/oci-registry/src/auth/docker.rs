@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unusable_entry_of_the_variable_is_a_warning() {
+    async fn unusable_entry_of_docker_auth_config_is_a_warning() {
         for entry in [
             r#"{"auth":"Y2FuYXJ5"}"#,
             r#"{"auth":["canary"]}"#,

@@ -212,7 +212,7 @@ mod tests {
     const CONFIG: &str = "{\n\t\"psFormat\": \"table {{.ID}}\",\n\t\"auths\": {\n\t\t\"c.d\": {\n\t\t\t\"auth\": \"bWU6Y2FuYXJ5\",\n\t\t\t\"email\": \"\"\n\t\t}\n\t},\n\t\"HttpHeaders\": { \"X\": 1.50 }\n}";
 
     #[tokio::test]
-    async fn store_and_erase_keep_other_members_of_file() {
+    async fn store_and_erase_keep_other_keys_of_file() {
         let home = Home::new().file(".docker/config.json", CONFIG);
         let credential = Credential::from_pair("carol", "pass:word");
         let stored = store(&home)

@@ -53,7 +53,7 @@ pub(crate) const CHUNK_SIZE: usize = 256 << 10;
 /// Maximum size in bytes of content that is read into memory instead of being passed through a channel.
 pub(super) const IN_MEMORY_MAX: u64 = 1 << 20;
 
-/// Capacity of the channel between the blocking task and the other task, in chunks.
+/// Capacity of the channel between the blocking task and the async task, in chunks.
 pub(super) const CHANNEL_CAPACITY: usize = 4;
 
 /// Opens a regular file and returns its size.

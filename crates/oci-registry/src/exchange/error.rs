@@ -84,11 +84,11 @@ pub(crate) enum Error {
         url: RedactedUrl,
         source: crate::Error,
     },
-    #[snafu(display("failed to read the response of {url}"))]
+    #[snafu(display("failed to read the response from {url}"))]
     ReadResponse { url: RedactedUrl, source: RootCause },
-    #[snafu(display("refusing to read the response of {url}: it has more than {limit} bytes"))]
+    #[snafu(display("refusing to read the response from {url}: it has more than {limit} bytes"))]
     ResponseTooLarge { url: RedactedUrl, limit: usize },
-    #[snafu(display("failed to follow a redirect of {url}"))]
+    #[snafu(display("failed to follow a redirect from {url}"))]
     Redirect {
         url: RedactedUrl,
         source: origin::Error,

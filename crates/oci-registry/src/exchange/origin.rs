@@ -21,26 +21,32 @@ const MAX_HOST_LENGTH: usize = 253;
 /// Reason to reject a URL that a server provided.
 #[derive(Debug, Snafu)]
 pub(crate) enum Error {
-    #[snafu(display("refusing to use `{text}` from the server: not a URL"))]
+    #[snafu(display("refusing to use `{text}`, which the server sent: not a URL"))]
     NotAUrl {
         text: String,
         source: url::ParseError,
     },
-    #[snafu(display("refusing to use {url} from the server: only http and https are supported"))]
+    #[snafu(display(
+        "refusing to use {url}, which the server sent: only http and https are supported"
+    ))]
     Scheme { url: RedactedUrl },
-    #[snafu(display("refusing to use {url} from the server: it contains a user name or password"))]
+    #[snafu(display(
+        "refusing to use {url}, which the server sent: it contains a user name or password"
+    ))]
     UserInfo { url: RedactedUrl },
-    #[snafu(display("refusing to use {url} from the server: it downgrades from https to http"))]
+    #[snafu(display(
+        "refusing to use {url}, which the server sent: it downgrades from https to http"
+    ))]
     Downgrade { url: RedactedUrl },
     #[snafu(display(
-        "refusing to use {url} from the server: a server at {reached} address may not refer to {target} address"
+        "refusing to use {url}, which the server sent: a server at {reached} address may not refer to {target} address"
     ))]
     CloserAddress {
         url: RedactedUrl,
         target: AddressClass,
         reached: AddressClass,
     },
-    #[snafu(display("refusing to use {url} from the server: it is on another server"))]
+    #[snafu(display("refusing to use {url}, which the server sent: it has a different origin"))]
     OffOrigin { url: RedactedUrl },
 }
 

@@ -516,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn directory_is_shortest_existing_layout_else_before_last_colon() {
+    fn directory_is_shortest_existing_layout_or_up_to_last_colon() {
         for (text, layouts, path, name) in [
             ("oci:a/b", &[][..], "a/b", None),
             ("oci:a/b:1.2__x", &[], "a/b", Some("1.2__x")),

@@ -43,7 +43,7 @@ enum Error {
         range: String,
     },
     #[snafu(display(
-        "the connection ended within the bytes from {from} to {to} of the blob {digest}"
+        "the connection closed before the bytes from {from} to {to} of the blob {digest} were received"
     ))]
     Interrupted { digest: Digest, from: u64, to: u64 },
 }

@@ -26,7 +26,7 @@ const MAX_NAME: usize = 1024;
 /// Maximum number of components of a name, including the file name.
 const MAX_PARTS: usize = 32;
 
-/// Maximum number of directories for the files of one call.
+/// Maximum number of directories that the files of one call of `unpack` may need.
 const MAX_DIRECTORIES: usize = 32_768;
 
 /// Names of configuration files and directories that make git, cargo or rustup run other programs.

@@ -222,7 +222,7 @@ async fn denied_deletion_reports_error_kind_of_its_status() {
 }
 
 #[tokio::test]
-async fn unspecified_success_status_is_no_deletion() {
+async fn deletion_with_unspecified_success_status_fails() {
     for status in [201, 206] {
         let server = Server::start(move |request, _| match request.method.as_str() {
             "HEAD" => Response::new(200),

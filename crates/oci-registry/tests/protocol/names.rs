@@ -268,7 +268,7 @@ async fn deletion_of_tag_of_full_name_deletes_the_entry() {
 }
 
 #[tokio::test]
-async fn target_accepts_plain_tags_only() {
+async fn target_name_must_be_a_tag() {
     let fixture = Fixture::new(&["localhost/acme/f:1"]).await;
     let home = fixture.home.path();
     let locate = |text: &str| text.parse::<LocationText>().unwrap().locate_target(home);

@@ -126,7 +126,7 @@ fn parse_tags(texts: &[String]) -> Result<Vec<ReleaseTag>, Error> {
 /// Returns the tags that the manifest sets, or else the version as the only tag.
 fn default_tags(package: &Package, settings: &PackageSettings) -> Result<Vec<ReleaseTag>, Error> {
     match &settings.tags {
-        // An empty list overrides the workspace's tags, and selects the version.
+        // An empty list overrides the workspace's tags, so the version is the only tag.
         Some(tags) if !tags.is_empty() => parse_tags(tags).map_err(|error| {
             let location = settings.location("tags").unwrap_or_default();
             error.help(format!("correct {location}"))

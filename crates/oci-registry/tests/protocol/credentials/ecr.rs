@@ -267,7 +267,7 @@ async fn error_for(status: u16, body: &str) -> (ErrorKind, String) {
 }
 
 #[tokio::test]
-async fn aws_server_error_or_throttling_is_no_refusal() {
+async fn aws_server_error_or_throttling_is_a_network_error() {
     let cases = [
         (
             500,
