@@ -564,7 +564,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn list_without_response_times_out_empty() {
+    async fn completion_list_without_response_times_out_empty() {
         let completions = CompletionCache::default();
         let hour = Duration::from_hours(1);
         let cached = completions.get(ShellContext::default(), &NameList::Registries, || {
@@ -575,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn is_plain_rejects_shell_syntax() {
+    fn completion_word_with_shell_syntax_is_not_plain() {
         for name in [
             "x86_64-unknown-linux-gnu",
             "linux/arm/v7",

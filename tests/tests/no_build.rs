@@ -268,7 +268,7 @@ fn no_build_does_not_run_rustc_wrapper_of_user() {
 }
 
 #[test]
-fn build_after_no_build_is_fresh() {
+fn build_after_no_build_recompiles_nothing() {
     let (home, sources) = (Home::new(), Sources::widgets());
     let script = "fn main() { println!(\"cargo:rerun-if-changed=build.rs\") }";
     sources.write("build.rs", script);

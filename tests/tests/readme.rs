@@ -57,7 +57,7 @@ fn ci_runs_both_readme_commands() {
 }
 
 #[test]
-fn code_returns_lines_of_fenced_blocks() {
+fn fenced_code_blocks_are_extracted_line_by_line() {
     assert_eq!(
         code_block_lines("a\n```sh\nb\n```\nc\n```\nd\n```"),
         ["b", "d"]

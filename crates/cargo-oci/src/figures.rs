@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_have_one_decimal() {
+    fn sizes_are_shown_with_one_decimal() {
         let shown = [0, 1023, 1024, 1536, 1_048_576, 1_063_256_064, u64::MAX]
             .map(|size| Size(size).to_string());
         assert_eq!(

@@ -13,7 +13,7 @@ pub(crate) fn require_repository(location: &Location, operation: &str) -> Result
             "failed to {operation}: `{location}` has a tag or digest"
         ))
         .help(format!(
-            "remove `{identifier}`: `{}`",
+            "remove `{identifier}`: pass `{}`",
             location.whole_repository()
         ))),
     }

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn kind_has_same_name_in_text_and_json() {
+    fn file_kind_has_the_same_name_in_text_and_json() {
         for kind in FileKind::ALL {
             assert_eq!(kind.as_str().parse(), Ok(kind));
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn only_crate_file_and_archive_are_not_built() {
+    fn kinds_crate_and_archive_are_not_built_by_cargo() {
         let not_built = names_of_kinds(|kind| !kind.is_built());
         assert_eq!(not_built, ["crate", "file", "archive"]);
     }

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requirements_have_distinct_names() {
+    async fn conformance_requirements_have_distinct_names() {
         let names: BTreeSet<_> = REQUIREMENTS
             .iter()
             .map(|(requirement, _)| requirement)
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn target_with_a_defect_violates_its_requirement() {
+    async fn defective_target_violates_its_conformance_requirement() {
         for (flaw, requirement) in [
             (
                 TargetFlaw::TagsDoNotMove,

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn index_counts_as_list_if_its_entries_can_be_referrers() {
+    fn index_is_a_referrers_list_if_its_entries_can_be_referrers() {
         let subject = Digest::sha256(b"subject");
         let entry = Descriptor::new(MediaType::MANIFEST, Digest::sha256(b"referrer"), 8);
         let is_list = |entries: Vec<Descriptor>, subject: Option<&Digest>| {

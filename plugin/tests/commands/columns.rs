@@ -130,7 +130,7 @@ fn check_list_columns(command: &dyn PluginCommand<Plugin = OciPlugin>) {
 }
 
 #[test]
-fn digest_is_the_last_column() {
+fn digest_column_is_last() {
     for command in OciPlugin::default().commands() {
         for (_, of) in command.signature().input_output_types {
             let columns = columns(&of);

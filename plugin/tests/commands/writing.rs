@@ -301,7 +301,7 @@ fn delete_of_target_tag_removes_index_entry() {
 }
 
 #[test]
-fn row_deleted_with_earlier_row_is_skipped() {
+fn content_deleted_by_an_earlier_row_is_skipped() {
     let musl = format!("1.0.0__{MUSL}");
     let arm = "1.0.0__aarch64-unknown-linux-musl".to_owned();
     let create_layout = |name: &str| {

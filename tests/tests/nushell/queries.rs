@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const OTHERS: usize = 2;
 
 #[test]
-fn queries_return_expected_results() {
+fn documented_queries_return_expected_results() {
     require!(DockerRegistry, Nu);
     let registry = Registry::open();
     sample_registry::fill(&registry);

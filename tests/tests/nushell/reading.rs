@@ -198,7 +198,7 @@ fn manifest_returns_record_with_layers() {
 }
 
 #[test]
-fn catalog_rows_are_input_for_tags() {
+fn catalog_rows_are_accepted_by_tags() {
     require!(DockerRegistry, Nu);
     let (registry, _) = registry_with_widgets();
     let (home, host) = (Home::new(), registry.host());

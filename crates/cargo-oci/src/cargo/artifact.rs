@@ -327,7 +327,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_final_files_are_located() {
+    fn locate_finds_final_artifacts_only() {
         let directory = TargetDirectory {
             target_directory: Path::new("/t"),
             profile_directory: "release",
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn final_file_of_another_directory_is_detected() {
+    fn final_artifact_of_another_directory_is_detected() {
         let layout = TargetDirectory {
             target_directory: Path::new("/t"),
             profile_directory: "release",

@@ -63,7 +63,7 @@ enum InvalidValue {
         key: String,
         source: oci_package::UnknownFileKind,
     },
-    #[snafu(display("`{key}` contains `{kind}`, which is not a kind of built files"))]
+    #[snafu(display("`{key}` contains `{kind}`, which cargo does not build"))]
     NotBuilt { key: String, kind: FileKind },
 }
 
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn all_keys_are_read() {
+    fn every_settings_key_is_read() {
         let settings = read(
             &json!({}),
             &json!({
@@ -514,7 +514,7 @@ mod tests {
             ),
             (
                 json!({ "kinds": ["crate"] }),
-                "`kinds` contains `crate`, which is not a kind of built files",
+                "`kinds` contains `crate`, which cargo does not build",
             ),
             (json!({ "kinds": [] }), "`kinds` must not be empty"),
             (

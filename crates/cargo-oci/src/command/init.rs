@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn prefix_is_the_name_of_a_repository() {
+    fn registry_prefix_is_a_repository_name() {
         for text in ["a.b/c:1", "a.b/c\"", "a.b/c\nx", "a.b/C", ""] {
             assert_eq!(prefix(text.to_owned()), None, "{text}");
         }
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn suggested_table_is_toml_with_origins() {
+    fn suggested_table_is_toml_with_source_comments() {
         let found = |value: &str, origin: &str| Suggestion {
             value: value.to_owned(),
             origin: origin.to_owned(),

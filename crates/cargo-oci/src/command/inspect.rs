@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn page_shows_metadata_targets_and_files() {
+    async fn inspect_page_shows_metadata_targets_and_files() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("widgets");
         std::fs::write(&path, "a program").expect("a file");

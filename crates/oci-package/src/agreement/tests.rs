@@ -92,7 +92,7 @@ async fn published_package_has_no_conflicts() {
 }
 
 #[tokio::test]
-async fn different_name_in_index_and_manifest_is_a_conflict() {
+async fn index_name_that_differs_from_manifest_is_a_conflict() {
     let memory = Memory::new();
     let other = StoredPackage::new()
         .with_annotation(annotation::TITLE, "ripgrep")
@@ -117,7 +117,7 @@ async fn different_name_in_index_and_manifest_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn different_index_entry_and_manifest_are_conflicts() {
+async fn index_entry_that_differs_from_manifest_is_a_conflict() {
     let memory = Memory::new();
     let manifest = StoredPackage::new().push(&memory).await;
     let mut listed = entry(&manifest);
@@ -140,7 +140,7 @@ async fn different_index_entry_and_manifest_are_conflicts() {
 }
 
 #[tokio::test]
-async fn different_config_and_manifest_are_conflicts() {
+async fn config_that_differs_from_manifest_is_a_conflict() {
     let memory = Memory::new();
     let mut stored = StoredPackage::new();
     stored.config.version = "1.0.1".into();
@@ -181,7 +181,7 @@ async fn invalid_config_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn different_tag_and_manifest_are_conflicts() {
+async fn version_that_differs_from_tag_is_a_conflict() {
     let memory = Memory::new();
     let manifest = StoredPackage::new().push(&memory).await;
     let index = index("widgets", "1.0.0", vec![entry(&manifest)]);
@@ -260,7 +260,7 @@ async fn values_that_documents_omit_are_not_compared() {
 }
 
 #[tokio::test]
-async fn inspection_contains_conflicts_of_target() {
+async fn inspect_reports_version_conflict_of_index_and_manifest() {
     let memory = Memory::new();
     let manifest = StoredPackage::new().push(&memory).await;
     let index = index("widgets", "2.0.0", vec![entry(&manifest)]);

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn taken_stored_tags_are_removed() {
+    async fn stored_tags_that_were_taken_are_removed() {
         let memory = Memory::new();
         let (version, target): (Tag, Tag) = ("1".parse().unwrap(), "1__t".parse().unwrap());
         let (index, own) = (manifest("index"), manifest("own"));

@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_matched_case_insensitively() {
+    fn json_keys_are_matched_case_insensitively() {
         let text = r#"{"AUTHS":{"a.b":{"Username":"me","PASSWORD":"canary"}},"credsstore":"all","CredHelpers":{"c.d":"own"}}"#;
         let file = AuthFile::parse(text.as_bytes(), "a file").unwrap();
         let registry = "a.b".parse().unwrap();
@@ -564,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn member_of_wrong_type_is_named_in_error() {
+    fn json_key_with_wrong_type_is_named_in_error() {
         for (text, member) in [
             (r#"{"auths":["canary"]}"#, "auths"),
             (r#"{"credsStore":{"canary":1}}"#, "credsStore"),

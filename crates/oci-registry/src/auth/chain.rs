@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn first_source_with_credential_is_used() {
+    async fn first_credential_source_with_an_entry_is_used() {
         let home = home_with_all_sources();
         let chain = CredentialChain::new(&home.environment(), []).preceded_by(FixedProvider);
         let found = look_up(&chain, "a.b").await.unwrap();
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn search_without_result_lists_all_sources_in_order() {
+    async fn credential_search_lists_all_sources_in_order() {
         let home = Home::new();
         let chain = CredentialChain::new(&home.environment(), []);
         let searched = look_up(&chain, "ghcr.io/a/b").await.unwrap().searched;
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn broken_source_fails_only_if_searched() {
+    async fn broken_credential_source_fails_only_if_searched() {
         for (broken, reaches) in [
             (".docker/config.json", false),
             ("auth.json", true),
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn registry_with_similar_name_gets_no_credential() {
+    async fn similarly_named_registry_is_sent_no_credential() {
         let home = home_with_all_sources()
             .with("GITHUB_TOKEN", "t")
             .with("AWS_ACCESS_KEY_ID", "k")

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn broken_or_empty_file_is_error() {
+    async fn broken_or_empty_credential_file_is_an_error() {
         for broken in ["", "canary", r#"{"auths":{"a.b":{"auth":"Y2FuYXJ5"}}}"#] {
             let home = Home::new()
                 .with("REGISTRY_AUTH_FILE", "auth.json")

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn absent_file_is_none_and_large_file_is_rejected() {
+    async fn absent_credential_file_is_none_and_large_one_is_rejected() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("config.json");
         assert_eq!(read(&path, "p").await.unwrap(), None);

@@ -570,7 +570,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn delete_with_a_defect_violates_its_requirement() {
+    async fn defective_deletion_violates_its_conformance_requirement() {
         let check = async |flaw, capabilities| {
             let make = async || {
                 let memory = Memory::new();

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn address_behind_translator_or_tunnel_gets_safer_class() {
+    fn translated_or_tunneled_address_gets_stricter_class() {
         for address in ["64:ff9b:1::8.8.8.8", "64:ff9b:1:a00:0:100::"] {
             assert_eq!(provided_class(address), AddressClass::Loopback, "{address}");
             assert_eq!(server_class(address), AddressClass::Public, "{address}");

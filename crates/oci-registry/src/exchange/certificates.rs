@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn directory_lists_authorities_and_client_pair() {
+    fn certificate_directory_lists_authorities_and_client_pair() {
         let home = tempfile::tempdir().unwrap();
         let path = |name: &str| home.path().join(name);
         for name in [
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn incomplete_pair_is_error_that_names_both_files() {
+    fn client_certificate_without_key_names_both_files() {
         for (there, missing) in [("client.cert", "client.key"), ("client.key", "client.cert")] {
             let home = tempfile::tempdir().unwrap();
             write(&home.path().join(there));

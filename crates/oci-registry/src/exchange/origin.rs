@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_names_both_address_classes() {
+    fn rejected_address_error_names_both_classes() {
         let server = peer("http://10.0.0.5:5000/", AddressClass::Private);
         for (url, expected) in [
             ("http://0.0.0.0/", "an unspecified"),

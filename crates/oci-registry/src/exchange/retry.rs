@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pause_is_shared_and_never_shortened() {
+    async fn retry_after_pause_is_shared_and_never_shortened() {
         let pauses = Pauses::default();
         let origin = Origin::from_url(&"http://a.b/".parse().unwrap());
         let start = Instant::now();

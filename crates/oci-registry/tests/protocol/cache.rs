@@ -26,7 +26,7 @@ fn registry_of(contents: &[&'static str]) -> (FakeRegistry, Vec<Manifest>) {
 }
 
 #[tokio::test]
-async fn cached_manifest_is_read_with_one_head_request() {
+async fn cached_manifest_of_a_tag_costs_one_head_request() {
     let home = tempfile::tempdir().unwrap();
     let names = ["a", "b", "c", "d"];
     let (registry, manifests) = registry_of(&names);

@@ -317,7 +317,7 @@ async fn closed_tls_connection_does_not_hint_at_tls() {
 }
 
 #[tokio::test]
-async fn certificate_of_other_host_or_expired_is_rejected_at_once() {
+async fn expired_or_other_host_certificate_is_rejected_at_once() {
     let authority = Authority::new();
     let of_other_host = authority.sign("registry.example");
     let expired = authority.sign_until("127.0.0.1", 2020);

@@ -191,7 +191,7 @@ async fn full_name_is_listed_and_found_by_its_tag() {
 }
 
 #[tokio::test]
-async fn names_with_the_same_tag_require_the_full_name() {
+async fn ambiguous_tag_in_layout_or_archive_requires_full_name() {
     let names = ["localhost/acme/f:1", "localhost/acme/g:1", "acme/h", "2"];
     let fixture = Fixture::new(&names).await;
     for (source, place) in fixture.sources().await {

@@ -95,7 +95,7 @@ fn port(server: &Server) -> u16 {
 }
 
 #[tokio::test]
-async fn realm_on_special_or_private_host_receives_no_credential() {
+async fn realm_on_special_or_private_address_receives_no_credential() {
     let elsewhere = Server::start(|_, _| Response::new(200).body(r#"{"token":"x"}"#));
     let port = port(&elsewhere);
     let private = ["10.0.0.1", "[::ffff:10.0.0.1]"];
@@ -106,7 +106,7 @@ async fn realm_on_special_or_private_host_receives_no_credential() {
 }
 
 #[tokio::test]
-async fn redirect_to_special_host_is_rejected() {
+async fn redirect_to_special_purpose_address_is_rejected() {
     let elsewhere = Server::start(|_, _| Response::new(200).body("{}"));
     let port = port(&elsewhere);
     for host in SPECIAL_HOSTS {
@@ -119,7 +119,7 @@ async fn redirect_to_special_host_is_rejected() {
 }
 
 #[tokio::test]
-async fn upload_location_on_special_host_is_rejected() {
+async fn upload_location_on_special_purpose_address_is_rejected() {
     let elsewhere = Server::start(|_, _| Response::new(201));
     let port = port(&elsewhere);
     for host in SPECIAL_HOSTS {

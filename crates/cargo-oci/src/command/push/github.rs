@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn delimiter_is_random() {
+    fn github_output_delimiter_is_random() {
         let (first, second) = (
             random_delimiter().expect("random"),
             random_delimiter().expect("random"),

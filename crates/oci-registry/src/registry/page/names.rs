@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn long_value_before_the_list_is_skipped() {
+    fn long_json_value_before_the_list_is_skipped() {
         let other = "a".repeat(1 << 20);
         let page = format!(r#"{{"manifest":{{"x":"{other}"}},"tags":["a"]}}"#);
         assert_eq!(read(page.as_bytes(), 999).unwrap(), ["a"]);

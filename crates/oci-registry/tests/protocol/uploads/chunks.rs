@@ -145,7 +145,7 @@ async fn chunk_after_416_continues_at_offset_of_registry() {
 }
 
 #[tokio::test]
-async fn upload_rejected_whole_and_in_chunks_is_unsupported() {
+async fn upload_rejected_in_one_request_and_in_chunks_is_unsupported() {
     let registry = registry(|request, _, _| match request.method.as_str() {
         "PUT" => Some(Response::new(413)),
         "PATCH" => Some(Response::new(405)),

@@ -22,7 +22,7 @@ async fn file_that_changed_after_hashing_is_a_mismatch() {
 }
 
 #[tokio::test]
-async fn changed_small_file_is_sent_with_hashed_content() {
+async fn small_file_changed_after_hashing_sends_hashed_content() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("small");
     let content = bytes(MIB);

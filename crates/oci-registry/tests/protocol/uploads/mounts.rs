@@ -48,7 +48,7 @@ async fn rejected_mount_becomes_an_upload() {
 }
 
 #[tokio::test]
-async fn mount_without_origin_is_not_repeated_after_refusal() {
+async fn mount_without_from_is_not_repeated_after_rejection() {
     let registry = registry(|request, _, _| {
         request.target.contains("mount=").then(|| {
             assert!(!request.target.contains("from="));
@@ -64,7 +64,7 @@ async fn mount_without_origin_is_not_repeated_after_refusal() {
 }
 
 #[tokio::test]
-async fn mount_without_origin_is_accepted_if_blob_exists() {
+async fn mount_without_from_is_accepted_if_blob_exists() {
     let registry = registry(|request, earlier, _| match request.method.as_str() {
         "POST" => Some(Response::new(201).header("Location", "/blob")),
         "HEAD" if earlier > 0 => Some(Response::new(200).header("Content-Length", 7)),
