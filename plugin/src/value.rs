@@ -471,7 +471,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn active_characters_are_escaped_in_cells() {
+    fn control_and_bidi_characters_are_escaped_in_cells() {
         let (raw, safe) = ("a\u{202e}b\u{1b}[m\nc", "a\\u{202e}b\\u{1b}[m\nc");
         let span = Span::test_data();
         assert_eq!(text(Some(raw), span), Value::test_string(safe));

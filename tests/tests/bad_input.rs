@@ -245,7 +245,7 @@ fn tag_in_form_of_target_tag_is_rejected() {
 }
 
 #[test]
-fn failed_build_returns_exit_code_of_cargo() {
+fn failed_build_returns_cargo_exit_code() {
     let sources = Sources::widgets();
     sources.write("src/bin/round.rs", "fn main() { this is no Rust }\n");
     let outcome = Home::new()

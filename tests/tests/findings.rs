@@ -58,7 +58,7 @@ fn tags_and_catalog_print_objects() {
 }
 
 #[test]
-fn inspect_prints_object_with_all_targets_and_files() {
+fn inspect_prints_json_object_with_targets_and_files() {
     let home = Home::new();
     let _release = Release::push(&home, "oci:out");
     let page = run_for_messages(&home, &["inspect", "oci:out/widgets"]);

@@ -184,7 +184,7 @@ fn whoami_messages_list_searched_and_used_sources() {
 }
 
 #[test]
-fn login_uses_credential_helper_and_reports_precedence() {
+fn login_reports_helper_and_credential_with_precedence() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::with_passwords(), Home::new());
     let host = registry.host();

@@ -245,7 +245,7 @@ fn no_build_runs_stale_build_script_and_compiles_nothing() {
 }
 
 #[test]
-fn no_build_does_not_run_rustc_wrapper_of_user() {
+fn no_build_does_not_run_user_rustc_wrapper() {
     let (home, sources) = (Home::new(), Sources::widgets());
     let (wrapper, log) = (logging_wrapper(&sources), sources.sibling("log"));
     let push_with = |more: &[&str]| push(&home, &sources, more).with("RUSTC_WRAPPER", &wrapper);
@@ -309,7 +309,7 @@ fn no_build_runs_probes_of_build_scripts() {
 }
 
 #[test]
-fn no_build_with_invalid_flags_quotes_error_of_cargo() {
+fn no_build_with_invalid_flags_quotes_cargo_error() {
     let (home, sources) = (Home::new(), workspace());
     for (flags, expected) in [
         (&["--bin=my-ap"][..], "no bin target named `my-ap`"),

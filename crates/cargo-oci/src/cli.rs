@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn subcommand_name_of_cargo_is_optional() {
+    fn cargo_subcommand_name_is_optional() {
         let parse = |words: &[&str]| {
             let words = words.iter().map(OsString::from);
             format!(

@@ -568,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn error_is_printed_in_the_format_of_cargo() {
+    fn error_is_printed_in_cargo_format() {
         let reference = "ghcr.io/Acme/x"
             .parse::<oci_registry::Reference>()
             .expect_err("upper case");

@@ -334,7 +334,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn elf_read_of_other_formats_is_none() {
+    fn file_of_another_format_is_not_read_as_elf() {
         for bytes in [
             &b""[..],
             b"\x7fELF",

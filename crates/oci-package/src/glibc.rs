@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn glibc_version_with_other_loader_is_none() {
+    fn loader_of_another_libc_has_no_glibc_version() {
         let root = root(&[
             ("lib64/ld-linux-x86-64.so.2", "cannot run this program"),
             (

@@ -318,7 +318,7 @@ async fn remove_without_tag_deletion_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn add_to_package_sets_tag_and_rejects_other_files() {
+async fn add_to_package_sets_target_tag_and_rejects_changes() {
     let (memory, elsewhere) = (Memory::new(), Memory::new());
     push(&memory, GNU, "gnu").await;
     let mac = push(&elsewhere, MAC, "mac").await;

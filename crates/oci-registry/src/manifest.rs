@@ -600,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn parse_of_other_schema_or_invalid_json_fails() {
+    fn parse_of_unknown_schema_version_or_invalid_json_fails() {
         assert_eq!(
             parse(r#"{"schemaVersion":1,"fsLayers":[]}"#, None)
                 .unwrap_err()

@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn possible_credential_is_not_quoted() {
+    fn text_that_may_be_a_credential_is_not_quoted() {
         let quote = |text: &str| Secrets::default().quote(text, 60);
         for (text, expected) in [
             ("no Bearer\nabc, please", "no Bearer … please"),

@@ -39,7 +39,7 @@ fn ctrl_c_interrupts_value_and_stream_commands() {
 }
 
 #[test]
-fn completion_returns_in_time_and_blocks_no_call() {
+fn completion_returns_in_time_without_blocking_calls() {
     require!(Nu);
     // The test uses the shortest of several measurements, because the machine may be busy during some of them.
     let servers: Vec<_> = std::iter::repeat_with(hanging_registry).take(4).collect();

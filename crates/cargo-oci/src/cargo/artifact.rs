@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn profile_named_examples_is_located() {
+    fn built_file_in_profile_named_examples_is_located() {
         let directory = TargetDirectory {
             target_directory: Path::new("/t"),
             profile_directory: "examples",

@@ -240,7 +240,7 @@ mod tests {
     const HOST: &str = "x86_64-unknown-linux-gnu";
 
     #[test]
-    fn output_options_become_arguments_of_cargo() {
+    fn output_options_become_cargo_arguments() {
         let output = OutputOptions {
             quiet: true,
             verbose: 2,
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn cross_that_keeps_files_in_the_container_is_detected() {
+    fn cross_that_keeps_built_files_in_its_container_is_detected() {
         let keeps = |tool: BuildTool, value: &str| {
             let variables = [(KEEP_FILES_VARIABLE.into(), value.into())];
             tool.keeps_files_in_container(&CargoEnvironment::new(PathBuf::from("/"), variables))

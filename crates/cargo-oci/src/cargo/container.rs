@@ -60,7 +60,7 @@ mod tests {
     use super::{super::scratch::recorded, *};
 
     #[test]
-    fn container_path_is_converted_to_local_path() {
+    fn cross_container_path_is_converted_to_local_path() {
         let target_directory = Path::new("/home/me/ws/target");
         let container = Container {
             project: Path::new("/home/me/ws"),
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn project_of_a_container_contains_the_workspace() {
+    fn cross_container_project_contains_the_workspace() {
         let workspace = recorded();
         let project = |directory| Container::new(&workspace, Path::new(directory)).project;
         assert_eq!(project("/home/me/ws/app"), Path::new("/home/me/ws"));

@@ -663,7 +663,7 @@ mod tests {
     }
 
     #[test]
-    fn install_root_follows_the_precedence_of_cargo() {
+    fn install_root_has_the_same_precedence_as_in_cargo() {
         let scratch = TestDirectory::new();
         let mut environment = scratch.environment();
         environment
@@ -697,7 +697,7 @@ mod tests {
     }
 
     #[test]
-    fn source_of_location_is_a_registry_url() {
+    fn recorded_source_of_installed_package_is_registry_url() {
         let here = Path::new("/here");
         let reference = "127.0.0.1:5000/acme/widgets:1.2.3".parse().unwrap();
         assert_eq!(

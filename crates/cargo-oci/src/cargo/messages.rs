@@ -689,7 +689,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn line_above_the_limit_is_rejected() {
+    async fn line_longer_than_the_limit_is_rejected() {
         let (workspace, selection) = (recorded(), flags(""));
         let request = BuildRequest {
             workspace: &workspace,
@@ -783,7 +783,7 @@ mod tests {
     }
 
     #[test]
-    fn package_in_a_container_is_found_by_its_manifest() {
+    fn cross_container_path_is_mapped_by_cargo_manifest_path() {
         for (project, target_directory) in [
             ("/project", "/target"),
             ("/cross/project", "/cross/project/target"),
@@ -803,7 +803,7 @@ mod tests {
     }
 
     #[test]
-    fn unmapped_path_of_a_container_is_error() {
+    fn unmapped_path_in_cross_container_is_rejected() {
         let file = "/target/a-b-c/release/my-app";
         for (project, file, missing) in [
             ("/project", "/mnt/a/a-b-c/release/my-app", None),
@@ -882,7 +882,7 @@ mod tests {
     }
 
     #[test]
-    fn files_outside_of_mounted_directories_are_rejected() {
+    fn built_file_outside_of_container_mounts_is_rejected() {
         let file = "/builds/acme/target/a-b-c/release/my-app";
         let error = in_container("/builds/acme/app", file).unwrap_err();
         assert_eq!(error_kind(&error), ErrorKind::InvalidInput);

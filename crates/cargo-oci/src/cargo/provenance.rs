@@ -500,7 +500,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn plain_git_runs_programs_of_the_configuration() {
+    async fn git_without_our_options_runs_configured_programs() {
         // Checks that git would run the programs that the previous test configures.
         let scratch = repository_with_submodule();
         let evidence = configure_programs(&scratch);

@@ -226,7 +226,7 @@ async fn two_entries_for_one_target_are_a_conflict() {
 }
 
 #[tokio::test]
-async fn values_that_documents_omit_are_not_compared() {
+async fn values_that_a_document_omits_are_not_compared() {
     let memory = Memory::new();
     let mut image = ImageManifest::new(media::PACKAGE_TARGET, Blob::empty().descriptor().clone());
     let target = (annotation::TARGET.to_owned(), GNU.to_owned());

@@ -222,7 +222,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn stream_with_other_bytes_ends_with_mismatch() {
+    async fn stream_of_wrong_content_ends_with_mismatch() {
         assert_eq!(
             read_all(stream(b"abc", &[b"a", b"", b"bc"])).await.unwrap(),
             "abc"

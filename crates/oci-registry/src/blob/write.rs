@@ -142,7 +142,7 @@ mod tests {
     use crate::manifest::{Descriptor, MediaType};
 
     #[tokio::test]
-    async fn write_to_file_with_other_bytes_fails_with_mismatch() {
+    async fn write_to_file_of_wrong_content_fails_with_mismatch() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         let write = async |stream: BlobStream| {

@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn untag_removes_each_duplicate_of_the_annotation() {
+    fn untag_removes_duplicate_ref_name_annotations() {
         let twice = r#","annotations":{"k":"v","org.opencontainers.image.ref.name":"u","org.opencontainers.image.ref.name":"v"}"#;
         let mut listing = read(&format!(
             r#"{{"schemaVersion":2,"manifests":[{}]}}"#,

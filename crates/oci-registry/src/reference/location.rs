@@ -656,7 +656,7 @@ mod tests {
     }
 
     #[test]
-    fn location_with_other_identifier_keeps_its_path() {
+    fn replacing_tag_or_digest_of_location_keeps_its_path() {
         let digest: Digest = DIGEST.parse().unwrap();
         let tag: Tag = "1".parse().unwrap();
         let both =

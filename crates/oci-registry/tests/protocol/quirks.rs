@@ -236,7 +236,7 @@ async fn warning_of_a_registry_is_reported_once() {
 }
 
 #[tokio::test]
-async fn response_with_many_and_invalid_header_lines_is_read() {
+async fn response_with_300_or_invalid_header_lines_is_read() {
     let server = Server::start(|_, _| {
         let mut response = Response::new(200).header("Bad Name", "x").header("", "y");
         for number in 0..300 {

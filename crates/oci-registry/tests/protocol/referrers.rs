@@ -417,14 +417,14 @@ fn registry_with_self_fallback(always: bool) -> (Manifest, FakeRegistry) {
 }
 
 #[tokio::test]
-async fn fallback_tag_naming_its_subject_lists_nothing() {
+async fn fallback_tag_that_resolves_to_subject_lists_nothing() {
     let (subject, registry) = registry_with_self_fallback(true);
     let found = all(&writer(&registry.server), subject.digest()).await;
     assert_eq!(found.unwrap(), []);
 }
 
 #[tokio::test]
-async fn fallback_tag_naming_its_subject_is_replaced_by_a_list() {
+async fn fallback_tag_that_resolves_to_subject_becomes_a_list() {
     let (subject, registry) = registry_with_self_fallback(false);
     let one = referrer(&subject, "a/one");
     let repository = writer(&registry.server);
@@ -434,7 +434,7 @@ async fn fallback_tag_naming_its_subject_is_replaced_by_a_list() {
 }
 
 #[tokio::test]
-async fn fallback_tag_always_naming_its_subject_is_unsupported() {
+async fn push_fails_if_fallback_tag_always_resolves_to_subject() {
     let (subject, registry) = registry_with_self_fallback(true);
     let one = referrer(&subject, "a/one");
     let error = writer(&registry.server)

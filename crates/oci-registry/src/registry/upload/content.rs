@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn upload_parts_in_order_open_the_content_once() {
+    async fn chunks_in_order_open_the_content_once() {
         let (ten, content) = Ten::content(b"0123456789");
         assert_eq!(read(&content, 0, 4).await.unwrap(), "0123");
         assert_eq!(read(&content, 4, 4).await.unwrap(), "4567");
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn upload_part_after_a_dropped_part_reopens_content() {
+    async fn content_is_reopened_after_a_dropped_chunk_stream() {
         let (ten, content) = Ten::content(b"0123456789");
         let mut half = content.part(0, 6).open().await.unwrap();
         assert_eq!(half.try_next().await.unwrap().unwrap(), "012");
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn last_upload_part_of_wrong_content_fails() {
+    async fn last_chunk_of_wrong_content_fails() {
         let (_, content) = Ten::content(b"something else");
         assert_eq!(read(&content, 0, 5).await.unwrap(), "01234");
         let error = read(&content, 5, 5).await.unwrap_err();

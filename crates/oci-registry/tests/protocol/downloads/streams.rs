@@ -89,7 +89,7 @@ async fn content_with_another_digest_or_size_is_a_mismatch() {
 }
 
 #[tokio::test]
-async fn download_of_one_byte_per_request_fails() {
+async fn download_with_one_byte_per_response_fails() {
     for has_ranges in [true, false] {
         let server = Server::start(move |request, earlier| {
             let whole = content();
