@@ -575,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn completion_word_with_shell_syntax_is_not_plain() {
+    fn completion_name_with_shell_syntax_is_not_suggested() {
         for name in [
             "x86_64-unknown-linux-gnu",
             "linux/arm/v7",

@@ -429,7 +429,7 @@ fn every_command_uses_credentials() {
 }
 
 #[test]
-fn attached_file_missing_in_referrers_is_noted() {
+fn attached_file_missing_in_referrers_prints_note() {
     let registry = FakeRegistry::start_with(Switches::default(), |request, _, _| {
         let list = Response::new(200)
             .header("Content-Type", "application/vnd.oci.image.index.v1+json")

@@ -159,7 +159,7 @@ fn packages_with_one_repository_and_tag_are_rejected() {
 }
 
 #[test]
-fn packages_that_share_only_a_repository_are_noted() {
+fn packages_that_share_only_a_repository_print_note() {
     let (home, sources) = (Home::new(), Sources::workspace(["one", "two"]));
     sources.append(
         "Cargo.toml",
@@ -213,7 +213,7 @@ fn messages_with_byte_order_mark_name_all_files() {
 
 #[cfg(unix)]
 #[test]
-fn own_environment_variable_must_be_utf8() {
+fn cargo_oci_variable_with_invalid_utf8_is_rejected() {
     use std::os::unix::ffi::OsStringExt as _;
 
     let (home, sources) = (Home::new(), Sources::widgets());

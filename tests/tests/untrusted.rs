@@ -109,7 +109,7 @@ fn install_of_program_named_like_an_option_is_rejected() {
 }
 
 #[test]
-fn install_notes_programs_of_the_same_name_on_path() {
+fn install_prints_note_about_same_program_on_path() {
     let home = Home::new();
     package_layout(
         &home.path().join("layout"),

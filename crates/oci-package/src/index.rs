@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn index_of_foreign_artifact_type_is_not_a_package() {
+    fn index_of_another_artifact_type_is_not_a_package() {
         let entry = IndexEntry::from_manifest(&manifest(GNU, &[]))
             .unwrap()
             .descriptor;

@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_foreign_artifacts_are_named_by_title() {
+    fn files_of_artifacts_by_other_tools_are_named_by_title() {
         let foreign = manifest(
             None,
             &[],

@@ -863,7 +863,7 @@ async fn publish_with_immutable_index_is_conflict_with_hint() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn index_changed_in_ten_attempts_is_conflict() {
+async fn index_changed_in_ten_attempts_is_a_conflict() {
     let repository = FakeRepository::new();
     let memory = repository.memory();
     let other = artifact(ArtifactSpec {
@@ -942,7 +942,7 @@ async fn concurrent_writer_of_same_files_is_accepted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn concurrent_writer_of_other_files_is_conflict() {
+async fn concurrent_writer_of_changed_files_is_a_conflict() {
     for options in [PublishOptions::default(), overwrite_options()] {
         let (published, ..) = publish_before_other_writer(
             "1.2.3",

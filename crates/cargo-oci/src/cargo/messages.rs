@@ -835,7 +835,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_file_outside_of_target_directory_is_error() {
+    async fn built_file_outside_of_target_directory_is_rejected() {
         let here = tempfile::tempdir().unwrap();
         let existing = here.path().join("release/second");
         std::fs::create_dir(here.path().join("release")).unwrap();

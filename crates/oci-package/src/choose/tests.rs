@@ -114,7 +114,7 @@ fn build_for_other_libc_is_not_selected() {
 }
 
 #[test]
-fn platform_selects_first_match_and_target_exact_match() {
+fn platform_selects_first_entry_and_target_only_exact_entry() {
     let all = index(&[
         manifest(GNU, "glibc", None),
         manifest(MUSL, "static", None),
@@ -405,7 +405,7 @@ async fn manifest_that_differs_from_its_entry_is_rejected() {
 }
 
 #[tokio::test]
-async fn newer_glibc_than_its_entry_states_is_named_in_error() {
+async fn glibc_newer_than_in_index_entry_is_named_in_error() {
     let listed = manifest(GNU, "glibc", Some("2.17"));
     let stored = manifest(GNU, "glibc", Some("2.39"));
     let memory = memory(&[("gnu", &stored)]).await;

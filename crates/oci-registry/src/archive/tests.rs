@@ -226,7 +226,7 @@ async fn copy_without_tag_is_found_by_digest_after_reopening() {
 }
 
 #[tokio::test]
-async fn write_after_change_by_another_process_is_conflict() {
+async fn write_after_change_by_another_process_is_a_conflict() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a.tar");
     let archives = [

@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn helper_failure_is_error_without_secret() {
+    async fn helper_failure_is_an_error_without_secret() {
         let failed = run_script("echo canary; exit 1").await.unwrap_err();
         assert!(matches!(failed, Error::Failed { .. }) && !failed.to_string().contains("canary"));
         let garbage = run_script("echo canary").await.unwrap_err();

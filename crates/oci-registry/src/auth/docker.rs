@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn absent_helper_is_error() {
+    async fn absent_helper_is_an_error() {
         let config = format!(
             r#"{{"credHelpers":{{"a.b":"absent","c.d":"../evil"}},"auths":{{"a.b":{{"auth":"{AUTH}"}}}}}}"#
         );

@@ -365,7 +365,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn unreadable_entry_is_error_without_its_content() {
+    async fn unreadable_entry_is_an_error_without_its_content() {
         let store = InMemoryStore::default();
         store.write("a.b", "canary").unwrap();
         let error = look_up(&keyring(&["a.b"], store), "a.b").await.unwrap_err();

@@ -457,7 +457,7 @@ esac"#;
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn helper_that_reports_absence_has_not_stored() {
+    async fn store_with_helper_reporting_not_found_keeps_the_file() {
         let script = "echo 'credentials not found in native keychain'; exit 1";
         assert_failed_helper_leaves_file_unchanged(script).await;
     }

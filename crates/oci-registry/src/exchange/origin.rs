@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn url_closer_than_the_server_is_rejected() {
+    fn url_in_more_private_network_than_server_is_rejected() {
         let public = peer("https://registry.example/v2/", AddressClass::Public);
         for inner in [
             "https://127.0.0.1/",

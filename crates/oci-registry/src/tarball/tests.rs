@@ -158,7 +158,7 @@ fn pax(records: &str) -> Vec<u8> {
 }
 
 #[test]
-fn tar_stream_with_two_readings_is_rejected() {
+fn ambiguous_tar_stream_is_rejected() {
     let smuggled = raw(b'0', "smuggled", 0, b"");
     let long = format!("{} comment={}\n", 1_100_000, "x".repeat(1_100_000 - 17));
     for (why, parts) in [

@@ -202,7 +202,7 @@ async fn challenge_missing_in_401_is_requested_from_root_once() {
 }
 
 #[tokio::test]
-async fn registry_without_any_challenge_is_unauthenticated() {
+async fn unauthorized_without_challenge_is_an_authentication_error() {
     let server = Server::start(|_, _| Response::new(401));
     let repository = repository(&server, Password, Access::Pull);
     for _ in 0..2 {
