@@ -90,7 +90,7 @@ fn crate_that_the_build_makes_dirty_is_rejected() {
 }
 
 #[test]
-fn program_of_two_packages_is_rejected() {
+fn push_of_two_binaries_with_same_output_path_is_rejected() {
     let (home, sources) = (Home::new(), Sources::workspace(["tool", "tool"]));
     for more in [&["--workspace"][..], &["--workspace", "--dry-run"]] {
         let refused = push(&home, &sources, more).fails_with(2);

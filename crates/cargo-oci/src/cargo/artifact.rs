@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn final_artifact_of_another_directory_is_detected() {
+    fn final_artifact_outside_of_target_directory_is_detected() {
         let layout = TargetDirectory {
             target_directory: Path::new("/t"),
             profile_directory: "release",

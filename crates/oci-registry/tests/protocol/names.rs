@@ -225,7 +225,7 @@ async fn ambiguous_tag_in_layout_or_archive_requires_full_name() {
 }
 
 #[tokio::test]
-async fn copy_of_all_tags_keeps_the_tags_of_full_names() {
+async fn copy_of_all_tags_reduces_full_references_to_their_tags() {
     let fixture = Fixture::new(&["localhost/acme/f:1", "localhost/acme/g:2", "acme/h"]).await;
     for (source, place) in fixture.sources().await {
         let target = Memory::new();
@@ -237,7 +237,7 @@ async fn copy_of_all_tags_keeps_the_tags_of_full_names() {
 }
 
 #[tokio::test]
-async fn tag_equal_to_tag_of_full_name_replaces_no_entry() {
+async fn layout_push_of_tag_keeps_entry_with_full_reference() {
     let fixture = Fixture::new(&["localhost/acme/f:1"]).await;
     let layout = Layout::open(fixture.home.path().join("layout"))
         .await
