@@ -71,8 +71,8 @@ const MAX_HEADER_LIST_SIZE: u32 = 256 << 10;
 /// Timeout for the response after the last byte of an upload. Registries hash and move whole layers in this time.
 const FINALISE_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// HTTP client with a pool of connections and one policy for all requests.
-#[derive(Debug)]
+/// HTTP client with a pool of connections and one policy for all requests. Cheap to clone.
+#[derive(Debug, Clone)]
 pub(crate) struct Exchange {
     settings: Settings,
     environment: Arc<Environment>,
@@ -113,33 +113,21 @@ impl Exchange {
     /// Returns an exchange with new connections and changed settings. Both exchanges share the pauses that servers
     /// requested, the known plain HTTP origins, the recorded secrets and the statistics.
     pub(crate) fn with_changed_settings(&self, change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = self.settings.clone();
-        change(&mut settings);
-        Self {
-            settings,
+        let mut exchange = Self {
             client: Arc::default(),
             client_without_identity: Arc::default(),
             warnings: Arc::default(),
-            ..self.with_observer(self.settings.observer.clone())
-        }
+            ..self.clone()
+        };
+        change(&mut exchange.settings);
+        exchange
     }
 
     /// Returns an exchange that uses the same connections and reports to another observer.
     pub(crate) fn with_observer(&self, observer: Observer) -> Self {
-        Self {
-            settings: Settings {
-                observer,
-                ..self.settings.clone()
-            },
-            environment: Arc::clone(&self.environment),
-            client: Arc::clone(&self.client),
-            client_without_identity: Arc::clone(&self.client_without_identity),
-            pauses: Arc::clone(&self.pauses),
-            plain_origins: Arc::clone(&self.plain_origins),
-            warnings: Arc::clone(&self.warnings),
-            secrets: self.secrets.clone(),
-            statistics: Arc::clone(&self.statistics),
-        }
+        let mut exchange = self.clone();
+        exchange.settings.observer = observer;
+        exchange
     }
 
     pub(crate) fn statistics(&self) -> &Statistics {

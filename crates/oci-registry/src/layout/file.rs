@@ -42,25 +42,22 @@ pub(crate) fn persist(temporary: tempfile::NamedTempFile, path: &Path) -> std::i
 
 /// Writes a file under a temporary name, flushes it and moves it to its final name.
 pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let mut temporary =
-        new_temporary(path.parent().unwrap_or(Path::new("."))).context(WriteSnafu { path })?;
-    temporary.write_all(bytes).context(WriteSnafu { path })?;
-    temporary
-        .as_file()
-        .sync_all()
-        .context(WriteSnafu { path })?;
-    persist(temporary, path).context(WriteSnafu { path })
+    write_temporary(path, bytes)
+        .and_then(|temporary| persist(temporary, path))
+        .context(WriteSnafu { path })
+}
+
+/// Writes the bytes to a temporary file in the directory of `path`, and flushes it.
+fn write_temporary(path: &Path, bytes: &[u8]) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut temporary = new_temporary(path.parent().unwrap_or(Path::new(".")))?;
+    temporary.write_all(bytes)?;
+    temporary.as_file().sync_all()?;
+    Ok(temporary)
 }
 
 /// Creates a file unless it exists. If two processes create the file at the same time, the first file stays.
 pub(super) fn create_if_missing(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let mut temporary =
-        new_temporary(path.parent().unwrap_or(Path::new("."))).context(WriteSnafu { path })?;
-    temporary.write_all(bytes).context(WriteSnafu { path })?;
-    temporary
-        .as_file()
-        .sync_all()
-        .context(WriteSnafu { path })?;
+    let temporary = write_temporary(path, bytes).context(WriteSnafu { path })?;
     match temporary.persist_noclobber(path) {
         Err(error) if error.error.kind() != std::io::ErrorKind::AlreadyExists => {
             Err(error.error).context(WriteSnafu { path })
