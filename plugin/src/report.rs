@@ -71,8 +71,8 @@ pub(crate) fn warn_incomplete_row(name: &str, error: &oci_registry::Error) {
     warn(&format!("no details of `{name}`: {reason}"));
 }
 
-/// Creates an observer that prints a warning for each retry, for each repository or registry that lists invalid names,
-/// and for each referrer that is missing in a registry's list.
+/// Creates an observer that prints all events as warnings, except requests. Invalid names are reported once for each
+/// repository or registry that lists them.
 pub(crate) fn observer() -> Observer {
     let warned = Mutex::new(HashSet::new());
     Observer::new(move |event| match event {
@@ -82,11 +82,8 @@ pub(crate) fn observer() -> Observer {
                 warn(&omitted.to_string());
             }
         }
-        ClientEvent::UnlistedReferrer { referrer, subject } => warn(&format!(
-            "the registry accepted `{referrer}`, but does not list it as a referrer of {subject}"
-        )),
-        ClientEvent::Retry(retry) => warn(&retry.to_string()),
-        _ => {}
+        ClientEvent::Request { .. } => {}
+        _ => warn(&event.to_string()),
     })
 }
 

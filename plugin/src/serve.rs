@@ -58,7 +58,7 @@ pub fn serve() -> ExitCode {
             MsgPackSerializer,
         ),
         calls,
-        disconnected: disconnected.drop_guard(),
+        _cancel_on_drop: disconnected.drop_guard(),
     };
     let writer = move || {
         let messages = Mutex::new(BufWriter::with_capacity(BUFFER_SIZE, write_out));
@@ -150,8 +150,8 @@ impl CallCounter {
 struct MonitoringReader<R> {
     messages: R,
     calls: Arc<CallCounter>,
-    #[expect(dead_code, reason = "cancels the running calls when it is dropped")]
-    disconnected: DropGuard,
+    /// Cancels the running calls when the reader is dropped.
+    _cancel_on_drop: DropGuard,
 }
 
 impl<R: PluginRead<PluginInput>> PluginRead<PluginInput> for MonitoringReader<R> {

@@ -51,20 +51,10 @@ impl Session {
             identity.map(|(chain, key)| (environment.resolve(chain), environment.resolve(key)));
         let noted_repositories = Mutex::new(HashSet::new());
         options.observer = Observer::new(move |event| match event {
-            ClientEvent::Request {
-                method,
-                url,
-                status,
-                ..
-            } if reporter.is_verbose() => {
-                let status = status.map_or_else(|| "-".to_owned(), |status| status.to_string());
-                reporter.status("Request", format_args!("{method} {url} {status}"));
-            }
-            ClientEvent::Warning { from, text } => {
-                reporter.note(format_args!("warning from `{from}`: {text}"));
-            }
-            ClientEvent::Ignored { from, what } => {
-                reporter.note(format_args!("ignored a header of `{from}`: {what}"));
+            ClientEvent::Request { .. } => {
+                if reporter.is_verbose() {
+                    reporter.status("Request", event);
+                }
             }
             ClientEvent::OmittedNames(omitted) => {
                 // The note is printed once per repository, even if a command lists the repository several times.
@@ -75,15 +65,8 @@ impl Session {
                     reporter.note(omitted);
                 }
             }
-            ClientEvent::UnlistedReferrer { referrer, subject } => {
-                reporter.note(format_args!(
-                    "the registry accepted `{referrer}`, but does not list it as a referrer of \
-                     {subject}"
-                ));
-            }
-            ClientEvent::Credential { problem } => reporter.note(problem),
             ClientEvent::Retry(retry) => reporter.warn(retry),
-            _ => {}
+            _ => reporter.note(event),
         });
         Self {
             environment,

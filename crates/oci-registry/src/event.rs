@@ -65,6 +65,33 @@ pub enum ClientEvent {
     Retry(Retry),
 }
 
+impl fmt::Display for ClientEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request {
+                method,
+                url,
+                status,
+            } => {
+                write!(f, "{method} {url} ")?;
+                match status {
+                    Some(status) => write!(f, "{status}"),
+                    None => f.write_str("-"),
+                }
+            }
+            Self::Warning { from, text } => write!(f, "warning from `{from}`: {text}"),
+            Self::Ignored { from, what } => write!(f, "ignored a header of `{from}`: {what}"),
+            Self::OmittedNames(omitted) => omitted.fmt(f),
+            Self::UnlistedReferrer { referrer, subject } => write!(
+                f,
+                "the registry accepted `{referrer}`, but does not list it as a referrer of {subject}"
+            ),
+            Self::Credential { problem } => f.write_str(problem),
+            Self::Retry(retry) => retry.fmt(f),
+        }
+    }
+}
+
 /// Failure of an operation that is attempted again. It contains no secrets and no characters that a terminal would
 /// interpret.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -143,6 +143,23 @@ fn list_without_new_names_is_an_error() {
 }
 
 #[test]
+fn warning_header_of_a_registry_is_printed() {
+    require!(Nu);
+    let server = Server::start(|_, _| {
+        let list = Response::new(200).body(r#"{"tags":["1.0.0"]}"#);
+        list.header("Warning", r#"299 - "read-only soon""#)
+    });
+    let (home, host) = (Home::new(), server.host());
+    let run = home.nu(&format!("oci tags {host}/some | get name | to nuon"));
+    let run = run.succeeds();
+    assert_eq!(run.stdout.trim(), r#"["1.0.0"]"#, "{run}");
+    assert_eq!(
+        run.stderr, "Warning: warning from `127.0.0.1`: read-only soon\n",
+        "{run}"
+    );
+}
+
+#[test]
 fn retry_prints_a_warning_except_during_completion() {
     require!(Nu);
     let unavailable_once = || {
