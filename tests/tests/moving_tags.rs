@@ -147,3 +147,84 @@ fn tags_key_is_overridden_by_command_line() {
     let twice = push(&home, &sources, host, &["--tag=a__b"]).fails_with(2);
     assert!(twice.stderr.contains("`__`"), "{twice}");
 }
+
+#[test]
+fn tag_of_other_version_is_rejected_before_the_build() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    for tag in ["1.2.4", "v1.2.4", "1.2.3-rc.1"] {
+        let refused = home.cargo_oci(["push", "--registry=127.0.0.1:1", "--tag", tag]);
+        let refused = refused.within(sources.path()).fails_with(2);
+        let expected = format!(
+            "error: invalid tag `{tag}`: it is a version, but the version of the package is 1.2.3\n\n\
+             help: use a moving tag, such as `nightly-2026-11-28`\n"
+        );
+        assert!(refused.stderr.ends_with(&expected), "{refused}");
+        assert!(!sources.has_build_output(), "{refused}");
+    }
+    let reference = home.cargo_oci(["push", "127.0.0.1:1/widgets:v2.0.0"]);
+    reference.within(sources.path()).fails_with(2);
+    sources.append("Cargo.toml", "[package.metadata.oci]\ntags = [\"v2.0.0\"]");
+    let key = home.cargo_oci(["push", "--registry=127.0.0.1:1"]);
+    let key = key.within(sources.path()).fails_with(2);
+    assert!(
+        key.stderr.contains("`tags` of `package.metadata.oci`"),
+        "{key}"
+    );
+}
+
+#[test]
+fn version_tag_with_prefix_is_a_separate_immutable_tag() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    let host = registry.host();
+    let repository = format!("{host}/widgets");
+    sources.write("made", "first");
+    push(&home, &sources, host, &["--tag=v1.2.3"]).succeeds();
+    assert_eq!(tags(&registry), tags_with_target_tags(&["v1.2.3"]));
+    // The tag counts as a version without a tag `1.2.3`.
+    home.cargo_oci(["pull", &repository, "-o", "out"])
+        .succeeds();
+    let read = || std::fs::read_to_string(home.path().join("out/round")).unwrap();
+    assert_eq!(read(), "first");
+    sources.write("made", "second");
+    let refused = push(&home, &sources, host, &["--tag=v1.2.3"]).fails_with(5);
+    assert!(
+        refused.stderr.contains("`round` has different content"),
+        "{refused}"
+    );
+
+    push(&home, &sources, host, &[]).succeeds();
+    assert_eq!(tags(&registry), tags_with_target_tags(&["1.2.3", "v1.2.3"]));
+    // Readers prefer the tag without `v`.
+    home.cargo_oci(["pull", &repository, "-o", "out", "--force"])
+        .succeeds();
+    assert_eq!(read(), "second");
+    let both = push(&home, &sources, host, &["--tag=1.2.3", "--tag=v1.2.3"]);
+    both.fails_with(5);
+    push(&home, &sources, host, &["--tag=1.2.3", "--tag=nightly"]).succeeds();
+}
+
+#[test]
+fn git_tag_of_another_version_prints_one_warning() {
+    let (home, sources) = (Home::new(), Sources::workspace(["one", "two"]));
+    let push = |tag: &str| {
+        let push = home.cargo_oci(["push", "--workspace", "--registry=oci:out"]);
+        let push = push.within(sources.path());
+        push.with("GITHUB_REF_TYPE", "tag")
+            .with("GITHUB_REF_NAME", tag)
+            .succeeds()
+    };
+    let text = "does not match a pushed version";
+    for tag in ["v1.2.3", "client-v1.2.3", "other-v1.2.4", "nightly"] {
+        let matching = push(tag);
+        assert!(!matching.stderr.contains(text), "{matching}");
+    }
+    let other = push("v1.2.4");
+    let warning = format!(
+        "warning: the git tag `v1.2.4` {text}: `client` has version 1.2.3, `server` has version 1.2.3\n"
+    );
+    assert_eq!(other.stderr.matches(&warning).count(), 1, "{other}");
+    let one = push("client-v1.2.4");
+    let warning = format!("the git tag `client-v1.2.4` {text}: `client` has version 1.2.3\n");
+    assert!(one.stderr.contains(&warning), "{one}");
+}

@@ -4,7 +4,6 @@ use clap::Args;
 use glob::Pattern;
 use oci_package::tag;
 use oci_registry::Tag;
-use semver::Version;
 
 /// Flags that filter a list of names.
 #[derive(Debug, Args)]
@@ -31,12 +30,12 @@ impl Filter {
     }
 }
 
-/// Sorts tags by version, the highest first. Each version is followed by the tags of its targets. Tags that are not
-/// versions come last, sorted by name.
+/// Sorts tags by version, the highest first. Each version is followed by the tags of its targets, and then by the tags
+/// with `v`. Tags that are not versions come last, sorted by name.
 pub(crate) fn sort_by_version(tags: &mut [Tag]) {
     let key = |tag: &Tag| {
         let (text, target) = tag::split(tag);
-        let version = Version::parse(&text.replacen('_', "+", 1)).ok();
+        let version = tag::parse_version(text);
         let (text, target) = (text.to_owned(), target.map(str::to_owned));
         (std::cmp::Reverse(version), text, target)
     };
@@ -56,7 +55,9 @@ mod tests {
             "1.10.0",
             "nightly__a",
             "1.10.0-rc.1",
+            "v1.10.0",
             "1.10.0__a",
+            "v1.9.1",
             "nightly",
             "2.0.0_build.5",
         ];
@@ -70,7 +71,9 @@ mod tests {
                 "1.10.0",
                 "1.10.0__a",
                 "1.10.0__b",
+                "v1.10.0",
                 "1.10.0-rc.1",
+                "v1.9.1",
                 "1.9.0",
                 "latest",
                 "nightly",

@@ -285,7 +285,7 @@ struct DocumentValues {
 impl DocumentValues {
     fn from_tag(tag: &Tag) -> Self {
         let (version, target) = tag::split(tag);
-        let version = version.parse().ok().as_ref().and_then(tag::version);
+        let version = tag::parse_version(version);
         Self {
             document: "tag",
             values: [

@@ -76,7 +76,7 @@
 //! | Tags and repository names | [`ReleaseTag`], [`tag`], [`repository_name`] |
 //! | Publishing, with concurrent writers | [`publish`], [`plan`], [`assemble`], [`update_floating_tags`] |
 //! | Editing an index | [`add`], [`remove`]; [`find_entry`] locates an entry, [`DeletedSet`] tracks implied deletions |
-//! | Selecting a manifest for a machine | [`choose`], [`find`]; [`resolve_identifier`], [`resolve_manifest`] for a location |
+//! | Selecting a manifest for a machine | [`choose`], [`find`]; [`resolve_identifier`], [`resolve_version`], [`resolve_manifest`] for a location |
 //! | Hints about missing content | [`explain`], [`explain_repository`]; [`find_similar_name`] finds a similar name |
 //! | Platforms and C libraries | [`platform`], [`Libc`], [`Elf`] |
 //!
@@ -132,7 +132,9 @@ pub use release::{
     RemovedEntries, StoredTags, TagAction, add, assemble, find_entry, plan, plan_removal, publish,
     remove, update_floating_tags,
 };
-pub use resolve::{explain, explain_repository, resolve_identifier, resolve_manifest};
+pub use resolve::{
+    explain, explain_repository, resolve_identifier, resolve_manifest, resolve_version,
+};
 pub use similar_name::find_similar_name;
 pub use summary::Summary;
 pub use tag::ReleaseTag;

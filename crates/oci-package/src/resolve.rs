@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use oci_registry::{
-    Error, ErrorKind, Failure, Hint, Identifier, Location, Manifest, Side, Source, Tag, escape,
+    Error, ErrorKind, Failure, Hint, Identifier, Location, Manifest, Optional as _, Side, Source,
+    Tag, escape,
 };
 use semver::{Version, VersionReq};
 use snafu::Snafu;
@@ -13,7 +14,7 @@ use snafu::Snafu;
 use crate::choose::{Machine, ManifestSelector, find_with_index};
 use crate::platform::{HOST_TUPLE, target_name};
 use crate::similar_name::find_similar_name;
-use crate::tag;
+use crate::tag::{self, ReleaseTag};
 
 /// Maximum duration of the search for similar tags after a failed operation.
 const SUGGESTION_TIMEOUT: Duration = Duration::from_secs(2);
@@ -117,6 +118,35 @@ pub async fn resolve_identifier(
         },
     };
     Err(error.into())
+}
+
+/// Returns the tag of a version in a source: `1.2.3`, otherwise `v1.2.3`. If the version has neither tag, returns the
+/// tag under which it has manifests of single targets, otherwise the tag without `v`.
+///
+/// Sends one request if the source has the tag without `v`.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`] if the version is too long for a tag. Otherwise the error of the source. A tag that does
+/// not exist is not an error, and neither is a failure to list the tags.
+pub async fn resolve_version(source: &dyn Source, version: &Version) -> crate::Result<Tag> {
+    let [plain, prefixed] = tag::tags_of(version)?;
+    for release in [&plain, &prefixed] {
+        let identifier = Identifier::Tag(release.index().clone());
+        if source.resolve(&identifier).await.optional()?.is_some() {
+            return Ok(release.index().clone());
+        }
+    }
+    let tags = source.tags().try_collect::<Vec<Tag>>().await;
+    let tags = tags.unwrap_or_default();
+    let has_targets =
+        |release: &ReleaseTag| tags.iter().any(|tag| release.parse_target(tag).is_some());
+    let release = if !has_targets(&plain) && has_targets(&prefixed) {
+        prefixed
+    } else {
+        plain
+    };
+    Ok(release.index().clone())
 }
 
 /// Fetches the manifest that `identifier` refers to. If `wanted` is not empty and the manifest is an index, the entry
@@ -313,6 +343,29 @@ mod tests {
         };
         assert_eq!(resolve(&tags, Some("3")).await, Err(vec![list.clone()]));
         assert_eq!(resolve(&["a", "b"], None).await, Err(vec![list]));
+    }
+
+    #[tokio::test]
+    async fn tag_with_prefix_counts_as_version() {
+        let tags = ["1.2.0", "v1.3.0", "v1.4.0-rc.1", "v1.5.0__x"];
+        assert_eq!(resolve(&tags, None).await, Ok("v1.3.0".into()));
+        assert_eq!(resolve(&tags, Some("=1.2.0")).await, Ok("1.2.0".into()));
+        let both = ["v1.2.3", "1.2.3"];
+        assert_eq!(resolve(&both, None).await, Ok("1.2.3".into()));
+    }
+
+    #[tokio::test]
+    async fn version_resolves_to_tag_without_prefix_first() {
+        let find = async |tags: &[&str]| {
+            let version = "1.2.3".parse().unwrap();
+            let tag = resolve_version(&repository(tags).await, &version).await;
+            tag.unwrap().to_string()
+        };
+        assert_eq!(find(&["1.2.3", "v1.2.3"]).await, "1.2.3");
+        assert_eq!(find(&["1.2.4", "v1.2.3", "1.2.3__x"]).await, "v1.2.3");
+        assert_eq!(find(&["v1.2.3__x", "1.2.3__x"]).await, "1.2.3");
+        assert_eq!(find(&["v1.2.3__x"]).await, "v1.2.3");
+        assert_eq!(find(&["V1.2.3"]).await, "1.2.3");
     }
 
     #[tokio::test]

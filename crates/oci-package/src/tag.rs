@@ -4,6 +4,9 @@
 //! for one target has the tag `1.2.3_build__x86_64-unknown-linux-gnu`. A version never contains `__`, not even with `+`
 //! written as `_`, so the first `__` separates version and target. [`ReleaseTag`] creates both tags; [`split`] and
 //! [`version`] parse them.
+//!
+//! A version may also have the tag `v1.2.3_build`. It is a separate tag with its own target tags. [`parse_version`]
+//! decides which texts are versions.
 
 use std::fmt;
 
@@ -13,6 +16,9 @@ use snafu::{ResultExt, Snafu, ensure};
 
 /// Separator between version and target triple.
 const SEPARATOR: &str = "__";
+
+/// Optional prefix of a version in a tag.
+const PREFIX: char = 'v';
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -36,6 +42,10 @@ enum Error {
         target: String,
         source: oci_registry::Error,
     },
+    #[snafu(display(
+        "invalid tag `{tag}`: it is a version, but the version of the package is {version}"
+    ))]
+    OtherVersion { tag: Tag, version: Version },
 }
 
 impl Failure for Error {
@@ -48,6 +58,9 @@ impl Failure for Error {
             Self::Separator { .. } => {
                 vec!["choose a tag that does not contain `__` and does not end with `_`".into()]
             }
+            Self::OtherVersion { .. } => {
+                vec!["use a moving tag, such as `nightly-2026-11-28`".into()]
+            }
             _ => Vec::new(),
         }
     }
@@ -55,7 +68,7 @@ impl Failure for Error {
 
 /// Tag of the index of a version. The tags of the targets are derived from it.
 ///
-/// A tag that parses as a version is a release and must not change. Any other tag, such as `nightly` or `latest`, may
+/// A tag that parses as a version ([`parse_version`]) is a release and must not change. Any other tag, such as `nightly` or `latest`, may
 /// be moved to another index; this crate calls it a moving tag.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReleaseTag(Tag);
@@ -133,6 +146,18 @@ impl ReleaseTag {
     pub fn is_released(&self) -> bool {
         self.version().is_some()
     }
+
+    /// Checks that the tag is suitable for a package of this version: it is the tag of this version, or a moving tag.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if the tag is the tag of another version.
+    pub fn check_version(&self, version: &Version) -> crate::Result<()> {
+        let is_other = self.version().is_some_and(|stated| stated != *version);
+        let (tag, version) = (self.0.clone(), version.clone());
+        ensure!(!is_other, OtherVersionSnafu { tag, version });
+        Ok(())
+    }
 }
 
 impl fmt::Display for ReleaseTag {
@@ -157,19 +182,43 @@ pub fn split(tag: &Tag) -> (&str, Option<&str>) {
 
 /// Parses a tag as a version. Returns `None` for other tags and for tags of targets.
 pub fn version(tag: &Tag) -> Option<Version> {
-    let (text, target) = split(tag);
-    if target.is_some() {
-        return None;
+    match split(tag) {
+        (text, None) => parse_version(text),
+        (_, Some(_)) => None,
     }
+}
+
+/// Parses the text of a tag, without a target, as a version: `1.2.3`, or `v1.2.3` with a lower-case `v`. Build metadata
+/// follows `_` or `+`.
+pub fn parse_version(text: &str) -> Option<Version> {
+    let text = text.strip_prefix(PREFIX).unwrap_or(text);
     Version::parse(&text.replacen('_', "+", 1)).ok()
 }
 
+/// Returns the tags that a version may have, the preferred tag first: `1.2.3` and `v1.2.3`.
+///
+/// # Errors
+///
+/// As [`ReleaseTag::from_version`].
+pub fn tags_of(version: &Version) -> crate::Result<[ReleaseTag; 2]> {
+    let plain = ReleaseTag::from_version(version)?;
+    let text = format!("{PREFIX}{plain}");
+    let prefixed = text.parse().with_context(|_| WriteVersionSnafu {
+        version: version.clone(),
+    })?;
+    Ok([plain, ReleaseTag(prefixed)])
+}
+
 /// Returns the highest version among tags. The tags of targets are ignored. A pre-release is returned only if there are
-/// no releases.
+/// no releases. If a version has two tags, the tag without `v` is returned.
 pub fn highest<'a>(tags: impl IntoIterator<Item = &'a Tag>) -> Option<(&'a Tag, Version)> {
+    let rank = |tag: &Tag, version: &Version| {
+        let has_prefix = tag.as_str().starts_with(PREFIX);
+        (version.pre.is_empty(), version.clone(), !has_prefix)
+    };
     tags.into_iter()
         .filter_map(|tag| Some((tag, version(tag)?)))
-        .max_by(|(_, a), (_, b)| (a.pre.is_empty(), a).cmp(&(b.pre.is_empty(), b)))
+        .max_by_key(|(tag, version)| rank(tag, version))
 }
 
 #[cfg(test)]
@@ -213,7 +262,11 @@ mod tests {
             ("1.2.3_b", true),
             ("1.2", false),
             ("latest", false),
-            ("v1.2.3", false),
+            ("v1.2.3", true),
+            ("v1.2.3-rc.1_b", true),
+            ("V1.2.3", false),
+            ("vv1.2.3", false),
+            ("v1.2", false),
             ("nightly_2", false),
             ("1.2.3_a_b", false),
         ] {
@@ -222,6 +275,41 @@ mod tests {
                 expected,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn version_has_tag_with_and_without_prefix() {
+        let version: Version = "1.2.3-rc.1+b".parse().unwrap();
+        let tags = tags_of(&version).unwrap();
+        assert_eq!(
+            tags.each_ref().map(ToString::to_string),
+            ["1.2.3-rc.1_b", "v1.2.3-rc.1_b"]
+        );
+        assert!(
+            tags.iter()
+                .all(|tag| tag.version().as_ref() == Some(&version))
+        );
+    }
+
+    #[test]
+    fn tag_of_other_version_is_rejected_with_hint() {
+        let version: Version = "1.2.3".parse().unwrap();
+        let check = |tag: &str| ReleaseTag::parse(tag).unwrap().check_version(&version);
+        for tag in ["1.2.3", "v1.2.3", "1.2", "nightly"] {
+            assert!(check(tag).is_ok(), "{tag}");
+        }
+        for tag in ["1.2.4", "v1.2.4", "1.2.3-rc.1", "v1.2.3_b"] {
+            let error = check(tag).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "invalid tag `{tag}`: it is a version, but the version of the package is 1.2.3"
+                )
+            );
+            let hint = Hint::from("use a moving tag, such as `nightly-2026-11-28`");
+            assert_eq!(error.hints(), [hint]);
         }
     }
 
@@ -251,10 +339,15 @@ mod tests {
                 "latest",
                 "2.0.0-rc.1",
                 "3.0.0__x",
-                "v4.0.0"
+                "v4.0.0__x",
+                "V4.0.0"
             ]),
             Some("1.10.0".into())
         );
+        assert_eq!(highest(&["1.9.0", "v1.10.0"]), Some("v1.10.0".into()));
+        for both in [["1.2.3", "v1.2.3"], ["v1.2.3", "1.2.3"]] {
+            assert_eq!(highest(&both), Some("1.2.3".into()));
+        }
         assert_eq!(
             highest(&["1.0.0-a", "1.0.0-b", "x"]),
             Some("1.0.0-b".into())

@@ -139,6 +139,20 @@ async fn find_entry_accepts_tag_of_target_and_digest() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn find_entry_by_digest_finds_index_with_prefix() {
+    let memory = Memory::new();
+    let gnu = push(&memory, GNU, "gnu").await;
+    let index = memory.manifest(&tag("1.2.3").into()).await.unwrap();
+    memory.tag(&index, &tag("v1.2.3")).await.unwrap();
+    let named = gnu.digest().clone().into();
+    let found = find_entry(&memory, &named).await.unwrap().unwrap();
+    assert_eq!(found.index, tag("1.2.3"));
+    memory.delete_tag(&tag("1.2.3")).await.unwrap();
+    let found = find_entry(&memory, &named).await.unwrap().unwrap();
+    assert_eq!(found.index, tag("v1.2.3"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn remove_last_target_deletes_index() {
     let memory = Memory::new();
     let gnu = push(&memory, GNU, "gnu").await;

@@ -6,6 +6,7 @@
 mod destination;
 mod extra;
 mod files;
+mod git_tag;
 mod github;
 mod include;
 mod plan;
@@ -55,7 +56,8 @@ pub(crate) struct Flags {
 
     /// Publish under this tag instead of the version
     ///
-    /// May be given more than once. A tag that is not a version may be moved by a later push.
+    /// May be given more than once. A tag that is a version, such as `1.2.3` or `v1.2.3`, must be the version of the
+    /// package, and is immutable. Any other tag may be moved by a later push.
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
 
@@ -220,6 +222,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         .collect();
     publication::check_destinations(session, &pushed)?;
     publication::note_shared_repositories(session, &pushed);
+    git_tag::check_version(session, &pushed);
     let crates = extra::crate_files(session, &workspace, &pushed, &flags).await?;
     extra::add_to_outputs(&mut outputs, &[extra, crates]);
     let outputs = (outputs, repositories);

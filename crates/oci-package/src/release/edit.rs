@@ -21,7 +21,7 @@ use super::{PublishObserver, PublishOptions, ReleaseWriter, TagAction};
 use crate::annotation;
 use crate::index::PackageIndex;
 use crate::platform;
-use crate::tag::ReleaseTag;
+use crate::tag::{self, ReleaseTag};
 use crate::target::PackageTarget;
 
 #[derive(Debug, Snafu)]
@@ -294,7 +294,7 @@ pub struct EntryLocation {
 }
 
 /// Finds the index entry for the tag of a target, or for the digest of a manifest. Returns `None` if the index of the
-/// version does not list the manifest.
+/// version does not list the manifest. If the version has two tags, the index of the tag without `v` is read first.
 ///
 /// # Errors
 ///
@@ -303,10 +303,10 @@ pub async fn find_entry(
     source: &dyn Source,
     identifier: &Identifier,
 ) -> crate::Result<Option<EntryLocation>> {
-    let (release, selector) = match identifier {
-        Identifier::Tag(tag) => match crate::tag::split(tag) {
+    let (releases, selector) = match identifier {
+        Identifier::Tag(target_tag) => match tag::split(target_tag) {
             (release, Some(target)) => (
-                ReleaseTag::parse(release),
+                ReleaseTag::parse(release).map(|release| vec![release]),
                 EntrySelector::Target(target.to_owned()),
             ),
             (_, None) => return Ok(None),
@@ -316,32 +316,33 @@ pub async fn find_entry(
             let package = manifest.as_ref().and_then(PackageTarget::read);
             match package.and_then(|package| package.version) {
                 Some(version) => (
-                    ReleaseTag::from_version(&version),
+                    tag::tags_of(&version).map(Vec::from),
                     EntrySelector::Digest(digest.clone()),
                 ),
                 None => return Ok(None),
             }
         }
     };
-    let Ok(release) = release else {
-        return Ok(None);
-    };
-    let index = release.index().clone();
-    match find_removal(source, &index, std::slice::from_ref(&selector)).await {
-        Ok(found) => Ok(Some(EntryLocation {
-            index,
-            selector,
-            tags: found.tags,
-            index_digest: found.index,
-            entries: digests(&found.entries),
-            other_entries: digests(&found.remaining),
-        })),
-        // The index does not exist, does not list the entry, or is not an index.
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
-            Ok(None)
+    for release in releases.unwrap_or_default() {
+        let index = release.index().clone();
+        match find_removal(source, &index, std::slice::from_ref(&selector)).await {
+            Ok(found) => {
+                return Ok(Some(EntryLocation {
+                    index,
+                    selector,
+                    tags: found.tags,
+                    index_digest: found.index,
+                    entries: digests(&found.entries),
+                    other_entries: digests(&found.remaining),
+                }));
+            }
+            // The index does not exist, does not list the entry, or is not an index.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
+            }
+            Err(error) => return Err(error),
         }
-        Err(error) => Err(error),
     }
+    Ok(None)
 }
 
 /// Returns the entries that [`remove`] would remove and the tags that it would delete. Sends read requests only.

@@ -105,17 +105,19 @@ pub(super) fn resolve(
             )
             .help("pass all tags with `--tag`"));
         }
-        (Some(Identifier::Tag(tag)), []) => vec![ReleaseTag::new(tag)?],
+        (Some(Identifier::Tag(tag)), []) => parse_tags(package, &[tag.to_string()])?,
         (None, []) => default_tags(package, settings)?,
-        (None, tags) => parse_tags(tags)?,
+        (None, tags) => parse_tags(package, tags)?,
     };
     Ok(PushDestination { repository, tags })
 }
 
-fn parse_tags(texts: &[String]) -> Result<Vec<ReleaseTag>, Error> {
+/// Parses the tags of a package. A tag that is a version must be the version of the package.
+fn parse_tags(package: &Package, texts: &[String]) -> Result<Vec<ReleaseTag>, Error> {
     let mut tags = Vec::new();
     for text in texts {
         let tag = ReleaseTag::parse(text)?;
+        tag.check_version(&package.version)?;
         if !tags.contains(&tag) {
             tags.push(tag);
         }
@@ -127,7 +129,7 @@ fn parse_tags(texts: &[String]) -> Result<Vec<ReleaseTag>, Error> {
 fn default_tags(package: &Package, settings: &PackageSettings) -> Result<Vec<ReleaseTag>, Error> {
     match &settings.tags {
         // An empty list overrides the workspace's tags, so the version is the only tag.
-        Some(tags) if !tags.is_empty() => parse_tags(tags).map_err(|error| {
+        Some(tags) if !tags.is_empty() => parse_tags(package, tags).map_err(|error| {
             let location = settings.location("tags").unwrap_or_default();
             error.help(format!("correct {location}"))
         }),
