@@ -243,6 +243,75 @@ async fn publish_of_other_files_is_rejected_before_upload() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn overwrite_replaces_manifest_with_same_files() {
+    let repository = FakeRepository::new();
+    let stored = artifact(SPEC).await;
+    push(&stored, &repository).await;
+    let corrected = artifact(ArtifactSpec {
+        commit: "c2",
+        ..SPEC
+    })
+    .await;
+    let overwrite = async || {
+        let (published, notes) =
+            push_with(&corrected, &repository, "1.2.3", &overwrite_options()).await;
+        (published.unwrap(), notes)
+    };
+    let (published, notes) = overwrite().await;
+    assert_eq!(published.tags[0].action, TagAction::Replace);
+    assert_eq!(published.manifest, *corrected.manifest());
+    let index = read_tag(&repository, "1.2.3").await;
+    assert_eq!(index.annotations()[annotation::REVISION], "c2");
+    let previous = stored.manifest().digest();
+    let [note] = &notes[..] else {
+        panic!("{notes:?}");
+    };
+    assert_eq!(
+        note.to_string(),
+        format!(
+            "replaced the manifest of `1.2.3__{GNU}`; {previous} and its referrers are no longer tagged"
+        )
+    );
+
+    repository.clear_calls();
+    let (again, notes) = overwrite().await;
+    assert_eq!(again.tags[0].action, TagAction::Keep);
+    assert_eq!((repository.writes(), notes), (Vec::new(), Vec::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn version_tags_keep_separate_manifests_of_same_files() {
+    let repository = FakeRepository::new();
+    let specs = ["c1", "c2", "c3"].map(|commit| ArtifactSpec { commit, ..SPEC });
+    let [plain, prefixed, newer] = [
+        artifact(specs[0]).await,
+        artifact(specs[1]).await,
+        artifact(specs[2]).await,
+    ];
+    let options = PublishOptions::default();
+    for (artifact, tag) in [(&plain, "1.2.3"), (&prefixed, "v1.2.3")] {
+        let (published, _) = push_with(artifact, &repository, tag, &options).await;
+        assert_eq!(published.unwrap().manifest, *artifact.manifest());
+    }
+    // The index of one tag must be written again.
+    repository.hide_tag("1.2.3");
+    let tags = ["1.2.3", "v1.2.3", "nightly"].map(release);
+    let published = publish(&newer, &repository, &tags, &options, &|_| ()).await;
+    published.unwrap();
+    for (tag, expected) in [
+        ("1.2.3", &plain),
+        ("v1.2.3", &prefixed),
+        ("nightly", &plain),
+    ] {
+        let digest = expected.manifest().digest();
+        let stored = read_tag(&repository, &format!("{tag}__{GNU}")).await;
+        assert_eq!(stored.digest(), digest, "{tag}");
+        let index = read_tag(&repository, tag).await;
+        assert_eq!(entries(&index), [(GNU.to_owned(), digest.clone())], "{tag}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn publish_after_tag_deletion_compares_files_with_index() {
     let stored = artifact(SPEC).await;
     for (new, expected) in [

@@ -1,7 +1,7 @@
 //! `cargo oci index`: edit an index, or assemble the index of a version from the tags of its targets.
 
 use clap::{Args, Subcommand};
-use oci_package::{AddOptions, EntrySelector, PublishEvent, ReleaseTag, annotation};
+use oci_package::{AddOptions, EntrySelector, Note, PublishEvent, ReleaseTag, annotation};
 use oci_registry::{CopyOptions, Descriptor, Digest, Location, LocationText, Manifest, Mode, Tag};
 
 use super::copy::CopyReporter;
@@ -49,7 +49,7 @@ struct Add {
     #[arg(value_name = "REFERENCE", required = true, value_parser = parse_manifest_argument)]
     manifests: Vec<ManifestArgument>,
 
-    /// Replace the files of a released version
+    /// Replace the manifest of a released version if it differs
     #[arg(long)]
     overwrite: bool,
 
@@ -273,6 +273,7 @@ pub(super) fn report_event(session: &Session, index_location: &Location, event: 
             size: index.bytes().len() as u64,
             digest: index.digest(),
         }),
+        PublishEvent::Note(note @ Note::Overwritten { .. }) => reporter.warn(note),
         PublishEvent::Note(note) => reporter.note(note),
         _ => {}
     }

@@ -61,7 +61,10 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
 
-    /// Replace the files of a released version
+    /// Replace the manifest of a released version if it differs
+    ///
+    /// Replaces it also if the files are the same, for example to correct the revision. The previous manifest and its
+    /// referrers are then no longer tagged.
     #[arg(long)]
     overwrite: bool,
 

@@ -16,7 +16,7 @@ use snafu::{ResultExt, Snafu, ensure};
 
 use super::error::LookUpSnafu;
 use super::foreign_index::{self, display_name, read_manifest};
-use super::publication::{OwnManifest, TagAssignment, TargetPublication};
+use super::publication::{OwnManifest, TagAssignment, TagDecision, TargetPublication};
 use super::{PublishObserver, PublishOptions, ReleaseWriter, TagAction};
 use crate::annotation;
 use crate::index::PackageIndex;
@@ -137,7 +137,7 @@ impl EntrySelector {
 /// Options of [`add`].
 #[derive(Clone, Debug, Default)]
 pub struct AddOptions {
-    /// Whether the files of a released version may be replaced.
+    /// Whether the manifest of a released version is replaced if it differs, also if it has the same files.
     pub overwrite: bool,
 }
 
@@ -194,7 +194,7 @@ async fn add_targets(
         overwrite: options.overwrite,
         ..PublishOptions::default()
     };
-    let mut publications: Vec<(OwnManifest, TagAction, String, Tag)> = Vec::new();
+    let mut publications: Vec<(OwnManifest, TagDecision, String, Tag)> = Vec::new();
     // All checks precede the first change, so a rejected manifest causes no partial edit.
     for manifest in added {
         let target = PackageTarget::read(manifest).map(|package| package.target);
@@ -215,10 +215,7 @@ async fn add_targets(
             );
             continue;
         }
-        let mut own = OwnManifest {
-            manifest: manifest.clone(),
-            is_stored: true,
-        };
+        let mut own = OwnManifest::stored(manifest.clone());
         let seed = manifest.digest().clone();
         let mut publication = TargetPublication {
             writer: ReleaseWriter::new(to, &release, &options, observer, seed),
@@ -226,9 +223,10 @@ async fn add_targets(
             tag: release.target(&target)?,
             target: &target,
         };
-        let decision = publication.decide(&mut own).await?;
+        let mut decision = publication.decide(&mut own).await?;
+        let own = decision.kept.take().map_or(own, OwnManifest::stored);
         let tag = publication.tag;
-        publications.push((own, decision.action, target, tag));
+        publications.push((own, decision, target, tag));
     }
     let mut writer = ReleaseWriter::new(
         to,
@@ -237,8 +235,8 @@ async fn add_targets(
         observer,
         seed(added.iter().map(Manifest::digest)),
     );
-    for (own, action, target, tag) in &mut publications {
-        if *action == TagAction::Keep {
+    for (own, decision, target, tag) in &mut publications {
+        if decision.action == TagAction::Keep {
             writer.set_tags.insert(tag.clone());
         } else {
             let mut assignment = TagAssignment {
@@ -246,6 +244,7 @@ async fn add_targets(
                 target,
                 tag,
                 is_already_assigned: true,
+                overwritten: decision.overwritten.take(),
             };
             writer.set_tag(&mut assignment).await?;
         }

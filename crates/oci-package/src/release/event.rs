@@ -37,6 +37,13 @@ pub enum Note {
         /// Digest of the stored manifest.
         stored: Digest,
     },
+    /// The manifest of a released version was replaced.
+    Overwritten {
+        /// Tag of the target's manifest.
+        tag: Tag,
+        /// Digest of the previous manifest.
+        previous: Digest,
+    },
     /// Another writer changed a moving tag after this publication set it. The tag keeps the manifest of the other
     /// writer.
     TagOverwritten {
@@ -85,6 +92,12 @@ impl fmt::Display for Note {
                 write!(
                     f,
                     "`{tag}` already contains the same files; keeping {stored}"
+                )
+            }
+            Self::Overwritten { tag, previous } => {
+                write!(
+                    f,
+                    "replaced the manifest of `{tag}`; {previous} and its referrers are no longer tagged"
                 )
             }
             Self::TagOverwritten { tag } => {

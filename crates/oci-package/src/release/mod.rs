@@ -57,7 +57,7 @@ const MAX_CONCURRENT_READS: usize = 8;
 /// Options of [`publish`].
 #[derive(Clone, Debug)]
 pub struct PublishOptions {
-    /// Whether the files of a released version may be replaced.
+    /// Whether the manifest of a released version is replaced if it differs, also if it has the same files.
     pub overwrite: bool,
     /// Whether the index is written. Otherwise only the tag of the target is set.
     pub index: bool,

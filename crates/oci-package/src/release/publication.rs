@@ -5,7 +5,7 @@
 
 use futures_util::future;
 use oci_registry::{
-    Delivery, Descriptor, ErrorKind, Identifier, Manifest, Meter, Optional as _, Tag,
+    Delivery, Descriptor, Digest, ErrorKind, Identifier, Manifest, Meter, Optional as _, Tag,
 };
 use snafu::{IntoError, ResultExt, ensure};
 
@@ -32,6 +32,15 @@ pub(super) struct OwnManifest {
     pub(super) is_stored: bool,
 }
 
+impl OwnManifest {
+    pub(super) fn stored(manifest: Manifest) -> Self {
+        Self {
+            manifest,
+            is_stored: true,
+        }
+    }
+}
+
 /// Manifest, and the tag that is set to this manifest.
 pub(super) struct TagAssignment<'a> {
     pub(super) own: &'a mut OwnManifest,
@@ -39,6 +48,8 @@ pub(super) struct TagAssignment<'a> {
     pub(super) tag: &'a Tag,
     /// Whether the tag already points to the manifest.
     pub(super) is_already_assigned: bool,
+    /// Digest of the released manifest that is overwritten.
+    pub(super) overwritten: Option<Digest>,
 }
 
 /// Publication of one target with one tag.
@@ -53,6 +64,10 @@ pub(super) struct TargetPublication<'a> {
 /// Decision about the tag of the target, made before the first upload.
 pub(super) struct TagDecision {
     pub(super) action: TagAction,
+    /// The stored manifest that this tag keeps although another tag keeps a manifest with the same files.
+    pub(super) kept: Option<Manifest>,
+    /// Digest of the released manifest that is overwritten.
+    pub(super) overwritten: Option<Digest>,
     /// The index, if it is already up to date.
     pub(super) index: Option<Manifest>,
 }
@@ -73,7 +88,8 @@ impl TargetPublication<'_> {
     /// Performs step 1 and the checks of step 2: reads the stored state and determines which tags and manifests to
     /// write. Sends read requests only.
     ///
-    /// If the stored manifest has the same files, the stored manifest replaces `own`.
+    /// If the stored manifest has the same files, the stored manifest replaces `own`, unless `own` is already stored
+    /// under another tag.
     pub(super) async fn decide(&mut self, own: &mut OwnManifest) -> crate::Result<TagDecision> {
         let writer = &mut self.writer;
         let (stored, index) =
@@ -108,6 +124,7 @@ impl TargetPublication<'_> {
             }
         }
 
+        let (mut kept, mut overwritten) = (None, None);
         let action = match stored {
             StoredManifest::Own => {
                 own.is_stored = true;
@@ -118,61 +135,65 @@ impl TargetPublication<'_> {
             StoredManifest::Other {
                 manifest,
                 is_tagged,
-            } => self.decide_release(own, manifest, is_tagged)?,
+            } if self.keeps_stored(own, &manifest)? => {
+                if own.is_stored {
+                    kept = Some(manifest);
+                } else {
+                    *own = OwnManifest::stored(manifest);
+                }
+                if is_tagged {
+                    TagAction::Keep
+                } else {
+                    TagAction::Create
+                }
+            }
+            StoredManifest::Other { manifest, .. } => {
+                overwritten = Some(manifest.digest().clone());
+                TagAction::Replace
+            }
         };
         let index = index.map(|(manifest, _)| manifest);
         self.writer.last_index = index.as_ref().map(|index| index.digest().clone());
-        let wanted = IndexEntry::from_manifest(&own.manifest);
+        let wanted = IndexEntry::from_manifest(kept.as_ref().unwrap_or(&own.manifest));
         let is_listed = wanted.is_some_and(|wanted| entry.as_ref() == Some(wanted.descriptor()));
         Ok(TagDecision {
             action,
+            kept,
+            overwritten,
             index: index.filter(|_| own.is_stored && is_listed),
         })
     }
 
-    /// Decides on the action for the tag of a release. A stored manifest with different files is an error, unless the
-    /// options allow overwriting.
-    fn decide_release(
-        &self,
-        own: &mut OwnManifest,
-        stored: Manifest,
-        is_tagged: bool,
-    ) -> crate::Result<TagAction> {
+    /// Whether the tag of a release keeps the stored manifest, because it has the same files. If the options allow
+    /// overwriting, the stored manifest is replaced; otherwise different files are an error.
+    fn keeps_stored(&self, own: &OwnManifest, stored: &Manifest) -> crate::Result<bool> {
         let (writer, target) = (&self.writer, self.target);
-        let has_same_target =
-            PackageTarget::read(&stored).is_some_and(|stored| stored.target == target);
-        let differences = differences(&stored, &own.manifest);
-        if has_same_target && differences.is_empty() {
-            writer.report_note(Note::AlreadyPublished {
-                tag: self.tag.clone(),
-                stored: stored.digest().clone(),
-            });
-            *own = OwnManifest {
-                manifest: stored,
-                is_stored: true,
-            };
-            return Ok(if is_tagged {
-                TagAction::Keep
-            } else {
-                TagAction::Create
-            });
+        if writer.options.overwrite {
+            return Ok(false);
         }
         let name = || writer.full_name(&self.tag);
+        let has_same_target =
+            PackageTarget::read(stored).is_some_and(|stored| stored.target == target);
         ensure!(
-            has_same_target || writer.options.overwrite,
+            has_same_target,
             ForeignTargetSnafu {
                 name: name(),
                 target
             }
         );
+        let differences = differences(stored, &own.manifest);
         ensure!(
-            writer.options.overwrite,
+            differences.is_empty(),
             DifferentFilesSnafu {
                 name: name(),
                 differences
             }
         );
-        Ok(TagAction::Replace)
+        writer.report_note(Note::AlreadyPublished {
+            tag: self.tag.clone(),
+            stored: stored.digest().clone(),
+        });
+        Ok(true)
     }
 
     /// Sets the tag of the target according to the decision, then updates the index.
@@ -182,7 +203,13 @@ impl TargetPublication<'_> {
         decision: TagDecision,
         delivered: &mut Vec<(Descriptor, Delivery)>,
     ) -> crate::Result<PublishedTag> {
-        let TagDecision { action, index } = decision;
+        let TagDecision {
+            action,
+            kept,
+            overwritten,
+            index,
+        } = decision;
+        let mut kept = kept.map(OwnManifest::stored);
         let outcome = |action, index| PublishedTag {
             tag: self.writer.tag.clone(),
             target_tag: self.tag.clone(),
@@ -190,10 +217,11 @@ impl TargetPublication<'_> {
             index,
         };
         let mut assignment = TagAssignment {
-            own,
+            own: kept.as_mut().unwrap_or(own),
             target: self.target,
             tag: &self.tag,
             is_already_assigned: true,
+            overwritten,
         };
         if action != TagAction::Keep {
             if let Some(artifact) = self.artifact.filter(|_| !assignment.own.is_stored) {
@@ -224,15 +252,22 @@ impl TargetPublication<'_> {
         own: &mut OwnManifest,
         decision: TagDecision,
     ) -> crate::Result<PlannedTag> {
-        let TagDecision { action, mut index } = decision;
+        let TagDecision {
+            action,
+            kept,
+            mut index,
+            ..
+        } = decision;
+        let mut kept = kept.map(OwnManifest::stored);
         let mut index_changes = false;
         if self.writer.options.index && index.is_none() {
             let before = self.writer.last_index.clone();
             let assignment = TagAssignment {
-                own,
+                own: kept.as_mut().unwrap_or(own),
                 target: self.target,
                 tag: &self.tag,
                 is_already_assigned: false,
+                overwritten: None,
             };
             index = self.writer.plan_index(assignment).await?;
             index_changes = index
@@ -311,8 +346,17 @@ impl ReleaseWriter<'_> {
             }
             if let Some(current) = self.read_manifest(tag).await? {
                 let is_current = self.check_current_manifest(assignment, current)?;
+                let manifest = &assignment.own.manifest;
                 if is_current {
-                    (self.observer)(PublishEvent::Tag(tag, &assignment.own.manifest));
+                    (self.observer)(PublishEvent::Tag(tag, manifest));
+                    let overwritten = assignment.overwritten.take();
+                    let overwritten = overwritten.filter(|digest| digest != manifest.digest());
+                    if let Some(previous) = overwritten {
+                        self.report_note(Note::Overwritten {
+                            tag: tag.clone(),
+                            previous,
+                        });
+                    }
                 }
                 return Ok(is_current);
             }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci_package::{
-    Artifact, Build, FileKind, FloatingTagUpdate, InputFile, PackOptions, PublishEvent,
+    Artifact, Build, FileKind, FloatingTagUpdate, InputFile, Note, PackOptions, PublishEvent,
     PublishOptions, Revision, StoredTags,
 };
 use oci_registry::{Descriptor, Identifier, Location, Manifest, Mode, Target};
@@ -345,6 +345,7 @@ fn report_event(reporter: Reporter, repository: &Location, batch: &Batch, event:
             size: index.bytes().len() as u64,
             digest: index.digest(),
         }),
+        PublishEvent::Note(note @ Note::Overwritten { .. }) => reporter.warn(note),
         PublishEvent::Note(note) => reporter.note(note),
         _ => {}
     }
