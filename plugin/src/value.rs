@@ -232,9 +232,17 @@ pub(crate) fn release(location: &OpenLocation, inspection: &Inspection, span: Sp
         "licenses" => text(inspection.licenses.as_ref(), span),
         "source" => text(inspection.source.as_ref(), span),
         "revision" => text(inspection.revision.as_ref(), span),
-        "created" => date(inspection.created.as_deref(), span),
-        "targets" => Value::list(targets.collect(), span),
     };
+    // Releases with uncommitted changes are rare, so the column is added only for them.
+    if inspection.dirty == Some(true) {
+        record.push("dirty", Value::bool(true, span));
+    }
+    for (column, value) in [
+        ("created", date(inspection.created.as_deref(), span)),
+        ("targets", Value::list(targets.collect(), span)),
+    ] {
+        record.push(column, value);
+    }
     let conflicts = inspection
         .targets
         .iter()

@@ -2,6 +2,8 @@
 
 use e2e::layout::Layout;
 use e2e::program::{Home, Outcome, Run};
+use e2e::registry::Registry;
+use e2e::require;
 use e2e::sources::Sources;
 
 /// Prepares a push to layouts below `out`.
@@ -87,6 +89,160 @@ fn crate_that_the_build_makes_dirty_is_rejected() {
     let refused = push(&home, &sources, &["--crate"]).fails_with(2);
     assert!(refused.stderr.contains("\n  src/made.rs\n"), "{refused}");
     assert_nothing_written(&sources, &refused);
+}
+
+/// Prepares a push to a registry.
+fn push_to(home: &Home, sources: &Sources, host: &str, more: &[&str]) -> Run {
+    let fixed = ["push", "--registry", host];
+    home.cargo_oci(fixed.iter().chain(more).copied())
+        .within(sources.path())
+}
+
+#[test]
+fn version_from_dirty_tree_is_rejected_before_the_build() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    commit_sources(&home, &sources);
+    sources.write("made", "x");
+    sources.append("src/lib.rs", "// changed");
+    for more in [
+        &[][..],
+        &["--dry-run"],
+        &["--no-build"],
+        &["--file=round=made"],
+        &["--messages=made"],
+        &["--tag=v1.2.3", "--tag=nightly"],
+        &["--no-index"],
+    ] {
+        let refused = push_to(&home, &sources, "127.0.0.1:1", more)
+            .fails_with(2)
+            .assert_no_work_started();
+        let expected = "the work tree has uncommitted changes: `src/lib.rs`\n\n\
+             help: commit the changes, or pass `--allow-dirty` to publish them and record `dirty: true`\n";
+        assert!(refused.stderr.ends_with(expected), "{refused}");
+        assert!(!sources.has_build_output(), "{refused}");
+    }
+    // A moving tag is not rejected, so the push contacts the registry.
+    let moving = ["--file=round=made", "--tag=nightly", "--retries=0"];
+    push_to(&home, &sources, "127.0.0.1:1", &moving).fails_with(6);
+}
+
+#[test]
+fn version_from_dirty_tree_is_published_with_allow_dirty() {
+    require!(DockerRegistry, Nu);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    let host = registry.host();
+    commit_sources(&home, &sources);
+    sources.write("made", "x");
+    sources.write("untracked", "x");
+    let file = "--file=round=made";
+    push_to(&home, &sources, host, &[file]).succeeds();
+    let reference = format!("{host}/widgets:1.2.3");
+    let head = home.bash("git rev-parse HEAD").within(sources.path());
+    let head = head.succeeds().stdout.trim().to_owned();
+    let clean = home.cargo_oci(["inspect", &reference]).succeeds();
+    let revision = format!("revision   {}\n", &head[..8]);
+    assert!(clean.stdout.contains(&revision), "{clean}");
+
+    sources.append("src/lib.rs", "// changed");
+    let dirty = push_to(
+        &home,
+        &sources,
+        host,
+        &[file, "--allow-dirty", "--overwrite"],
+    )
+    .succeeds();
+    assert!(!dirty.stderr.contains("uncommitted"), "{dirty}");
+    let (_, manifest) = registry.manifest("widgets", &sources.target_tag()).unwrap();
+    assert_eq!(manifest["annotations"]["dev.cargo-oci.vcs.dirty"], "true");
+    let inspected = home.cargo_oci(["inspect", &reference]).succeeds();
+    let revision = format!("revision   {} (dirty)\n", &head[..8]);
+    assert!(inspected.stdout.contains(&revision), "{inspected}");
+    let json = home.cargo_oci(["inspect", &reference, "--message-format=json"]);
+    let json: serde_json::Value = serde_json::from_str(&json.succeeds().stdout).unwrap();
+    assert_eq!(
+        (&json["revision"], &json["dirty"]),
+        (&head.into(), &true.into())
+    );
+    let shown = home.nu_value(&format!("oci inspect {reference} | get dirty"));
+    assert_eq!(shown, true);
+}
+
+#[test]
+fn version_from_tree_that_the_build_changes_is_rejected() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    sources.write("generated.txt", "old");
+    sources.write(
+        "build.rs",
+        "fn main() { std::fs::write(\"generated.txt\", \"new\").unwrap() }",
+    );
+    commit_sources(&home, &sources);
+    let refused = push_to(&home, &sources, registry.host(), &[]).fails_with(2);
+    let expected = "the work tree has uncommitted changes after the build: `generated.txt`\n";
+    assert!(refused.stderr.contains(expected), "{refused}");
+    assert!(sources.has_build_output());
+    assert_eq!(registry.tags("widgets"), Vec::<String>::new());
+}
+
+#[test]
+fn dirty_tree_prints_warning_for_layout_and_moving_tag() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    commit_sources(&home, &sources);
+    sources.write("made", "x");
+    let file = "--file=round=made";
+    let warning = "warning: the work tree has uncommitted changes: `src/lib.rs`\n";
+    let clean = push(&home, &sources, &[file]).succeeds();
+    assert!(!clean.stderr.contains("uncommitted"), "{clean}");
+
+    sources.append("src/lib.rs", "// changed");
+    let layout = push(&home, &sources, &[file]).succeeds();
+    let moving = push_to(&home, &sources, registry.host(), &[file, "--tag=nightly"]).succeeds();
+    for pushed in [layout, moving] {
+        assert_eq!(pushed.stderr.matches(warning).count(), 1, "{pushed}");
+    }
+    let allowed = push(&home, &sources, &[file, "--allow-dirty"]).succeeds();
+    assert!(!allowed.stderr.contains("uncommitted"), "{allowed}");
+
+    // Git counts only for a package whose manifest it tracks.
+    let untrack = home.bash("git rm --quiet --cached Cargo.toml");
+    untrack.within(sources.path()).succeeds();
+    push_to(&home, &sources, registry.host(), &[file]).succeeds();
+    let (_, manifest) = registry.manifest("widgets", &sources.target_tag()).unwrap();
+    assert_eq!(
+        manifest["annotations"]["dev.cargo-oci.vcs.dirty"],
+        serde_json::Value::Null
+    );
+}
+
+#[test]
+fn overwrite_corrects_revision_of_same_files() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    let host = registry.host();
+    commit_sources(&home, &sources);
+    sources.write("made", "x");
+    let file = "--file=round=made";
+    let first = push_to(&home, &sources, host, &[file]).succeeds();
+    sources.append("src/lib.rs", "// changed");
+    let who = "-c user.name=A -c user.email=a@example.org";
+    let commit = home.bash(&format!(
+        "git {who} commit --quiet -am more && git rev-parse HEAD"
+    ));
+    let head = commit.within(sources.path()).succeeds().stdout;
+    let kept = push_to(&home, &sources, host, &[file]).succeeds();
+    assert_eq!(kept.printed_digest(), first.printed_digest());
+
+    let target_tag = sources.target_tag();
+    let old = registry.digest("widgets", &target_tag).unwrap();
+    let pushed = push_to(&home, &sources, host, &[file, "--overwrite"]).succeeds();
+    let warning = format!(
+        "warning: replaced the manifest of `{target_tag}`; {old} and its referrers are no longer tagged\n"
+    );
+    assert!(pushed.stderr.contains(&warning), "{pushed}");
+    let (_, manifest) = registry.manifest("widgets", &target_tag).unwrap();
+    let revision = &manifest["annotations"]["org.opencontainers.image.revision"];
+    assert_eq!(revision, head.trim());
 }
 
 #[test]

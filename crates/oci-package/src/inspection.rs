@@ -57,6 +57,8 @@ pub struct Inspection {
     pub source: Option<String>,
     /// Commit that the artifact was built from.
     pub revision: Option<String>,
+    /// Whether at least one target was built from a work tree with uncommitted changes.
+    pub dirty: Option<bool>,
     /// Creation time. RFC 3339, unless the publisher used another format.
     pub created: Option<String>,
     /// Total size of all targets, in bytes.
@@ -79,6 +81,8 @@ pub struct InspectedTarget {
     pub libc: Option<Libc>,
     /// Lowest version of glibc that the files run with.
     pub glibc: Option<GlibcVersion>,
+    /// Whether the files were built from a work tree with uncommitted changes.
+    pub dirty: Option<bool>,
     /// Artifact type of the manifest.
     pub artifact_type: Option<MediaType>,
     /// Total size of config and layers, in bytes.
@@ -179,6 +183,12 @@ pub async fn inspect(
         name: source.describe(&manifest.digest().clone().into()),
     })?;
     let value = |key: &str| annotations.get(key).cloned();
+    let is_dirty = |target: &InspectedTarget| target.dirty == Some(true);
+    let dirty = if targets.iter().any(is_dirty) {
+        Some(true)
+    } else {
+        dirty_flag(&annotations)
+    };
     Ok(Inspection {
         digest: manifest.digest().clone(),
         media_type: manifest.media_type().clone(),
@@ -189,6 +199,7 @@ pub async fn inspect(
         licenses: value(annotation::LICENSES),
         source: value(annotation::SOURCE),
         revision: value(annotation::REVISION),
+        dirty,
         created: summary.created,
         size: summary.size,
         targets,
@@ -213,6 +224,7 @@ fn describe_target(entry: &Descriptor, found: Option<(&Manifest, &Summary)>) -> 
             .or_else(|| platforms?.first().cloned()),
         libc: package.as_ref().and_then(|package| package.libc),
         glibc: package.as_ref().and_then(|package| package.glibc),
+        dirty: found.and_then(|(manifest, _)| dirty_flag(manifest.annotations())),
         artifact_type: found
             .and_then(|(manifest, _)| manifest.artifact_type().cloned())
             .or_else(|| entry.artifact_type.clone()),
@@ -222,6 +234,11 @@ fn describe_target(entry: &Descriptor, found: Option<(&Manifest, &Summary)>) -> 
         files: layers.iter().map(InspectedFile::from_layer).collect(),
         conflicts: Vec::new(),
     }
+}
+
+/// Returns the value of the annotation [`annotation::DIRTY`].
+fn dirty_flag(annotations: &Annotations) -> Option<bool> {
+    annotations.get(annotation::DIRTY)?.parse().ok()
 }
 
 #[cfg(test)]

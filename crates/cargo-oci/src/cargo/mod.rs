@@ -22,6 +22,7 @@
 
 mod artifact;
 mod build;
+mod changes;
 mod container;
 mod crate_file;
 mod existing;

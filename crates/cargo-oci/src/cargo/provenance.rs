@@ -4,19 +4,16 @@
 //! an ignored directory of a repository does not belong to a commit of that repository. If there is no repository, the
 //! revision is read from the variables of the CI system.
 //!
-//! The dirty flag applies to the whole work tree, as in `git describe --dirty`: it is set if any tracked file differs
+//! The dirty flag ([`Provenance::dirty`]) applies to the whole work tree, as in `git describe --dirty`: it is set if any tracked file differs
 //! from the commit, staged or not. `cargo package` compares only the package directory, because it packages only that
 //! directory. A program also depends on its path dependencies, the lock file and the workspace manifest. Untracked
 //! files are ignored, because CI systems leave reports and credentials in work trees, and cargo rarely compiles a file
 //! that no tracked file refers to.
 //!
 //! The repository's configuration is untrusted, so git must not run the programs that it names (see [`git`](super::git)
-//! and [`read_untrusted_filters`]).
+//! and [`changes`](super::changes)).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use cargo_metadata::{Package, PackageId};
 use oci_registry::{ErrorKind, Failure, Hint};
@@ -24,7 +21,8 @@ use snafu::{ResultExt, Snafu};
 
 use super::{
     CargoEnvironment,
-    git::{GitIndex, containing_work_tree, git, run_for_records, run_for_text},
+    changes::find_changes,
+    git::{GitIndex, containing_work_tree, git, run_for_text},
 };
 
 #[derive(Debug, Snafu)]
@@ -51,15 +49,20 @@ impl Failure for Error {
 pub(crate) struct Provenance {
     /// Commit hash.
     pub(crate) revision: Option<String>,
-    /// Whether tracked files differ from the commit, or `None` if this is unknown.
-    pub(crate) dirty: Option<bool>,
+    /// Tracked files of the work tree that differ from the commit, or `None` if they are unknown.
+    pub(crate) changes: Option<Vec<String>>,
     /// Time of the sources, in seconds since 1970: `SOURCE_DATE_EPOCH` if it is set, else the commit time.
     pub(crate) created: Option<i64>,
-    /// Error message of git, if the revision or the dirty flag could not be determined.
+    /// Error message of git, if the revision or the changes could not be determined.
     pub(crate) problem: Option<String>,
 }
 
 impl Provenance {
+    /// Whether tracked files differ from the commit, or `None` if this is unknown.
+    pub(crate) fn dirty(&self) -> Option<bool> {
+        self.changes.as_ref().map(|changes| !changes.is_empty())
+    }
+
     fn unknown(problem: String) -> Self {
         Self {
             problem: Some(problem),
@@ -70,7 +73,7 @@ impl Provenance {
 
 /// Returns the provenance of packages. If git is missing or fails, `problem` contains the error.
 ///
-/// Call this function after the build, because a build may change the lock file.
+/// A build may change the lock file, so the result may differ after the build.
 pub(crate) async fn read_provenance(
     environment: &CargoEnvironment,
     packages: &[&Package],
@@ -143,137 +146,27 @@ pub(crate) fn source_date_epoch(
     Ok(seconds.transpose()?)
 }
 
-/// Maximum number of paths in the arguments of one command, because the operating system limits the length of all
-/// arguments together.
-const MAX_PATHS: usize = 500;
-
 /// Returns the provenance of the tracked files of a work tree.
 async fn work_tree_provenance(environment: &CargoEnvironment, index: &GitIndex) -> Provenance {
     let mut log = git(environment, &index.root);
     log.args(["log", "-1", "--no-show-signature", "--format=%H %ct"]);
-    let (log, dirty) = tokio::join!(run_for_text(log), is_dirty(environment, index));
+    let (log, changes) = tokio::join!(run_for_text(log), find_changes(environment, index));
     let commit = log.and_then(|line| match line.trim().split_once(' ') {
         Some((revision, time)) => Ok((revision.to_owned(), time.parse().ok())),
         None => Err(format!("`git log` printed `{}`", line.trim())),
     });
-    match (commit, dirty) {
-        (Ok((revision, created)), dirty) => Provenance {
+    match (commit, changes) {
+        (Ok((revision, created)), changes) => Provenance {
             revision: Some(revision),
             created,
-            dirty: dirty.as_ref().ok().copied(),
-            problem: dirty.err(),
+            problem: changes.as_ref().err().cloned(),
+            changes: changes.ok(),
         },
-        // The dirty flag has no meaning if there is no commit.
-        (Err(problem), _) => Provenance::unknown(problem),
+        (Err(problem), changes) => Provenance {
+            changes: changes.ok(),
+            ..Provenance::unknown(problem)
+        },
     }
-}
-
-/// Whether tracked files of a work tree or its submodules differ from the commit. If this is unknown, the error is the
-/// reason.
-async fn is_dirty(environment: &CargoEnvironment, index: &GitIndex) -> Result<bool, String> {
-    let filters = read_untrusted_filters(environment, &index.root).await?;
-    let mut status = git(environment, &index.root);
-    for filter in &filters {
-        for (key, value) in [("clean", ""), ("process", ""), ("required", "false")] {
-            status
-                .arg("-c")
-                .arg(format!("filter.{filter}.{key}={value}"));
-        }
-    }
-    status.args([
-        "status",
-        "--porcelain",
-        "-z",
-        "--untracked-files=no",
-        // Without this flag, git would run a child process for each submodule, which would read the submodule's
-        // untrusted configuration. The loop below checks submodules instead.
-        "--ignore-submodules=dirty",
-        // To detect renames, git would read file contents.
-        "--no-renames",
-    ]);
-    let changes = run_for_records(status).await?;
-    // Only the status ` M` depends on file contents.
-    let modified: Vec<_> = changes
-        .iter()
-        .filter_map(|line| line.strip_prefix(" M "))
-        .collect();
-    let filtered = count_leading_filtered(environment, &index.root, &modified, &filters).await?;
-    if filtered < changes.len() {
-        return Ok(true);
-    }
-    for root in index.submodules() {
-        let submodule = GitIndex::read(environment, &root).await?;
-        if Box::pin(is_dirty(environment, &submodule)).await? {
-            return Ok(true);
-        }
-    }
-    if filtered > 0 {
-        let filters: Vec<_> = filters.iter().map(String::as_str).collect();
-        return Err(format!(
-            "files with a filter may have changed, but filters that the repository configures are not run: `{}`",
-            filters.join("`, `")
-        ));
-    }
-    Ok(false)
-}
-
-/// Returns the names of the filters that the repository's own configuration sets, such as `lfs` for `filter.lfs.clean`.
-///
-/// `git status` runs filters to compare a file whose time or size changed. Filters in the configuration of the user or
-/// of the system are trusted.
-async fn read_untrusted_filters(
-    environment: &CargoEnvironment,
-    root: &Path,
-) -> Result<BTreeSet<String>, String> {
-    let mut config = git(environment, root);
-    config.args(["config", "--list", "--show-scope", "--name-only", "-z"]);
-    let mut filters = BTreeSet::new();
-    for entry in run_for_records(config).await?.chunks(2) {
-        let [scope, key] = entry else { continue };
-        let filter = key.strip_prefix("filter.");
-        let filter = filter.and_then(|rest| Some(rest.rsplit_once('.')?.0));
-        let is_trusted = ["system", "global", "command"].contains(&scope.as_str());
-        if let Some(filter) = filter.filter(|_| !is_trusted) {
-            // A filter with such a name cannot be disabled with `-c`: the key would end at the first `=`, and a name
-            // that is not UTF-8 was changed by the lossy conversion.
-            if filter.contains(['=', char::REPLACEMENT_CHARACTER]) {
-                return Err(format!("the filter `{filter}` cannot be disabled"));
-            }
-            filters.insert(filter.to_owned());
-        }
-    }
-    Ok(filters)
-}
-
-/// Counts the files that have one of the filters. The count is less than the number of files if a file has none.
-///
-/// Reads the attributes of [`MAX_PATHS`] files at a time, and stops after the first chunk that contains a file without
-/// one of the filters.
-async fn count_leading_filtered(
-    environment: &CargoEnvironment,
-    root: &Path,
-    files: &[&str],
-    filters: &BTreeSet<String>,
-) -> Result<usize, String> {
-    if filters.is_empty() {
-        return Ok(0);
-    }
-    let mut count = 0;
-    for files in files.chunks(MAX_PATHS) {
-        let mut attributes = git(environment, root);
-        attributes
-            .args(["check-attr", "-z", "filter", "--"])
-            .args(files);
-        // Each entry is the path, the attribute and its value.
-        let entries = run_for_records(attributes).await?;
-        let values = entries.chunks(3).filter_map(|entry| entry.get(2));
-        let matching = values.filter(|value| filters.contains(*value)).count();
-        count += matching;
-        if matching < files.len() {
-            break;
-        }
-    }
-    Ok(count)
 }
 
 #[cfg(test)]
@@ -338,7 +231,7 @@ mod tests {
             found["ours"],
             Provenance {
                 revision: Some(revision),
-                dirty: Some(false),
+                changes: Some(Vec::new()),
                 created: Some(1_700_000_000),
                 problem: None,
             }
@@ -351,17 +244,17 @@ mod tests {
         let scratch = repository_with_ignored_package();
         scratch.write("ours/src/new.rs", "");
         assert_eq!(
-            read_provenances(&scratch, &[]).await["ours"].dirty,
+            read_provenances(&scratch, &[]).await["ours"].dirty(),
             Some(false)
         );
         scratch.write(".gitignore", "vendor\ntarget\nCargo.lock\n*.new\n");
         assert_eq!(
-            read_provenances(&scratch, &[]).await["ours"].dirty,
+            read_provenances(&scratch, &[]).await["ours"].dirty(),
             Some(true)
         );
         scratch.git(&["add", ".gitignore"]);
         assert_eq!(
-            read_provenances(&scratch, &[]).await["ours"].dirty,
+            read_provenances(&scratch, &[]).await["ours"].dirty(),
             Some(true)
         );
     }
@@ -370,17 +263,17 @@ mod tests {
     async fn dirty_flag_covers_submodules() {
         let scratch = repository_with_submodule();
         assert_eq!(
-            read_provenances(&scratch, &[]).await["ours"].dirty,
+            read_provenances(&scratch, &[]).await["ours"].dirty(),
             Some(false)
         );
         scratch.write("sub/untracked", "");
         assert_eq!(
-            read_provenances(&scratch, &[]).await["ours"].dirty,
+            read_provenances(&scratch, &[]).await["ours"].dirty(),
             Some(false)
         );
         scratch.write("sub/data", "changed");
         assert_eq!(
-            read_provenances(&scratch, &[]).await["ours"].dirty,
+            read_provenances(&scratch, &[]).await["ours"].dirty(),
             Some(true)
         );
     }
@@ -462,7 +355,7 @@ mod tests {
         };
         touch();
         let found = &read_provenances(&scratch, &[]).await["ours"];
-        assert_eq!((found.dirty, &found.problem), (Some(false), &None));
+        assert_eq!((found.dirty(), &found.problem), (Some(false), &None));
         let manifest = scratch.path().join("ours/Cargo.toml");
         let environment = scratch.environment();
         find_executables(&environment, [manifest.as_path()]).await;
@@ -477,20 +370,20 @@ mod tests {
         // Git cannot compare the content of a filtered file if the filter is disabled.
         scratch.write("data", "CONTENT");
         let found = &read_provenances(&scratch, &[]).await["ours"];
-        assert_eq!(found.dirty, None);
+        assert_eq!(found.dirty(), None);
         assert!(
             found.problem.as_ref().unwrap().contains("`unsafe`"),
             "{found:?}"
         );
         scratch.write("ours/src/lib.rs", "// changed");
         assert_eq!(
-            read_provenances(&scratch, &[]).await["ours"].dirty,
+            read_provenances(&scratch, &[]).await["ours"].dirty(),
             Some(true)
         );
         // Git does not fetch a missing object.
         std::fs::remove_dir_all(scratch.path().join(".git/objects")).unwrap();
         std::fs::create_dir(scratch.path().join(".git/objects")).unwrap();
-        assert_eq!(read_provenances(&scratch, &[]).await["ours"].dirty, None);
+        assert_eq!(read_provenances(&scratch, &[]).await["ours"].dirty(), None);
         assert!(
             !evidence.exists(),
             "{}",
@@ -526,7 +419,7 @@ mod tests {
         .await;
         let found = &found["ours"];
         assert_eq!(
-            (found.revision.as_deref(), found.dirty),
+            (found.revision.as_deref(), found.dirty()),
             (Some("0123"), None)
         );
         let problem = found.problem.as_ref().unwrap();
@@ -545,7 +438,7 @@ mod tests {
         let found =
             &read_provenances(&scratch, &[("PATH", &path), ("GITHUB_SHA", "0123")]).await["ours"];
         assert_eq!(
-            (found.revision.as_deref(), found.dirty),
+            (found.revision.as_deref(), found.dirty()),
             (Some("0123"), None)
         );
         let problem = found.problem.as_ref().unwrap();
@@ -561,7 +454,7 @@ mod tests {
         scratch.write(".git/index", "damaged");
         let found = &read_provenances(&scratch, &[("GITHUB_SHA", "0123")]).await["ours"];
         assert_eq!(
-            (found.revision.as_deref(), found.dirty),
+            (found.revision.as_deref(), found.dirty()),
             (Some("0123"), None)
         );
         assert!(
@@ -580,7 +473,10 @@ mod tests {
         );
         scratch.git(&["add", "Cargo.toml"]);
         let found = &read_provenances(&scratch, &[]).await["a"];
-        assert_eq!((&found.revision, found.dirty), (&None, None));
+        assert_eq!(
+            (&found.revision, &found.changes),
+            (&None, &Some(vec!["Cargo.toml".to_owned()]))
+        );
         assert!(
             found.problem.as_ref().unwrap().contains("commit"),
             "{found:?}"
@@ -618,7 +514,7 @@ mod tests {
         )
         .await;
         assert_eq!(github["a"].revision.as_deref(), Some("0123"));
-        assert_eq!((github["a"].dirty, &github["a"].problem), (None, &None));
+        assert_eq!((github["a"].dirty(), &github["a"].problem), (None, &None));
         scratch.git(&["init", "--quiet"]);
         let gitlab =
             read_provenances(&scratch, &[("CI_COMMIT_SHA", "4567"), ("PATH", "/nowhere")]).await;

@@ -15,6 +15,9 @@ use crate::session::Session;
 /// Maximum length of a printed value, in characters.
 const MAX_TEXT_LENGTH: usize = 400;
 
+/// Number of digits of a printed commit hash. JSON contains the whole hash.
+const ABBREVIATED_HASH_LENGTH: usize = 8;
+
 /// Show a package's metadata, targets and files
 ///
 /// Prints name, version, licenses, source repository, and a table of the targets with their files. For images and other
@@ -89,7 +92,7 @@ fn format_page(requested: &Location, name: &Location, inspection: &Inspection) -
         ("reference", Some(name.to_string())),
         ("licenses", inspection.licenses.as_deref().map(escape_text)),
         ("source", inspection.source.as_deref().map(escape_text)),
-        ("revision", inspection.revision.as_deref().map(escape_text)),
+        ("revision", format_revision(inspection)),
         ("created", inspection.created.as_deref().map(escape_text)),
         ("type", Some(kind.to_string())),
         ("size", inspection.size.map(|size| Size(size).to_string())),
@@ -105,6 +108,24 @@ fn format_page(requested: &Location, name: &Location, inspection: &Inspection) -
         lines.extend(format_files(&target.files));
     }
     lines.join("\n")
+}
+
+/// Returns the abbreviated commit, followed by `(dirty)` if a target contains uncommitted changes.
+fn format_revision(inspection: &Inspection) -> Option<String> {
+    let revision = inspection.revision.as_deref()?;
+    let is_hash =
+        matches!(revision.len(), 40 | 64) && revision.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let shown = if is_hash {
+        revision[..ABBREVIATED_HASH_LENGTH].to_owned()
+    } else {
+        escape_text(revision)
+    };
+    let dirty = if inspection.dirty == Some(true) {
+        " (dirty)"
+    } else {
+        ""
+    };
+    Some(format!("{shown}{dirty}"))
 }
 
 /// Returns the heading of a target, with its name, requirements, size and digest.

@@ -13,6 +13,7 @@ mod plan;
 mod publication;
 mod publish;
 mod targets;
+mod work_tree;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -135,10 +136,11 @@ pub(crate) struct Flags {
     #[arg(long = "crate")]
     crate_file: bool,
 
-    /// Allow uncommitted changes in the `.crate` file
+    /// Publish from a work tree with uncommitted changes
     ///
-    /// Without the flag, `--crate` fails where `cargo package` fails: if a file of the package is not tracked by git or
-    /// differs from the commit.
+    /// Without the flag, a version is not pushed to a registry if files that git tracks differ from the commit, and
+    /// `--crate` fails where `cargo package` fails, also if git does not track a file of the package. The artifacts
+    /// record the changes as `dirty`.
     #[arg(long)]
     allow_dirty: bool,
 
@@ -197,6 +199,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     cargo::source_date_epoch(&session.cargo)?
         .map(publish::to_timestamp)
         .transpose()?;
+    work_tree::check_before_build(session, &publications, &flags).await?;
     let extra = extra::find_included(session, &workspace, &publications).await?;
     extra::check_crates(session, &publications, &flags).await?;
     let (mut outputs, repositories) = if let Some(toolchain) = &toolchain {

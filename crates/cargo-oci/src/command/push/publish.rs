@@ -13,7 +13,7 @@ use oci_registry::{Descriptor, Identifier, Location, Manifest, Mode, Target};
 use super::destination::PushDestination;
 use super::github::{self, PublishedTarget};
 use super::publication::Publication;
-use super::{Flags, OpenRepositories, OpenRepository, plan, targets};
+use super::{Flags, OpenRepositories, OpenRepository, plan, targets, work_tree};
 use crate::cargo::{self, BuildOutput, PackageOutput, Provenance, Toolchain};
 use crate::message::{ManifestAction, Message, TagUpdate};
 use crate::progress::Batch;
@@ -28,19 +28,17 @@ pub(super) async fn pack_and_publish(
     (outputs, mut repositories): (Vec<BuildOutput>, OpenRepositories),
     toolchain: Option<&Toolchain>,
 ) -> Result<(), Error> {
-    let packages: Vec<_> = publications
+    let pushed: Vec<_> = publications
+        .iter()
+        .filter(|publication| publication.has_output_in(&outputs))
+        .collect();
+    let packages: Vec<_> = pushed
         .iter()
         .map(|publication| publication.package)
         .collect();
     let provenances = cargo::read_provenance(&session.cargo, &packages).await?;
-    let problems = provenances
-        .values()
-        .filter_map(|provenance| provenance.problem.as_ref());
-    for problem in problems.collect::<BTreeSet<_>>() {
-        session.reporter.note(format_args!(
-            "the artifacts do not record whether the work tree has uncommitted changes, because this is unknown: {problem}"
-        ));
-    }
+    work_tree::check_after_build(session, &pushed, &provenances, flags)?;
+    work_tree::warn_about_problems(session, &provenances);
     let found = outputs.iter().flat_map(|output| &output.packages);
     let others = found.flat_map(|package| &package.files);
     let others = others.filter(|file| file.kind == FileKind::File);
@@ -203,7 +201,7 @@ fn build_information(
     build.cargo = toolchain.map(|toolchain| toolchain.cargo.clone());
     build.revision = provenance.revision.clone().map(|commit| Revision {
         commit,
-        dirty: provenance.dirty,
+        dirty: provenance.dirty(),
     });
     build.created = provenance.created.map(to_timestamp).transpose()?;
     Ok(build)
