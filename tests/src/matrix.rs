@@ -121,7 +121,7 @@ impl Matrix {
                 .collect(),
             JobCommand::PushDeclared => {
                 let targets = TARGETS.join(",");
-                let declared = ["--targets-of-release", &targets];
+                let declared = ["--release-targets", &targets];
                 self.jobs
                     .iter()
                     .map(|job| job.push(&location, &declared))

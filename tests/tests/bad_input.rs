@@ -219,7 +219,7 @@ fn unknown_key_suggests_similar_key() {
 #[test]
 fn undeclared_target_is_rejected() {
     let sources = Sources::widgets();
-    let declared = "[package.metadata.oci]\ntargets = [\"aarch64-apple-darwin\"]";
+    let declared = "[package.metadata.oci]\nrelease-targets = [\"aarch64-apple-darwin\"]";
     sources.append("Cargo.toml", declared);
     let message = push_error(
         &sources,

@@ -208,15 +208,12 @@ fn version_tag_is_set_after_all_release_targets() {
         let fixed = ["--file", "round=made", "--target", target];
         push(&home, &sources, host, &[&fixed, more].concat())
     };
-    let refused = one(OTHER, &["--targets-of-release", host_triple()]).fails_with(2);
-    assert!(
-        refused.stderr.contains("`--targets-of-release`"),
-        "{refused}"
-    );
-    let invalid = one(OTHER, &["--targets-of-release", "linux"]).fails_with(2);
+    let refused = one(OTHER, &["--release-targets", host_triple()]).fails_with(2);
+    assert!(refused.stderr.contains("`--release-targets`"), "{refused}");
+    let invalid = one(OTHER, &["--release-targets", "linux"]).fails_with(2);
     assert!(invalid.stderr.contains("not a target triple"), "{invalid}");
 
-    let json = ["--targets-of-release", &both, "--message-format=json"];
+    let json = ["--release-targets", &both, "--message-format=json"];
     let first = one(OTHER, &json).succeeds();
     assert_eq!(registry.tags("widgets"), [format!("1.2.3__{OTHER}")]);
     let note = format!(
@@ -253,17 +250,14 @@ fn version_tag_is_set_after_all_release_targets() {
     let pull = ["pull", &named, "--target", OTHER, "--output=early"];
     home.cargo_oci(pull).succeeds();
 
-    let incomplete = one(OTHER, &["--floating"]).with("CARGO_OCI_TARGETS", both.replace(',', " "));
+    let incomplete =
+        one(OTHER, &["--floating"]).with("CARGO_OCI_RELEASE_TARGETS", both.replace(',', " "));
     let incomplete = incomplete.succeeds();
     assert!(
         incomplete.stderr.contains("not complete yet"),
         "{incomplete}"
     );
-    let complete = one(
-        host_triple(),
-        &["--floating", "--targets-of-release", &both],
-    )
-    .succeeds();
+    let complete = one(host_triple(), &["--floating", "--release-targets", &both]).succeeds();
     assert!(
         complete.stderr.contains("Tagged") && complete.stderr.contains("widgets:latest"),
         "{complete}"
@@ -362,7 +356,7 @@ fn every_command_accepts_each_form_of_target() {
     );
     sources.append(
         "Cargo.toml",
-        "[package.metadata.oci]\ntargets = [\"s390x-unknown-linux-gnu.2.17\", \"specs/my-board.json\"]",
+        "[package.metadata.oci]\nrelease-targets = [\"s390x-unknown-linux-gnu.2.17\", \"specs/my-board.json\"]",
     );
     let old = format!("{OTHER}.2.17");
     for (target, name, more) in [
@@ -371,7 +365,7 @@ fn every_command_accepts_each_form_of_target() {
         (
             "host-tuple",
             host_triple(),
-            &["--targets-of-release", host_triple()],
+            &["--release-targets", host_triple()],
         ),
     ] {
         let tag = format!("t-{name}");

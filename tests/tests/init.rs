@@ -44,8 +44,12 @@ fn init_suggests_settings_that_push_accepts() {
     let metadata: Value = serde_json::from_str(&metadata).unwrap();
     let settings = &metadata["packages"][0]["metadata"]["oci"];
     assert_eq!(settings["registry"], "ghcr.io/acme");
-    assert_eq!(settings["targets"], serde_json::json!([host_triple()]));
-    // A push uses the declared settings.
+    assert_eq!(settings["release-targets"], Value::Null);
+    // The targets are a comment. Without the `# `, a push uses them.
+    let manifest = fs::read_to_string(sources.path().join("Cargo.toml")).unwrap();
+    let (before, declared) = manifest.split_once("# release-targets").unwrap();
+    let declared = declared.replace("\n# ", "\n");
+    sources.write("Cargo.toml", &format!("{before}release-targets{declared}"));
     let push = home.cargo_oci([
         "push",
         "--target",
@@ -74,5 +78,53 @@ fn init_without_remote_prints_commented_settings() {
     assert!(
         refused.stderr.contains("no registry is configured"),
         "{refused}"
+    );
+}
+
+#[test]
+fn init_write_adds_table_and_keeps_the_manifest() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    let read = || fs::read_to_string(sources.path().join("Cargo.toml")).unwrap();
+    let init = |more: &[&str]| {
+        let run = home.cargo_oci(["init"].iter().chain(more).copied());
+        run.within(sources.path())
+    };
+    sources.append("Cargo.toml", "# a comment   ");
+    let before = read();
+    let proposed = init(&[]).succeeds();
+    assert_eq!(read(), before);
+    let written = init(&["--write"]).succeeds();
+    assert_eq!(written.stdout, "");
+    assert!(
+        written.stderr.contains("Added `package.metadata.oci`"),
+        "{written}"
+    );
+    assert_eq!(read(), format!("{before}{}", proposed.stdout));
+    // The table has only comments, so it has no settings, but it exists.
+    let refused = init(&["--write"]).fails_with(2);
+    assert!(refused.stderr.contains("already exists"), "{refused}");
+    assert_eq!(read(), format!("{before}{}", proposed.stdout));
+}
+
+#[test]
+fn former_names_of_release_targets_are_rejected() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    let push = home
+        .cargo_oci(["push", "--registry", "oci:out"])
+        .within(sources.path());
+    let variable = push.clone().with("CARGO_OCI_TARGETS", host_triple());
+    let variable = variable.fails_with(2).assert_no_work_started();
+    assert!(
+        variable.stderr.contains("`CARGO_OCI_RELEASE_TARGETS`"),
+        "{variable}"
+    );
+    sources.append(
+        "Cargo.toml",
+        "[package.metadata.oci]\ntargets = [\"aarch64-apple-darwin\"]",
+    );
+    let key = push.fails_with(2).assert_no_work_started();
+    assert!(
+        key.stderr.contains("rename `targets` to `release-targets`"),
+        "{key}"
     );
 }

@@ -59,7 +59,7 @@ fn describe_hint(hint: &Hint) -> Vec<String> {
         }
         Hint::DeclareTargets => {
             return vec![
-                "set `targets` in `[package.metadata.oci]` to the targets of a release, so that its index is written only once".into(),
+                "set `release-targets` in `[package.metadata.oci]` to the targets of a release, so that its index is written only once".into(),
                 "or push each target with `--no-index`, and then run `cargo oci index assemble` once".into(),
             ];
         }

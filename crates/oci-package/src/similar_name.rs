@@ -21,9 +21,12 @@ mod tests {
 
     #[test]
     fn only_similar_name_is_suggested_for_unknown_name() {
-        let known = ["registry", "repository", "targets", "tags"];
+        let known = ["registry", "repository", "release-targets", "tags"];
         assert_eq!(find_similar_name("registery", known), Some("registry"));
-        assert_eq!(find_similar_name("target", known), Some("targets"));
+        assert_eq!(
+            find_similar_name("release_target", known),
+            Some("release-targets")
+        );
         assert_eq!(find_similar_name("tag", known), Some("tags"));
         assert_eq!(find_similar_name("colour", known), None);
         assert_eq!(find_similar_name("", known), None);

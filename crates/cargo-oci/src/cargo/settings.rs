@@ -21,7 +21,7 @@ use super::Workspace;
 const KEYS: [&str; 11] = [
     "registry",
     "repository",
-    "targets",
+    "release-targets",
     "publish",
     "name-template",
     "include",
@@ -31,6 +31,9 @@ const KEYS: [&str; 11] = [
     "floating",
     "archive",
 ];
+
+/// Former name of the key `release-targets`. It looked like the list of targets to build.
+const OLD_RELEASE_TARGETS: &str = "targets";
 
 #[derive(Debug, Snafu)]
 #[snafu(display("failed to read `{table}` of `{}`", file.display()), context(name(ReadSnafu)))]
@@ -44,6 +47,8 @@ struct Error {
 enum InvalidValue {
     #[snafu(display("unknown key `{key}`"))]
     UnknownKey { key: String },
+    #[snafu(display("the key `{key}` was renamed to `{new}`"))]
+    RenamedKey { key: String, new: &'static str },
     #[snafu(display("`{key}` must be {expected}, not {found}"))]
     WrongType {
         key: String,
@@ -78,6 +83,9 @@ impl Failure for Error {
                 Some(near) => format!("a key with a similar name exists: `{near}`").into(),
                 None => format!("choose from the keys `{}`", KEYS.join("`, `")).into(),
             },
+            InvalidValue::RenamedKey { key, new } => {
+                format!("rename `{key}` to `{new}`; its value stays the same").into()
+            }
             InvalidValue::NotBuilt {
                 kind: FileKind::File,
                 ..
@@ -101,8 +109,8 @@ pub(crate) struct PackageSettings {
     pub(crate) registry: Option<String>,
     /// `repository`: name under the registry. The default is the package name.
     pub(crate) repository: Option<String>,
-    /// `targets`: declared target triples of a release, in the order of the manifest.
-    pub(crate) targets: Option<Vec<String>>,
+    /// `release-targets`: declared target triples of a release, in the order of the manifest.
+    pub(crate) release_targets: Option<Vec<String>>,
     /// `publish`: whether the package is published.
     pub(crate) publish: Option<bool>,
     /// `name-template`: template for the names of published files.
@@ -185,6 +193,10 @@ impl PackageSettings {
             return Ok(());
         };
         for (name, value) in parse_table("oci", value)? {
+            if name == OLD_RELEASE_TARGETS {
+                let new = "release-targets";
+                return RenamedKeySnafu { key: name, new }.fail();
+            }
             let key = KEYS
                 .into_iter()
                 .find(|key| key == name)
@@ -200,7 +212,7 @@ impl PackageSettings {
         match key {
             "registry" => self.registry = Some(parse_text(key, value)?),
             "repository" => self.repository = Some(parse_text(key, value)?),
-            "targets" => self.targets = Some(parse_triples(key, value)?),
+            "release-targets" => self.release_targets = Some(parse_triples(key, value)?),
             "publish" => self.publish = Some(parse_boolean(key, value)?),
             "name-template" => self.name_template = Some(parse_text(key, value)?),
             "include" => self.include = Some(parse_texts(key, value)?),
@@ -358,7 +370,7 @@ mod tests {
             &json!({
                 "registry": "ghcr.io/acme",
                 "repository": "tools/widgets",
-                "targets": ["x86_64-unknown-linux-gnu", "thumbv8m.main-none-eabi"],
+                "release-targets": ["x86_64-unknown-linux-gnu", "thumbv8m.main-none-eabi"],
                 "publish": true,
                 "name-template": "{bin}{ext}",
                 "include": ["LICENSE*"],
@@ -375,7 +387,7 @@ mod tests {
         let expected = PackageSettings {
             registry: Some("ghcr.io/acme".into()),
             repository: Some("tools/widgets".into()),
-            targets: Some(vec![
+            release_targets: Some(vec![
                 "x86_64-unknown-linux-gnu".into(),
                 "thumbv8m.main-none-eabi".into(),
             ]),
@@ -398,14 +410,18 @@ mod tests {
             &json!({
                 "registry": "ghcr.io/acme",
                 "publish": false,
-                "targets": ["a-b", "c-d"],
+                "release-targets": ["a-b", "c-d"],
                 "annotations": { "team": "core", "tier": "1" },
             }),
-            &json!({ "publish": true, "targets": ["a-b"], "annotations": { "tier": "2" } }),
+            &json!({
+                "publish": true,
+                "release-targets": ["a-b"],
+                "annotations": { "tier": "2" },
+            }),
         )
         .unwrap();
         assert_eq!(settings.registry.as_deref(), Some("ghcr.io/acme"));
-        assert_eq!(settings.targets, Some(vec!["a-b".to_owned()]));
+        assert_eq!(settings.release_targets, Some(vec!["a-b".to_owned()]));
         assert!(settings.is_published());
         let annotations = settings
             .annotations
@@ -452,6 +468,13 @@ mod tests {
             ]
         );
         assert_eq!(
+            messages_of(&json!({ "targets": ["a-b"] }))[1..],
+            [
+                "the key `targets` was renamed to `release-targets`",
+                "rename `targets` to `release-targets`; its value stays the same",
+            ]
+        );
+        assert_eq!(
             messages_of(&json!({ "name_template": "x" }))[2],
             "a key with a similar name exists: `name-template`"
         );
@@ -488,21 +511,24 @@ mod tests {
             ),
             (json!({ "registry": "" }), "`registry` must not be empty"),
             (
-                json!({ "targets": "a-b" }),
-                "`targets` must be a list of strings, not a string",
+                json!({ "release-targets": "a-b" }),
+                "`release-targets` must be a list of strings, not a string",
             ),
             (
-                json!({ "targets": ["a-b", 1] }),
-                "`targets` must be a list of strings, not a list of other values",
-            ),
-            (json!({ "targets": [] }), "`targets` must not be empty"),
-            (
-                json!({ "targets": ["a-b", "a-b"] }),
-                "`targets` contains `a-b` twice",
+                json!({ "release-targets": ["a-b", 1] }),
+                "`release-targets` must be a list of strings, not a list of other values",
             ),
             (
-                json!({ "targets": ["linux/amd64"] }),
-                "`targets` contains `linux/amd64`, which is not a target triple",
+                json!({ "release-targets": [] }),
+                "`release-targets` must not be empty",
+            ),
+            (
+                json!({ "release-targets": ["a-b", "a-b"] }),
+                "`release-targets` contains `a-b` twice",
+            ),
+            (
+                json!({ "release-targets": ["linux/amd64"] }),
+                "`release-targets` contains `linux/amd64`, which is not a target triple",
             ),
             (
                 json!({ "annotations": { "a": 1 } }),

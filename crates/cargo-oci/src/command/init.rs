@@ -1,7 +1,8 @@
-//! `cargo oci init`: print suggested `[package.metadata.oci]` settings. They are derived from CI variables, the git
+//! `cargo oci init`: print suggested `[package.metadata.oci]` settings, or add them to `Cargo.toml`. They are derived from CI variables, the git
 //! remote and the CI jobs that build releases.
 
 mod jobs;
+mod manifest;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,14 +20,21 @@ const MAX_TEXT_LENGTH: usize = 200;
 
 /// Print suggested `[package.metadata.oci]` settings
 ///
-/// The suggestions are derived from CI variables, the git remote, and the targets of CI jobs that build releases. No
-/// file is changed. For a workspace with several packages, the table is `[workspace.metadata.oci]`.
+/// The suggestions are derived from CI variables, the git remote, and the targets of CI jobs that build releases. For a
+/// workspace with several packages, the table is `[workspace.metadata.oci]`. No file is changed unless `--write` is
+/// given.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  cargo oci init\n  cargo oci init >> Cargo.toml")]
+#[command(after_help = "Examples:\n  cargo oci init\n  cargo oci init --write")]
 pub(crate) struct Flags {
     /// Path to Cargo.toml
     #[arg(long, value_name = "PATH")]
     manifest_path: Option<PathBuf>,
+
+    /// Add the settings to Cargo.toml instead of printing them
+    ///
+    /// Fails if the settings already exist. The rest of the file stays unchanged.
+    #[arg(long)]
+    write: bool,
 }
 
 /// Collects and prints the suggestions.
@@ -36,11 +44,19 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let (table, file) = settings_table(&workspace)?;
     let registry = suggest_registry(session, &workspace.root).await;
     let targets = jobs::targets(&workspace.root);
+    let text = suggested_table(table, registry.as_ref(), &targets);
+    if flags.write {
+        manifest::add_table(&file, table, &text)?;
+        session
+            .reporter
+            .status("Added", format_args!("`{table}` to `{}`", file.display()));
+        return Ok(());
+    }
     session.reporter.status(
         "Suggesting",
         format_args!("`{table}` for `{}`", file.display()),
     );
-    report::write_line(suggested_table(table, registry.as_ref(), &targets).trim_end())
+    report::write_line(text.trim_end())
 }
 
 /// Returns the name and the file of the table to suggest. If the workspace has several packages, this is the table of
@@ -166,17 +182,20 @@ fn suggested_table(table: &str, registry: Option<&Suggestion>, targets: &[Sugges
             "# Registry and prefix; each package is published as PREFIX/NAME.\n# registry = \"ghcr.io/OWNER\""
         ),
     };
+    text.push_str(
+        "# All targets of a release. If they are declared, the version tag is written when all of them are pushed.\n",
+    );
     if targets.is_empty() {
-        text.push_str("# Targets of a release. The version tag is written when all of them are pushed.\n# targets = [\"TRIPLE\"]\n");
+        text.push_str("# release-targets = [\"TRIPLE\"]\n");
         return text;
     }
     let mut files: Vec<&str> = targets.iter().map(|found| found.origin.as_str()).collect();
     files.dedup();
-    let _ = writeln!(text, "# From {}.\ntargets = [", files.join(", "));
+    let _ = writeln!(text, "# From {}.\n# release-targets = [", files.join(", "));
     for found in targets {
-        let _ = writeln!(text, "    {},", quote(&found.value));
+        let _ = writeln!(text, "#     {},", quote(&found.value));
     }
-    text.push_str("]\n");
+    text.push_str("# ]\n");
     text
 }
 
@@ -251,7 +270,8 @@ mod tests {
         assert_eq!(
             suggested_table("package.metadata.oci", Some(&registry), &targets),
             "\n[package.metadata.oci]\n# From the git remote.\nregistry = \"ghcr.io/acme\"\n\
-             # From `ci.yml`.\ntargets = [\n    \"a-b-c\",\n    \"d-e-f\",\n]\n"
+             # All targets of a release. If they are declared, the version tag is written when all of them are pushed.\n\
+             # From `ci.yml`.\n# release-targets = [\n#     \"a-b-c\",\n#     \"d-e-f\",\n# ]\n"
         );
         let nothing = suggested_table("package.metadata.oci", None, &[]);
         assert!(toml::from_str::<toml::Table>(&nothing).is_ok(), "{nothing}");

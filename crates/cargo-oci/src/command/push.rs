@@ -77,16 +77,17 @@ pub(crate) struct Flags {
 
     /// Also move tags `1.2`, `1` and `latest` to this release
     ///
-    /// The tags move when all declared targets are pushed; see `--targets-of-release`.
+    /// The tags move when all declared targets are pushed; see `--release-targets`.
     #[arg(long, conflicts_with_all = ["no_index", "tag"])]
     floating: bool,
 
-    /// Write the version tag only after all these targets are pushed
+    /// Hold back the version tag until all these targets are pushed
     ///
-    /// Declares the targets of the release. The default is the environment variable `CARGO_OCI_TARGETS`, then `targets`
-    /// in `[package.metadata.oci]` or `[workspace.metadata.oci]`.
+    /// Declares the targets of the release, and does not select targets to build. The default is the environment
+    /// variable `CARGO_OCI_RELEASE_TARGETS`, then `release-targets` in `[package.metadata.oci]` or
+    /// `[workspace.metadata.oci]`.
     #[arg(long, value_name = "TRIPLE", value_delimiter = ',')]
-    targets_of_release: Vec<String>,
+    release_targets: Vec<String>,
 
     /// Show what would be pushed, as JSON, without pushing
     #[arg(long, short = 'n')]

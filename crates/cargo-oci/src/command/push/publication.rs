@@ -183,7 +183,7 @@ fn create_publication<'a>(
             "failed to move floating tags to `{name}`: the targets of its releases are not declared"
         ))
         .help(
-            "declare them as `targets` in `[package.metadata.oci]`, or with `--targets-of-release`; floating tags move when all targets are pushed",
+            "declare them as `release-targets` in `[package.metadata.oci]`, or with `--release-targets`; floating tags move when all targets are pushed",
         ));
     }
     let include = if flags.include.is_empty() {

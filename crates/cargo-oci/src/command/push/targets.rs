@@ -9,7 +9,10 @@ use crate::report::Error;
 use crate::session::Session;
 
 /// Environment variable that declares the targets of a release, separated by commas or spaces.
-const VARIABLE: &str = "CARGO_OCI_TARGETS";
+const VARIABLE: &str = "CARGO_OCI_RELEASE_TARGETS";
+
+/// Former name of the variable.
+const OLD_VARIABLE: &str = "CARGO_OCI_TARGETS";
 
 /// Maximum size of a target specification, in bytes.
 const MAX_SPECIFICATION: u64 = 1 << 20;
@@ -80,17 +83,23 @@ impl DeclaredTargets {
         flags: &Flags,
         settings: &PackageSettings,
     ) -> Result<Option<Self>, Error> {
-        if !flags.targets_of_release.is_empty() {
-            return Self::new(&flags.targets_of_release, "`--targets-of-release`").map(Some);
+        if session.environment.var(OLD_VARIABLE).is_some() {
+            return Err(Error::usage(format!(
+                "failed to read the targets of the release: the variable `{OLD_VARIABLE}` was renamed to `{VARIABLE}`"
+            ))
+            .help(format!("unset `{OLD_VARIABLE}`, and set `{VARIABLE}` to the same value")));
+        }
+        if !flags.release_targets.is_empty() {
+            return Self::new(&flags.release_targets, "`--release-targets`").map(Some);
         }
         if let Some(text) = session.environment.var(VARIABLE) {
             let targets = text.split([',', ' ', '\n']).map(str::trim);
             let targets: Vec<_> = targets.filter(|target| !target.is_empty()).collect();
             return Self::new(&targets, &format!("`{VARIABLE}`")).map(Some);
         }
-        Ok(settings.targets.clone().map(|targets| Self {
+        Ok(settings.release_targets.clone().map(|targets| Self {
             targets,
-            source: settings.location("targets").unwrap_or_default(),
+            source: settings.location("release-targets").unwrap_or_default(),
         }))
     }
 
