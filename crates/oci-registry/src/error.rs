@@ -250,6 +250,11 @@ impl Error {
         AdvisedError { error: self, hints }.into()
     }
 
+    /// Returns the error of the module in which it was created.
+    pub(crate) fn failure(&self) -> &(dyn StdError + 'static) {
+        &*self.0
+    }
+
     /// Returns the nearest cause that is an [`Error`].
     fn cause(&self) -> Option<&Self> {
         let mut causes = std::iter::successors(self.0.source(), |error| (*error).source());
@@ -270,8 +275,18 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {
+    /// Returns the cause. A cause that only states that an operation on an object failed is omitted if the message of
+    /// this error contains the name of the object.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source()
+        let mut cause = self.0.source()?;
+        while let Some(error) = cause.downcast_ref::<Self>()
+            && let Some(operand) = error.0.operand()
+            && let Some(next) = error.0.source()
+            && self.to_string().contains(&operand)
+        {
+            cause = next;
+        }
+        Some(cause)
     }
 }
 
@@ -347,6 +362,10 @@ impl Failure for AdvisedError {
     fn span(&self) -> Option<Range<usize>> {
         self.error.span()
     }
+
+    fn operand(&self) -> Option<String> {
+        self.error.0.operand()
+    }
 }
 
 /// Error enum of a module, which converts into [`Error`].
@@ -375,6 +394,12 @@ pub trait Failure: StdError + Send + Sync + 'static {
     fn span(&self) -> Option<Range<usize>> {
         None
     }
+
+    /// Returns the name of the object if the message states only that an operation on it failed, and the cause states
+    /// the reason. Otherwise returns `None`.
+    fn operand(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Conversion of [`ErrorKind::NotFound`] errors into `None`.
@@ -394,5 +419,48 @@ impl<T> Optional<T> for Result<T> {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use snafu::{IntoError, Snafu};
+
+    use super::*;
+
+    #[derive(Debug, Snafu)]
+    enum Failed {
+        #[snafu(display("failed to verify `{name}`"))]
+        Verify { name: &'static str, source: Error },
+        #[snafu(display("failed to fetch `{name}`"))]
+        Fetch { name: &'static str, source: Error },
+        #[snafu(display("not found"))]
+        NotFound,
+    }
+
+    impl Failure for Failed {
+        fn kind(&self) -> ErrorKind {
+            ErrorKind::NotFound
+        }
+
+        fn operand(&self) -> Option<String> {
+            match self {
+                Self::Fetch { name, .. } => Some((*name).to_owned()),
+                Self::Verify { .. } | Self::NotFound => None,
+            }
+        }
+    }
+
+    #[test]
+    fn cause_that_repeats_the_operand_is_omitted() {
+        let verify = |fetched| {
+            let source = FetchSnafu { name: fetched }.into_error(NotFoundSnafu.build().into());
+            Error::from(VerifySnafu { name: "a.b/c" }.into_error(source.into())).in_one_line()
+        };
+        assert_eq!(verify("a.b/c"), "failed to verify `a.b/c`: not found");
+        assert_eq!(
+            verify("a.b/d"),
+            "failed to verify `a.b/c`: failed to fetch `a.b/d`: not found"
+        );
     }
 }

@@ -19,6 +19,9 @@ const MAX_OMITTED: usize = 10;
 /// Maximum length of a name in [`OmittedNames`], in characters.
 const MAX_OMITTED_LENGTH: usize = 300;
 
+/// Minimum delay before a retry that its display text contains.
+const MIN_REPORTED_DELAY: Duration = Duration::from_secs(2);
+
 /// Event of a [`Client`](crate::Client).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -93,7 +96,8 @@ impl fmt::Display for ClientEvent {
 }
 
 /// Failure of an operation that is attempted again. It contains no secrets and no characters that a terminal would
-/// interpret.
+/// interpret. The display text is the cause and the number of remaining attempts, as in cargo's warnings about spurious
+/// network errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Retry {
@@ -106,7 +110,7 @@ pub struct Retry {
     pub attempts: u32,
     /// Time until the next attempt.
     pub delay: Duration,
-    /// Innermost cause of the failure.
+    /// Cause of the failure, with the host that caused it if the host is known.
     pub cause: String,
 }
 
@@ -121,19 +125,13 @@ impl Retry {
 
 impl fmt::Display for Retry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            operation,
-            attempt,
-            attempts,
-            delay,
-            cause,
-        } = self;
-        write!(f, "{operation}: {cause}; attempt {attempt} of {attempts}")?;
-        match delay.as_millis() {
-            0 => Ok(()),
-            millis @ 1..1000 => write!(f, " in {millis} ms"),
-            _ => write!(f, " in {:.1} s", delay.as_secs_f64()),
+        let remaining = (self.attempts + 1).saturating_sub(self.attempt);
+        let tries = if remaining == 1 { "try" } else { "tries" };
+        write!(f, "{} ({remaining} {tries} remaining", self.cause)?;
+        if self.delay >= MIN_REPORTED_DELAY {
+            write!(f, ", next in {} s", self.delay.as_secs())?;
         }
+        f.write_str(")")
     }
 }
 
@@ -297,17 +295,17 @@ mod tests {
             attempt,
             attempts: 5,
             delay: Duration::from_millis(millis),
-            cause: "503 Service Unavailable".into(),
+            cause: "`a.b` answered 503 Service Unavailable".into(),
         };
-        for (attempt, millis) in [(2, 0), (3, 999), (4, 1250)] {
+        for (attempt, millis) in [(2, 1999), (4, 2500), (5, 0)] {
             retry(attempt, millis).wait(&observer).await;
         }
-        assert_eq!(start.elapsed(), Duration::from_millis(2249));
-        let failure = "GET `https://a.b/v2/`: 503 Service Unavailable";
+        assert_eq!(start.elapsed(), Duration::from_millis(4499));
+        let failure = "`a.b` answered 503 Service Unavailable";
         let expected = [
-            (format!("{failure}; attempt 2 of 5"), 0),
-            (format!("{failure}; attempt 3 of 5 in 999 ms"), 0),
-            (format!("{failure}; attempt 4 of 5 in 1.2 s"), 999),
+            (format!("{failure} (4 tries remaining)"), 0),
+            (format!("{failure} (2 tries remaining, next in 2 s)"), 1999),
+            (format!("{failure} (1 try remaining)"), 4499),
         ];
         let expected = expected.map(|(text, millis)| (text, Duration::from_millis(millis)));
         assert_eq!(reports.try_iter().collect::<Vec<_>>(), expected);

@@ -201,5 +201,5 @@ pub use registry::{
     TransferStats,
 };
 pub use storage::{Delete, Delivery, OtherName, Source, TagStream, Target};
-pub use unpack::{FileEntry, FileName, UnpackOptions, unpack};
+pub use unpack::{FileEntry, FileName, UnpackOptions, partial_size, unpack};
 pub use verify::{VerifiedArtifact, VerifyEvent, VerifyOptions, verify};

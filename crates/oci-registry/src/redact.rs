@@ -273,6 +273,12 @@ impl RedactedUrl {
         self.0.starts_with("http://")
     }
 
+    /// Returns the host and the port.
+    pub(crate) fn host(&self) -> &str {
+        let (_, rest) = self.0.split_once("://").unwrap_or(("", &self.0));
+        rest.split(['/', '?']).next().unwrap_or_default()
+    }
+
     /// Returns the URL without the quotation marks that `Display` adds.
     pub(crate) fn without_quotes(&self) -> &str {
         &self.0

@@ -133,6 +133,16 @@ async fn flush(directory: &Directory) -> std::io::Result<()> {
     flushed.expect("flushing does not panic")
 }
 
+/// Returns the number of bytes of these files that an interrupted [`unpack`] has kept in the directory. The next call
+/// continues after these bytes.
+pub fn partial_size(files: &[FileEntry], directory: &Path) -> u64 {
+    let sizes = files.iter().map(|file| {
+        let metadata = std::fs::metadata(staging::kept_path(directory, &file.descriptor.digest));
+        metadata.map_or(0, |metadata| metadata.len().min(file.descriptor.size))
+    });
+    sizes.sum()
+}
+
 /// Returns the files that are missing in the directory or have different content in it.
 async fn find_missing<'a>(
     files: &'a [FileEntry],

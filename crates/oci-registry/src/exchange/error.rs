@@ -8,11 +8,10 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use snafu::Snafu;
 
-use super::retry::innermost_cause;
 use super::{certificates, origin};
 use crate::error::{ErrorKind, Failure, Hint};
 use crate::escape::escape;
-use crate::redact::{RedactedUrl, Secrets};
+use crate::redact::RedactedUrl;
 
 /// Messages of `hyper` for a connection that was closed without a response. The kinds of these errors are not
 /// accessible.
@@ -171,11 +170,18 @@ impl Error {
         matches!(self, Self::Idle { .. } | Self::Stalled { .. })
     }
 
-    /// Returns the message of the innermost cause, for the report of a retry. The report already names the request.
-    pub(super) fn innermost_cause(&self, secrets: &Secrets) -> String {
+    /// Returns the failure of the connection and its host, for the report of a retry; `None` for other errors.
+    pub(super) fn host_failure(&self) -> Option<String> {
         match self {
-            Self::Idle { after, .. } => format!("no progress for {} seconds", after.as_secs()),
-            _ => innermost_cause(self, secrets),
+            Self::Connect { url, source, .. }
+            | Self::Send { url, source, .. }
+            | Self::ReadResponse { url, source } => Some(source.describe_failure(url.host())),
+            Self::Idle { url, after, .. } => Some(format!(
+                "no progress with `{}` for {} seconds",
+                url.host(),
+                after.as_secs()
+            )),
+            _ => None,
         }
     }
 
@@ -193,6 +199,12 @@ impl Error {
         }
     }
 }
+
+/// Messages of `hyper` for a connection that the server closed, in addition to [`NO_RESPONSE`].
+const CLOSED: [&str; 2] = [
+    "connection was not ready",
+    "end of file before message length reached",
+];
 
 /// HTTP error that displays the message of its innermost cause, which is the most specific.
 ///
@@ -239,6 +251,34 @@ impl RootCause {
                 error.downcast_ref().is_some_and(is_closed)
                     || NO_RESPONSE.contains(&error.to_string().as_str())
             })
+    }
+
+    /// Returns a description of the failed connection to a host.
+    fn describe_failure(&self, host: &str) -> String {
+        let kinds = self.causes().filter_map(|error| error.downcast_ref());
+        let kind = kinds.map(io::Error::kind).last();
+        match kind {
+            Some(io::ErrorKind::ConnectionRefused) => format!("connection refused by `{host}`"),
+            Some(
+                io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe,
+            ) => format!("connection reset by `{host}`"),
+            Some(io::ErrorKind::TimedOut) => format!("connection to `{host}` timed out"),
+            Some(io::ErrorKind::UnexpectedEof) => format!("connection closed by `{host}`"),
+            _ => {
+                let text = self.to_string();
+                if NO_RESPONSE
+                    .iter()
+                    .chain(&CLOSED)
+                    .any(|closed| text == *closed)
+                {
+                    format!("connection closed by `{host}`")
+                } else {
+                    format!("`{host}`: {text}")
+                }
+            }
+        }
     }
 
     /// Whether the server rejected the connection because the client sent no acceptable certificate.

@@ -45,8 +45,8 @@ pub(crate) use message::{Request, Response};
 use origin::{Origin, Peer};
 use proxy::Proxies;
 pub use resolve::Resolve;
-use retry::Pauses;
-pub(crate) use retry::{backoff, innermost_cause, is_transient};
+use retry::{ConnectionFailures, Pauses};
+pub(crate) use retry::{backoff, is_transient, retry_cause};
 pub(crate) use settings::Settings;
 pub(crate) use stalls::Stalls;
 use transfer_rate::IDLE_TIMEOUT;
@@ -82,6 +82,7 @@ pub(crate) struct Exchange {
     /// Connections without the client certificate, for servers that must not receive it.
     client_without_identity: Arc<OnceLock<Connections>>,
     pauses: Arc<Pauses>,
+    connection_failures: Arc<Mutex<ConnectionFailures>>,
     /// Origins that have responded over plain HTTP.
     plain_origins: Arc<Mutex<HashSet<Origin>>>,
     warnings: Arc<ReportedWarnings>,
@@ -103,6 +104,7 @@ impl Exchange {
             client: Arc::default(),
             client_without_identity: Arc::default(),
             pauses: Arc::default(),
+            connection_failures: Arc::default(),
             plain_origins: Arc::default(),
             warnings: Arc::default(),
             secrets: Secrets::default(),
@@ -207,6 +209,10 @@ impl Exchange {
                 request.stalls.reset();
             }
             let is_last = failures >= attempts;
+            if outcome.is_ok() {
+                self.connection_failures().reset(&origin);
+            }
+            let mut is_reported = true;
             let (delay, cause) = match outcome {
                 Ok(response) if is_transient(response.status) => {
                     let requested =
@@ -227,10 +233,13 @@ impl Exchange {
                     if is_last {
                         return Ok(response);
                     }
-                    (wait, retry::status_text(response.status))
+                    let (host, status) = (response.redacted_url(), response.status);
+                    let status = retry::status_text(status);
+                    (wait, format!("`{}` answered {status}", host.host()))
                 }
                 Err(error) if error.is_transient() && !is_last => {
-                    (backoff(failures), error.innermost_cause(&self.secrets))
+                    is_reported = self.connection_failures().is_first(&origin, failures);
+                    (backoff(failures), retry_cause(&error, &self.secrets))
                 }
                 outcome => return outcome,
             };
@@ -241,7 +250,11 @@ impl Exchange {
                 delay,
                 cause,
             };
-            retry.wait(&self.settings.observer).await;
+            if is_reported {
+                retry.wait(&self.settings.observer).await;
+            } else {
+                tokio::time::sleep(delay).await;
+            }
         }
     }
 
@@ -430,6 +443,12 @@ impl Exchange {
         url.scheme() == "http"
             && origin == Origin::from_url(&request.url)
             && !self.plain_origins().contains(&origin)
+    }
+
+    fn connection_failures(&self) -> MutexGuard<'_, ConnectionFailures> {
+        self.connection_failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn plain_origins(&self) -> MutexGuard<'_, HashSet<Origin>> {

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode, header};
 use tokio::time::Instant;
 
+use super::error::Error;
 use super::origin::Origin;
 use crate::redact::Secrets;
 
@@ -35,14 +36,17 @@ pub(crate) fn is_transient(status: StatusCode) -> bool {
     )
 }
 
-/// Returns the message of the innermost cause of an error, for the report of a retry.
-pub(crate) fn innermost_cause(
-    error: &(dyn std::error::Error + 'static),
-    secrets: &Secrets,
-) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let innermost = causes.last().unwrap_or(error);
-    secrets.escape(&innermost.to_string(), MAX_CAUSE_LENGTH)
+/// Returns the cause of an error, for the report of a retry: the failure of the exchange with its host, or the message
+/// of the innermost cause.
+pub(crate) fn retry_cause(error: &(dyn std::error::Error + 'static), secrets: &Secrets) -> String {
+    let causes = || std::iter::successors(Some(error), |error| error.source());
+    let mut exchanges = causes().filter_map(|cause| {
+        let wrapped = cause.downcast_ref::<crate::Error>();
+        wrapped.map_or(cause, crate::Error::failure).downcast_ref()
+    });
+    let failure = exchanges.find_map(Error::host_failure);
+    let innermost = || causes().last().unwrap_or(error).to_string();
+    secrets.escape(&failure.unwrap_or_else(innermost), MAX_CAUSE_LENGTH)
 }
 
 /// Returns a status as text, for the report of a retry.
@@ -115,6 +119,26 @@ impl Pauses {
     }
 }
 
+/// Reported failures of connections, by origin. Concurrent requests to an unreachable origin fail together, so that each
+/// failure is reported for one of them only.
+#[derive(Debug, Default)]
+pub(super) struct ConnectionFailures(HashMap<Origin, u32>);
+
+impl ConnectionFailures {
+    /// Whether no other request has failed as often since the last response of the origin.
+    pub(super) fn is_first(&mut self, origin: &Origin, failures: u32) -> bool {
+        let known = self.0.entry(origin.clone()).or_default();
+        let is_first = failures > *known;
+        *known = failures.max(*known);
+        is_first
+    }
+
+    /// Forgets the failures of an origin that has sent a response.
+    pub(super) fn reset(&mut self, origin: &Origin) {
+        self.0.remove(origin);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +176,18 @@ mod tests {
         assert_eq!(backoff_with(30, 1.0), MAX_DELAY);
         assert_eq!(backoff_with(30, 0.0), Duration::ZERO);
         assert!((0.0..=1.0).contains(&random_fraction()));
+    }
+
+    #[test]
+    fn concurrent_connection_failures_are_reported_once() {
+        let mut failures = ConnectionFailures::default();
+        let origin = Origin::from_url(&"http://a.b/".parse().unwrap());
+        let reported = [1, 1, 2, 2, 3].map(|count| failures.is_first(&origin, count));
+        assert_eq!(reported, [true, false, true, false, true]);
+        let other = Origin::from_url(&"http://c.d/".parse().unwrap());
+        assert!(failures.is_first(&other, 1));
+        failures.reset(&origin);
+        assert!(failures.is_first(&origin, 1));
     }
 
     #[tokio::test(start_paused = true)]

@@ -289,7 +289,7 @@ impl Download {
                 attempt: self.failures + 1,
                 attempts: MAX_ATTEMPTS,
                 delay: exchange::backoff(self.failures),
-                cause: exchange::innermost_cause(&failure, self.requests.secrets()),
+                cause: exchange::retry_cause(&failure, self.requests.secrets()),
             };
             retry.wait(self.requests.observer()).await;
             self.resume().await?;

@@ -46,6 +46,13 @@ impl Failure for Error {
             Self::NotStored { .. } => ErrorKind::Protocol,
         }
     }
+
+    fn operand(&self) -> Option<String> {
+        match self {
+            Self::Fetch { reference, .. } => Some(reference.to_string()),
+            Self::WrongDigest { .. } | Self::NotStored { .. } => None,
+        }
+    }
 }
 
 impl RepositoryRequests {

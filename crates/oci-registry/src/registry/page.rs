@@ -258,7 +258,7 @@ impl Pages {
                     attempt: failures + 1,
                     attempts: MAX_ATTEMPTS,
                     delay: exchange::backoff(failures),
-                    cause: exchange::innermost_cause(&error, secrets),
+                    cause: exchange::retry_cause(&error, secrets),
                 };
                 retry.wait(self.transport.observer()).await;
                 let request = PageRequest {

@@ -198,7 +198,7 @@ async fn fetch(
                 attempt: failures + 1,
                 attempts: MAX_ATTEMPTS,
                 delay: exchange::backoff(failures),
-                cause: exchange::innermost_cause(&error, requests.secrets()),
+                cause: exchange::retry_cause(&error, requests.secrets()),
             };
             retry.wait(requests.observer()).await;
         }

@@ -452,7 +452,7 @@ async fn update_index(
         }
         if attempt > 0 {
             let cause = match &failure {
-                Some(error) => exchange::innermost_cause(error, requests.secrets()),
+                Some(error) => exchange::retry_cause(error, requests.secrets()),
                 None => format!("`{}` does not contain the change", list()),
             };
             let retry = Retry {

@@ -42,18 +42,13 @@ enum Error {
         repository: Reference,
         digest: Digest,
     },
-    #[snafu(display("failed to push the blob {digest} to `{repository}`"))]
+    #[snafu(display("failed to push the blob {digest}"))]
     PushBlob {
-        repository: Reference,
         digest: Digest,
         source: crate::Error,
     },
-    #[snafu(display("failed to push `{}` to `{repository}`", path.display()))]
-    PushFile {
-        repository: Reference,
-        path: PathBuf,
-        source: crate::Error,
-    },
+    #[snafu(display("failed to push `{}`", path.display()))]
+    PushFile { path: PathBuf, source: crate::Error },
     #[snafu(display("failed to push `{reference}`"))]
     PushManifest {
         reference: Reference,
@@ -70,6 +65,15 @@ impl Failure for Error {
             | Self::PushManifest { source, .. } => source.kind(),
             Self::NoBlob { .. } => ErrorKind::NotFound,
             Self::NoSize { .. } => ErrorKind::Protocol,
+        }
+    }
+
+    fn operand(&self) -> Option<String> {
+        match self {
+            Self::ListTags { repository, .. } => Some(repository.to_string()),
+            Self::PushBlob { digest, .. } => Some(digest.to_string()),
+            Self::PushManifest { reference, .. } => Some(reference.to_string()),
+            Self::PushFile { .. } | Self::NoBlob { .. } | Self::NoSize { .. } => None,
         }
     }
 }
@@ -240,7 +244,6 @@ impl Target for Repository {
         }
         let sent = upload::send(&self.requests, &self.uploads, blob).await;
         Ok(sent.with_context(|_| PushBlobSnafu {
-            repository: self.reference().clone(),
             digest: blob.digest().clone(),
         })?)
     }
@@ -254,10 +257,7 @@ impl Target for Repository {
         if self.uploads.may_stream() && is_large(path).await {
             let (requests, uploads) = (&self.requests, &self.uploads);
             let sent = upload::send_unhashed(requests, uploads, &media_type, path, meter).await;
-            let sent = sent.with_context(|_| PushFileSnafu {
-                repository: self.reference().clone(),
-                path,
-            })?;
+            let sent = sent.context(PushFileSnafu { path })?;
             if let Some(sent) = sent {
                 return Ok(sent);
             }

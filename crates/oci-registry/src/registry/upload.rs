@@ -21,12 +21,12 @@ mod session;
 use std::path::Path;
 use std::sync::Arc;
 
-use snafu::ResultExt;
+use snafu::{IntoError, ResultExt};
 use url::Url;
 
 pub(super) use self::capabilities::Uploads;
 use self::content::UploadContent;
-use self::error::{SendSnafu, StartSnafu};
+use self::error::{ExhaustedSnafu, StartSnafu};
 use self::mount::MountResult;
 use self::session::{BlobDigest, RequestOutcome, SentBlob, Upload, UploadRequest, UploadSession};
 use super::requests::RepositoryRequests;
@@ -146,9 +146,7 @@ impl Upload<'_> {
         loop {
             let current = match session.take() {
                 Some(session) => session,
-                None => self.start_session().await.context(StartSnafu {
-                    blob_name: &self.blob_name,
-                })?,
+                None => self.start_session().await.context(StartSnafu)?,
             };
             let url = current.url.clone();
             *last = Some(url.clone());
@@ -157,9 +155,7 @@ impl Upload<'_> {
                 UploadRequest::Close => self.close_session(current).await,
                 request => self.send_chunk(current, request).await,
             };
-            match outcome.context(SendSnafu {
-                blob_name: &self.blob_name,
-            })? {
+            match outcome? {
                 RequestOutcome::Done(sent) => {
                     self.forget_session(&url);
                     return Ok(Some(sent));
@@ -174,7 +170,7 @@ impl Upload<'_> {
                     self.forget_session(&url);
                     attempts.is_renewed = true;
                 }
-                RequestOutcome::Renewed(error) => return Err(self.send_error(error)),
+                RequestOutcome::Renewed(error) => return Err(error),
                 RequestOutcome::Unknown(broken, request, error) => {
                     if let Some(sent) = self.find_sent_blob(request).await? {
                         self.forget_session(&broken.url);
@@ -259,21 +255,22 @@ impl Upload<'_> {
             && received.is_none_or(|received| received == before)
             && !self.uploads.shrink_chunks(size, session.min_chunk)
         {
-            return Err(self.send_error(error));
+            return Err(error);
         }
         let is_over = || attempts.failures >= MAX_ATTEMPTS || self.requests.is_stalled();
         if received.is_none() && !is_over() {
             self.cancel_session(&session.url).await;
         }
         if is_over() {
-            return Err(self.send_error(error));
+            let attempts = attempts.failures;
+            return Err(ExhaustedSnafu { attempts }.into_error(error).into());
         }
         let retry = Retry {
             operation: format!("upload of {}", self.blob_name),
             attempt: attempts.failures + 1,
             attempts: MAX_ATTEMPTS,
             delay: exchange::backoff(attempts.failures),
-            cause: exchange::innermost_cause(&error, self.requests.secrets()),
+            cause: exchange::retry_cause(&error, self.requests.secrets()),
         };
         retry.wait(self.requests.observer()).await;
         Ok(received.map(|offset| UploadSession {

@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use snafu::ResultExt;
@@ -233,6 +233,11 @@ impl FetchedFile {
         }
         moved
     }
+}
+
+/// Returns the path of the kept file of a blob.
+pub(super) fn kept_path(directory: &Path, digest: &Digest) -> PathBuf {
+    directory.join(PARTIAL_DIRECTORY).join(file_name(digest))
 }
 
 fn file_name(digest: &Digest) -> String {

@@ -159,7 +159,8 @@ async fn request_after_503_reports_one_retry() {
     let repository = open(&observed_client(observer), &server, Access::Pull);
     repository.manifest(&by_tag("1")).await.unwrap();
     let request = format!("GET `http://{}/v2/acme/widgets/manifests/1`", server.host());
-    let expected = [report(&request, "503 Service Unavailable", 2, 5)];
+    let cause = format!("`{}` answered 503 Service Unavailable", server.host());
+    let expected = [report(&request, &cause, 2, 5)];
     assert_eq!(*retries.lock().unwrap(), expected);
     assert_eq!(server.requests().len(), 2);
 }
@@ -194,7 +195,7 @@ async fn retry_after_closed_connection_reports_the_cause() {
     let (observer, retries) = observe_retries();
     read_error(&open(&observed_client(observer), &server, Access::Pull)).await;
     let request = format!("GET `http://{}/v2/acme/widgets/manifests/1`", server.host());
-    let cause = "connection closed before message completed";
+    let cause = &format!("connection closed by `{}`", server.host());
     let expected = [2, 3, 4, 5].map(|attempt| report(&request, cause, attempt, 5));
     assert_eq!(*retries.lock().unwrap(), expected);
     assert_eq!(server.requests().len(), 5);
@@ -210,7 +211,7 @@ async fn interrupted_download_reports_each_retry() {
     let error = stream.read_to_end(8 << 20).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Network);
     let download = format!("download of the blob {}", descriptor.digest);
-    let cause = "end of file before message length reached";
+    let cause = &format!("connection closed by `{}`", server.host());
     let expected = [2, 3, 4, 5, 6].map(|attempt| report(&download, cause, attempt, 6));
     assert_eq!(*retries.lock().unwrap(), expected);
     assert_eq!(server.requests().len(), 6);
@@ -227,7 +228,7 @@ async fn interrupted_page_reports_each_retry() {
         "list of names from `http://{}/v2/acme/widgets/tags/list?n=1000`",
         server.host()
     );
-    let cause = "end of file before message length reached";
+    let cause = &format!("connection closed by `{}`", server.host());
     let expected = [2, 3, 4, 5].map(|attempt| report(&list, cause, attempt, 5));
     assert_eq!(*retries.lock().unwrap(), expected);
     assert_eq!(server.requests().len(), 5);
@@ -254,7 +255,7 @@ async fn interrupted_segment_is_requested_five_times() {
     assert_eq!(requests_of_second_segment(&server, observer).await, 5);
     let digest = descriptor(&bytes(5 << 20)).digest;
     let segment = format!("download of the bytes from 2097152 to 4194303 of the blob {digest}");
-    let cause = "end of file before message length reached";
+    let cause = &format!("connection closed by `{}`", server.host());
     let expected = [2, 3, 4, 5].map(|attempt| report(&segment, cause, attempt, 5));
     let retries = retries.lock().unwrap().clone();
     let second = retries.iter().filter(|retry| retry.contains("2097152"));
@@ -278,7 +279,7 @@ async fn segment_after_503_is_requested_five_times() {
         "GET `http://{}/v2/acme/widgets/blobs/{digest}`",
         server.host()
     );
-    let cause = "503 Service Unavailable";
+    let cause = &format!("`{}` answered 503 Service Unavailable", server.host());
     let expected = [2, 3, 4, 5].map(|attempt| report(&request, cause, attempt, 5));
     assert_eq!(*retries.lock().unwrap(), expected);
 }

@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 
 use futures_util::TryStreamExt;
 use http::{HeaderValue, Method, StatusCode, header};
-use snafu::{IntoError, OptionExt, ResultExt};
+use snafu::{OptionExt, ResultExt};
 use url::Url;
 
 use super::capabilities::{OpenSession, Uploads};
 use super::content::UploadContent;
-use super::error::{EarlyResponseSnafu, Error, LocationSnafu, NoLocationSnafu, SendSnafu};
+use super::error::{EarlyResponseSnafu, Error, LocationSnafu, NoLocationSnafu};
 use crate::blob::file::UnhashedFile;
 use crate::digest::Digest;
 use crate::error::ErrorKind;
@@ -64,7 +64,7 @@ pub(super) struct Upload<'a> {
     pub(super) uploads: &'a Uploads,
     pub(super) digest: BlobDigest,
     pub(super) content: Arc<UploadContent>,
-    /// Name of the blob in errors: its digest, or the path of the file.
+    /// Name of the blob in reports: its digest, or the path of the file.
     pub(super) blob_name: String,
 }
 
@@ -192,7 +192,7 @@ impl Upload<'_> {
                 return Ok(RequestOutcome::Unknown(
                     session,
                     request,
-                    self.early_response_error(),
+                    EarlyResponseSnafu.build().into(),
                 ));
             }
             // The range in the response is not used, because some registries send the range of an earlier request.
@@ -277,7 +277,7 @@ impl Upload<'_> {
             return Ok(RequestOutcome::Unknown(
                 session,
                 request,
-                self.early_response_error(),
+                EarlyResponseSnafu.build().into(),
             ));
         }
         if status.is_success() {
@@ -315,7 +315,7 @@ impl Upload<'_> {
         let request = session.request(Method::GET);
         match self.requests.send(request).await {
             Ok(authorized) => Ok(self.read_status(session, &authorized)),
-            Err(error) if self.requests.is_stalled() => Err(self.send_error(error)),
+            Err(error) if self.requests.is_stalled() => Err(error),
             Err(_) => Ok(None),
         }
     }
@@ -421,24 +421,6 @@ impl Upload<'_> {
         );
         let event = || ClientEvent::Ignored { from, what };
         self.requests.observer().notify(event);
-    }
-
-    /// Returns the error for a success response that arrived before the whole body was sent.
-    fn early_response_error(&self) -> crate::Error {
-        EarlyResponseSnafu {
-            blob_name: &self.blob_name,
-        }
-        .build()
-        .into()
-    }
-
-    /// Adds the name of the blob to an error.
-    pub(super) fn send_error(&self, error: crate::Error) -> crate::Error {
-        SendSnafu {
-            blob_name: &self.blob_name,
-        }
-        .into_error(error)
-        .into()
     }
 }
 
