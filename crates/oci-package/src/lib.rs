@@ -76,6 +76,7 @@
 //! | Tags and repository names | [`ReleaseTag`], [`tag`], [`repository_name`] |
 //! | Publishing, with concurrent writers | [`publish`], [`plan`], [`assemble`], [`update_floating_tags`] |
 //! | Editing an index | [`add`], [`remove`]; [`find_entry`] locates an entry, [`DeletedSet`] tracks implied deletions |
+//! | Deleting a version | [`plan_tag_deletion`] → [`TagDeletion`] |
 //! | Selecting a manifest for a machine | [`choose`], [`find`]; [`resolve_identifier`], [`resolve_version`], [`resolve_manifest`] for a location |
 //! | Hints about missing content | [`explain`], [`explain_repository`]; [`find_similar_name`] finds a similar name |
 //! | Platforms and C libraries | [`platform`], [`Libc`], [`Elf`] |
@@ -127,10 +128,10 @@ pub use package::{Build, InputFile, Package, Revision};
 pub use platform::{GlibcVersion, Libc, TargetCfg};
 pub use referrer_tree::{ReferrerNode, referrer_tree};
 pub use release::{
-    AddOptions, DeletedSet, EntryLocation, EntrySelector, FloatingTagUpdate, Note, PlannedTag,
-    PublishEvent, PublishObserver, PublishOptions, PublishPlan, Published, PublishedTag,
-    RemovedEntries, StoredTags, TagAction, add, assemble, find_entry, plan, plan_removal, publish,
-    remove, update_floating_tags,
+    AddOptions, DeletedSet, DeletionNote, EntryLocation, EntrySelector, FloatingTagUpdate, Note,
+    PlannedTag, PublishEvent, PublishObserver, PublishOptions, PublishPlan, Published,
+    PublishedTag, RemovedEntries, StoredTags, TagAction, TagDeletion, TaggedDigest, add, assemble,
+    find_entry, plan, plan_removal, plan_tag_deletion, publish, remove, update_floating_tags,
 };
 pub use resolve::{
     explain, explain_repository, resolve_identifier, resolve_manifest, resolve_version,

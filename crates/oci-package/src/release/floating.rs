@@ -74,11 +74,7 @@ pub async fn update_floating_tags(
         return Ok(Vec::new());
     };
     let mut updates = Vec::new();
-    for text in [
-        format!("{}.{}", version.major, version.minor),
-        version.major.to_string(),
-        "latest".to_owned(),
-    ] {
+    for text in names(&version) {
         let tag: Tag = text.parse().with_context(|_| ParseTagSnafu { text })?;
         updates.push(plan_update(to, index, &version, tag).await?);
     }
@@ -127,6 +123,16 @@ async fn plan_update(
     })
 }
 
-fn version(index: &Manifest) -> Option<Version> {
+/// Returns the names of the floating tags of a version.
+pub(super) fn names(version: &Version) -> [String; 3] {
+    [
+        format!("{}.{}", version.major, version.minor),
+        version.major.to_string(),
+        "latest".to_owned(),
+    ]
+}
+
+/// Returns the version that an index states in its annotation.
+pub(super) fn version(index: &Manifest) -> Option<Version> {
     Version::parse(index.annotations().get(annotation::VERSION)?).ok()
 }

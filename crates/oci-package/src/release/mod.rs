@@ -15,7 +15,8 @@
 //! | 4. verify the index after a write | list, GET `VERSION` | [`index_update`] |
 //!
 //! Manual edits of an index ([`edit`]) follow the same order: the tag of an added target is set first, and the tag of a
-//! removed target is deleted first. The module [`foreign_index`] edits an index that is not the index of a package.
+//! removed target is deleted first. The deletion of a version ([`tag_deletion`]) deletes the tags of all its targets
+//! before its own tag. The module [`foreign_index`] edits an index that is not the index of a package.
 //!
 //! This module defines the order of requests and the handling of concurrent writers. The core library sends, retries
 //! and authenticates requests. Progress is reported to the [`PublishObserver`].
@@ -29,6 +30,7 @@ mod foreign_index;
 mod index_update;
 mod publication;
 mod stored;
+mod tag_deletion;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,6 +52,7 @@ pub use floating::{FloatingTagUpdate, update_floating_tags};
 use index_update::pause;
 use publication::{OwnManifest, TargetPublication};
 pub use stored::StoredTags;
+pub use tag_deletion::{DeletionNote, TagDeletion, TaggedDigest, plan_tag_deletion};
 
 /// Maximum number of concurrent reads of manifests.
 const MAX_CONCURRENT_READS: usize = 8;

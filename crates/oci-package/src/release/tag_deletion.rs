@@ -1,0 +1,362 @@
+//! Deletion of a tag, together with the tags of its targets.
+//!
+//! The tag of a package is deleted after the tags of its targets and after the floating tags of its version. The same
+//! deletion therefore completes an interrupted one. A tag of another artifact is deleted alone, without a list of the
+//! repository's tags.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use futures_util::TryStreamExt as _;
+use oci_registry::{Delete, Digest, ErrorKind, Identifier, Optional as _, Source, Tag};
+use semver::Version;
+
+use super::{DeletedSet, MAX_CONCURRENT_READS, floating};
+use crate::concurrent;
+use crate::index::PackageIndex;
+use crate::tag::{self, ReleaseTag};
+use crate::target::PackageTarget;
+
+/// Existing tag, and the digest of the manifest that it refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TaggedDigest {
+    /// The tag.
+    pub tag: Tag,
+    /// Digest of the manifest.
+    pub digest: Digest,
+}
+
+/// Tags that are deleted with one tag.
+#[derive(Clone, Debug)]
+pub struct TagDeletion {
+    /// The named tag; `None` if only tags of its targets exist.
+    own: Option<TaggedDigest>,
+    /// Tags of the targets.
+    targets: Vec<TaggedDigest>,
+    /// Floating tags that refer to the version.
+    floating: Vec<TaggedDigest>,
+    /// Other tags of the version. The floating tags are kept while one of them exists.
+    siblings: Vec<TaggedDigest>,
+    /// The release whose targets are deleted; `None` if the named tag is deleted alone.
+    release: Option<ReleaseTag>,
+    notes: Vec<DeletionNote>,
+}
+
+/// Information about a deletion that is not an error. `Display` writes one sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeletionNote {
+    /// Deleted tags do not delete their manifests.
+    ManifestsKept,
+    /// The tags of these targets are kept, as requested.
+    TargetsKept(Vec<Tag>),
+    /// These tags were set during the deletion, and are kept.
+    SetMeanwhile(Vec<Tag>),
+    /// The tags could not be listed, so targets that are not in the index are not found.
+    TagListFailed {
+        /// The error.
+        reason: String,
+    },
+}
+
+impl fmt::Display for DeletionNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ManifestsKept => f.write_str("the manifests stay reachable by digest"),
+            Self::TargetsKept(tags) => {
+                write!(f, "the tags of these targets are kept: {}", join(tags))
+            }
+            Self::SetMeanwhile(tags) => {
+                write!(
+                    f,
+                    "these tags were set meanwhile and are kept: {}",
+                    join(tags)
+                )
+            }
+            Self::TagListFailed { reason } => write!(
+                f,
+                "failed to list tags, so only the targets in the index are deleted: {reason}"
+            ),
+        }
+    }
+}
+
+fn join(tags: &[Tag]) -> String {
+    let tags: Vec<_> = tags.iter().map(Tag::as_str).collect();
+    tags.join(", ")
+}
+
+/// Finds the tags to delete with `named`. Sends read requests only.
+///
+/// The tag of a package is deleted with the tags of its targets, unless `keep_targets` is set: the tags
+/// `NAMED__TRIPLE` of the entries of the index, and the tags `NAMED__*` that the source lists. If it is the last tag of
+/// a version, the floating tags that refer to the version are deleted, too. Tags that do not exist are omitted.
+///
+/// # Errors
+///
+/// [`ErrorKind::NotFound`] if neither the tag nor the tag of a target exists. Otherwise the error of the source.
+pub async fn plan_tag_deletion(
+    from: &dyn Source,
+    named: &Tag,
+    keep_targets: bool,
+) -> crate::Result<TagDeletion> {
+    let (own, manifest, missing) = match from.manifest(&named.clone().into()).await {
+        Ok(manifest) => (Some(manifest.digest().clone()), Some(manifest), None),
+        Err(error) if error.kind() == ErrorKind::NotFound => (None, None, Some(error)),
+        // The tag of a manifest that cannot be parsed can still be deleted.
+        Err(error) if is_unreadable(error.kind()) => {
+            let resolved = from.resolve(&named.clone().into()).await?;
+            (Some(resolved.digest), None, None)
+        }
+        Err(error) => return Err(error),
+    };
+    let mut deletion = TagDeletion {
+        own: own.map(|digest| TaggedDigest {
+            tag: named.clone(),
+            digest,
+        }),
+        targets: Vec::new(),
+        floating: Vec::new(),
+        siblings: Vec::new(),
+        release: None,
+        notes: Vec::new(),
+    };
+    let is_of_other_tool = manifest.as_ref().is_some_and(|manifest| {
+        PackageIndex::read(manifest).is_none() && PackageTarget::read(manifest).is_none()
+    });
+    let release = ReleaseTag::new(named.clone()).ok();
+    let Some(release) = release.filter(|_| !is_of_other_tool) else {
+        return missing.map_or(Ok(deletion), Err);
+    };
+
+    let listed = match from.tags().try_collect::<BTreeSet<_>>().await {
+        Ok(listed) => listed,
+        Err(error) if missing.is_none() && is_refusal(error.kind()) => {
+            let reason = error.in_one_line();
+            deletion.notes.push(DeletionNote::TagListFailed { reason });
+            BTreeSet::new()
+        }
+        // The error of the tag is more specific than the error of the list.
+        Err(error) => {
+            return Err(missing
+                .filter(|_| is_refusal(error.kind()))
+                .unwrap_or(error));
+        }
+    };
+    let index = manifest.as_ref().and_then(PackageIndex::read);
+    let mut targets = listed_targets(&release, &listed);
+    // A target whose tag would be invalid has no tag.
+    let entries = index.iter().flat_map(PackageIndex::entries);
+    targets.extend(entries.filter_map(|entry| release.target(entry.target()).ok()));
+    let targets = resolve_tags(from, targets).await?;
+    if let Some(missing) = missing.filter(|_| keep_targets || targets.is_empty()) {
+        return Err(missing);
+    }
+    if keep_targets {
+        if !targets.is_empty() {
+            let kept = targets.into_iter().map(|target| target.tag).collect();
+            deletion.notes.push(DeletionNote::TargetsKept(kept));
+        }
+        return Ok(deletion);
+    }
+    deletion.targets = targets;
+    if let Some(version) = tag::version(named) {
+        deletion.siblings = find_siblings(from, named, &version, &listed).await?;
+        deletion.floating = find_floating_tags(from, &version, &listed).await?;
+    }
+    deletion.release = Some(release);
+    Ok(deletion)
+}
+
+impl TagDeletion {
+    /// Creates the deletion of one tag alone.
+    pub fn single(tag: Tag, digest: Digest) -> Self {
+        Self {
+            own: Some(TaggedDigest { tag, digest }),
+            targets: Vec::new(),
+            floating: Vec::new(),
+            siblings: Vec::new(),
+            release: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Returns the existing tags in the order of their deletion: the tags of the targets, the floating tags of the
+    /// version, and the named tag.
+    pub fn tags(&self) -> impl Iterator<Item = &TaggedDigest> {
+        let floating = self.floating.iter().filter(|_| self.siblings.is_empty());
+        self.targets.iter().chain(floating).chain(&self.own)
+    }
+
+    /// Returns the notes about the plan.
+    pub fn notes(&self) -> &[DeletionNote] {
+        &self.notes
+    }
+
+    /// Removes the tags that are already deleted. Returns `None` if no tag is left to delete.
+    #[must_use]
+    pub fn without_deleted(mut self, deleted: &DeletedSet) -> Option<Self> {
+        let exists = |tagged: &TaggedDigest| {
+            !deleted.contains(&tagged.tag.clone().into(), Some(&tagged.digest))
+        };
+        self.own = self.own.filter(exists);
+        for tags in [&mut self.targets, &mut self.floating, &mut self.siblings] {
+            tags.retain(exists);
+        }
+        self.notes.retain_mut(|note| match note {
+            DeletionNote::TargetsKept(kept) => {
+                kept.retain(|tag| !deleted.contains(&tag.clone().into(), None));
+                !kept.is_empty()
+            }
+            _ => true,
+        });
+        let is_empty = self.tags().next().is_none();
+        (!is_empty).then_some(self)
+    }
+
+    /// Deletes the tags. Each deleted tag is added to `deleted` and reported to `observer`. Returns a note if tags
+    /// remain that were set since the plan was made.
+    ///
+    /// The tag of a target and a floating tag are kept if they were moved since then.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] if the registry cannot delete tags. No tag is deleted if this is the error of the
+    /// first tag. Otherwise the error of the source.
+    pub async fn delete(
+        &self,
+        from: &dyn Delete,
+        deleted: &mut DeletedSet,
+        mut observer: impl FnMut(&TaggedDigest) + Send,
+    ) -> crate::Result<Option<DeletionNote>> {
+        let mut is_started = false;
+        for tagged in self.tags() {
+            let identifier = Identifier::Tag(tagged.tag.clone());
+            // A concurrent push of a target rewrites the index, so the named tag is deleted wherever it points.
+            if self.own.as_ref() != Some(tagged) {
+                let current = from.resolve(&identifier).await.optional()?;
+                if current.is_none_or(|current| current.digest != tagged.digest) {
+                    continue;
+                }
+            }
+            match from.delete_tag(&tagged.tag).await.optional() {
+                Ok(Some(())) => observer(tagged),
+                // Another client deleted the tag.
+                Ok(None) => {}
+                Err(error) if is_started => {
+                    return Err(error.with_hints([
+                        "run the same command again to delete the remaining tags".into(),
+                    ]));
+                }
+                Err(error) => return Err(error),
+            }
+            is_started = true;
+            deleted.insert(identifier);
+        }
+        let remaining = self.find_remaining(from).await?;
+        Ok((!remaining.is_empty()).then_some(DeletionNote::SetMeanwhile(remaining)))
+    }
+
+    /// Returns the existing tags of the version and of its targets after the deletion.
+    async fn find_remaining(&self, from: &dyn Source) -> crate::Result<Vec<Tag>> {
+        let Some(release) = &self.release else {
+            return Ok(Vec::new());
+        };
+        // The deletion is complete, so an error of the list is not an error of the deletion.
+        let listed = from.tags().try_collect::<BTreeSet<_>>().await;
+        let mut names = listed_targets(release, &listed.unwrap_or_default());
+        names.extend(self.targets.iter().map(|target| target.tag.clone()));
+        names.insert(release.index().clone());
+        let remaining = resolve_tags(from, names).await?;
+        Ok(remaining.into_iter().map(|found| found.tag).collect())
+    }
+}
+
+/// Returns the listed tags of the targets of a release.
+fn listed_targets(release: &ReleaseTag, listed: &BTreeSet<Tag>) -> BTreeSet<Tag> {
+    let targets = listed.iter();
+    let targets = targets.filter(|tag| release.parse_target(tag).is_some());
+    targets.cloned().collect()
+}
+
+/// Resolves tags, and omits those that do not exist.
+async fn resolve_tags(from: &dyn Source, tags: BTreeSet<Tag>) -> crate::Result<Vec<TaggedDigest>> {
+    let reads = tags.into_iter().map(async |tag| {
+        let resolved = from.resolve(&tag.clone().into()).await.optional()?;
+        Ok(resolved.map(|resolved| TaggedDigest {
+            tag,
+            digest: resolved.digest,
+        }))
+    });
+    let found = concurrent::run_all(MAX_CONCURRENT_READS, reads.collect()).await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// Returns the other tags of a version and of its targets: those with a `v` before the version, or those without it.
+async fn find_siblings(
+    from: &dyn Source,
+    named: &Tag,
+    version: &Version,
+    listed: &BTreeSet<Tag>,
+) -> crate::Result<Vec<TaggedDigest>> {
+    let mut names = BTreeSet::new();
+    for sibling in tag::tags_of(version)? {
+        if sibling.index() != named {
+            names.extend(listed_targets(&sibling, listed));
+            names.insert(sibling.index().clone());
+        }
+    }
+    resolve_tags(from, names).await
+}
+
+/// Returns the floating tags whose index states this version. A tag that has targets of its own was pushed under this
+/// name, so it is a moving tag.
+async fn find_floating_tags(
+    from: &dyn Source,
+    version: &Version,
+    listed: &BTreeSet<Tag>,
+) -> crate::Result<Vec<TaggedDigest>> {
+    let mut found = Vec::new();
+    for text in floating::names(version) {
+        let release = ReleaseTag::parse(&text)?;
+        if !listed_targets(&release, listed).is_empty() {
+            continue;
+        }
+        let tag = release.index();
+        let manifest = match from.manifest(&tag.clone().into()).await {
+            Ok(manifest) => manifest,
+            Err(error) if error.kind() == ErrorKind::NotFound || is_unreadable(error.kind()) => {
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let is_package = PackageIndex::read(&manifest).is_some();
+        if is_package && floating::version(&manifest).as_ref() == Some(version) {
+            found.push(TaggedDigest {
+                tag: tag.clone(),
+                digest: manifest.digest().clone(),
+            });
+        }
+    }
+    Ok(found)
+}
+
+fn is_unreadable(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Mismatch | ErrorKind::Protocol | ErrorKind::Unsupported
+    )
+}
+
+/// Whether a registry refuses to list tags.
+fn is_refusal(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Unauthenticated
+            | ErrorKind::Denied
+            | ErrorKind::NotFound
+            | ErrorKind::Protocol
+            | ErrorKind::Unsupported
+    )
+}
