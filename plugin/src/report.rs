@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::error::Error;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -87,16 +88,25 @@ pub(crate) fn observer() -> Observer {
     })
 }
 
+fn warn(message: &str) {
+    print("Warning", message);
+}
+
+/// Prints information that is not a problem.
+pub(crate) fn note(message: &impl fmt::Display) {
+    print("Note", &message.to_string());
+}
+
 #[expect(
     clippy::print_stderr,
-    reason = "stderr is the only channel for warnings of a plugin"
+    reason = "stderr is the only channel for warnings and notes of a plugin"
 )]
-fn warn(message: &str) {
+fn print(label: &str, message: &str) {
     let message = escape(message);
     if IN_WORKFLOW.load(Ordering::Relaxed) {
-        eprintln!("Warning: {}", safe(&message));
+        eprintln!("{label}: {}", safe(&message));
     } else {
-        eprintln!("Warning: {message}");
+        eprintln!("{label}: {message}");
     }
 }
 

@@ -157,25 +157,26 @@ fn delete_of_manifest_deleted_earlier_succeeds() {
         let left = home.cargo_oci(["tags", location]).succeeds().stdout;
         (left, shown.stderr, done.stderr)
     };
-    let note = "are not deleted, so `pull` still finds them";
+    let note = "the tags of these targets are kept";
     // The index is an argument after its last target. It is deleted with that target and printed once.
     let (left, shown, done) = deleting(&[&mac, &arm, &index], &[&mac, &index, &arm]);
     assert_eq!(left, "");
     assert!(!shown.contains(note) && !done.contains(note), "{shown}");
-    // The index is an argument before its targets. Once it is deleted, deleting a target deletes only the target's tag.
-    let (left, shown, done) = deleting(&[&index, &mac, &arm], &[&index, &mac, &arm]);
+    // The index is an argument before its targets. They are deleted with it, before the index.
+    let (left, shown, done) = deleting(&[&index, &mac, &arm], &[&mac, &arm, &index]);
     assert_eq!(left, "");
     assert!(!shown.contains(note) && !done.contains(note), "{shown}");
-    // A target that is not an argument keeps its tag, and the note names this target only.
-    let (left, shown, _) = deleting(&[&mac, &index], &[&mac, &index]);
+    // With `--keep-targets`, a target that is not an argument keeps its tag, and the note names this target only.
+    let keep = "--keep-targets";
+    let (left, shown, _) = deleting(&[&mac, &index, keep], &[&mac, &index]);
     assert_eq!(left.trim_end(), target_tag(ARM));
     let note_line = shown.lines().find(|line| line.contains(note)).unwrap();
     assert!(
-        note_line.ends_with(&arm) && !note_line.contains(MAC),
+        note_line.ends_with(&target_tag(ARM)) && !note_line.contains(MAC),
         "{note_line}"
     );
     // A reference that occurs twice is deleted once. Deleting a manifest also deletes its tag.
-    deleting(&[&index, &index], &[&index]);
+    deleting(&[&index, &index], &[&mac, &arm, &index]);
     deleting(&[&mac, &mac], &[&mac]);
     deleting(&["MAC", &mac], &[&mac, "MAC"]);
     deleting(&[&mac, "MAC"], &[&mac, "MAC"]);
@@ -226,6 +227,10 @@ fn unsupported_deletion_fails_and_changes_nothing() {
     let remove = ["index", "remove", &format!("{location}:1.2.3"), MAC];
     home.cargo_oci(remove).fails_with(8);
     assert_eq!(registry.digest("widgets", "1.2.3"), index);
+    assert_eq!(
+        registry.tags("widgets"),
+        ["1.2.3".to_owned(), target_tag(MAC), target_tag(ARM)]
+    );
     let digest = index.unwrap();
     let both = format!("{location}:1.2.3@{digest}");
     for arguments in [
@@ -354,4 +359,107 @@ fn ctrl_c_at_confirmation_deletes_nothing() {
     let shown = shown.answer_prompts(&[("[y/N]", "\u{3}")]);
     assert!(shown.stdout.contains("code 130"), "{shown}");
     assert_eq!(registry.digest("widgets", "1.2.3"), tag);
+}
+
+#[test]
+fn delete_of_version_deletes_targets_and_floating_tags() {
+    require!(DockerRegistry, Nu);
+    let (registry, home) = (Registry::open(), Home::new());
+    let _release = Release::push(&home, registry.host());
+    let location = format!("{}/widgets", registry.host());
+    let version = format!("{location}:1.2.3");
+    // `1` and `latest` name the version. `1.2` names another artifact, and `stable` is not a floating tag.
+    home.cargo_oci(["tag", &version, "1", "latest", "stable", "v1.2.3"])
+        .succeeds();
+    let mac = format!("{location}:{}", target_tag(MAC));
+    home.cargo_oci(["tag", &mac, "1.2"]).succeeds();
+    let index = registry.digest("widgets", "1.2.3").unwrap();
+
+    // The floating tags stay while `v1.2.3` exists.
+    let names = |tags: &[&str]| -> String {
+        let lines = tags.iter().map(|tag| format!("{location}:{tag}\n"));
+        lines.collect()
+    };
+    let (of_mac, of_arm) = (target_tag(MAC), target_tag(ARM));
+    let shown = home.cargo_oci(["delete", &version, "--dry-run"]);
+    let shown = shown.succeeds();
+    assert_eq!(shown.stdout, names(&[&of_mac, &of_arm, "1.2.3"]));
+    let with_v = format!("{location}:v1.2.3");
+    home.cargo_oci(["delete", &with_v, "--yes"]).succeeds();
+
+    // The question lists every tag. The answer `n` deletes nothing and fails.
+    let line = format!("delete {version}; echo \"code $?\"");
+    let asked = home.cargo_oci_at_terminal(&line);
+    let asked = asked.answer_prompts(&[("[y/N]", "n\n")]);
+    let question =
+        format!("Delete the tags {of_mac}, {of_arm}, 1, latest, 1.2.3 of {location}? [y/N]");
+    for text in [&*question, "error: aborted; nothing was deleted", "code 1"] {
+        assert!(asked.stdout.contains(text), "{text}: {asked}");
+    }
+    assert_eq!(registry.digest("widgets", "1.2.3"), Some(index.clone()));
+
+    let expected = names(&[&of_mac, &of_arm, "1", "latest", "1.2.3"]);
+    let rows = home.nu_value(&format!(
+        "oci delete {version} --dry-run | select reference action"
+    ));
+    let would: Vec<_> = expected
+        .lines()
+        .map(|name| serde_json::json!({"reference": name, "action": "would delete"}))
+        .collect();
+    assert_eq!(rows, serde_json::Value::from(would));
+    let done = home.cargo_oci(["delete", &version, "--yes"]).succeeds();
+    assert_eq!(done.stdout, expected);
+    let note = "note: the manifests stay reachable by digest";
+    assert!(done.stderr.contains(note), "{done}");
+    assert_eq!(registry.tags("widgets"), ["1.2", "stable"]);
+    assert!(registry.digest("widgets", &index).is_some());
+
+    // All commands agree that the version does not exist.
+    for arguments in [
+        &["delete", &version, "--yes"][..],
+        &["pull", &version, "--target", MAC],
+        &["install", &version, "--target", ARM],
+        &["inspect", &version],
+    ] {
+        home.cargo_oci(arguments.iter().copied()).fails_with(4);
+    }
+    for command in ["inspect", "delete", "manifest"] {
+        let code =
+            format!("try {{ oci {command} {version}; 'found' }} catch {{|e| $e.details.code}}");
+        assert_eq!(home.nu_value(&code), "oci::not_found", "{command}");
+    }
+}
+
+#[test]
+fn interrupted_deletion_is_completed_by_same_command() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let _release = Release::push(&home, registry.host());
+    let location = format!("{}/widgets", registry.host());
+    let version = format!("{location}:1.2.3");
+    home.cargo_oci(["tag", &version, "latest"]).succeeds();
+    let (of_mac, of_arm) = (target_tag(MAC), target_tag(ARM));
+    // A deletion that was killed after its first tag.
+    registry.remove_tag("widgets", &of_mac);
+    let done = home.cargo_oci(["delete", &version, "--yes"]).succeeds();
+    let expected: String = [&*of_arm, "latest", "1.2.3"]
+        .iter()
+        .map(|tag| format!("{location}:{tag}\n"))
+        .collect();
+    assert_eq!(done.stdout, expected);
+    assert_eq!(registry.tags("widgets"), [""; 0]);
+}
+
+#[test]
+fn delete_without_index_deletes_target_tags() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let _release = Release::push(&home, registry.host());
+    let version = format!("{}/widgets:1.2.3", registry.host());
+    registry.remove_tag("widgets", "1.2.3");
+    home.cargo_oci(["delete", &version, "--keep-targets", "--yes"])
+        .fails_with(4);
+    let done = home.cargo_oci(["delete", &version, "--yes"]).succeeds();
+    assert_eq!(done.stdout.lines().count(), 2, "{done}");
+    assert_eq!(registry.tags("widgets"), [""; 0]);
 }

@@ -8,6 +8,9 @@ use oci_registry::ErrorKind;
 /// A file or directory could not be read or written, or a program could not be run.
 pub(crate) const IO: u8 = 1;
 
+/// The user declined a question. The code is the same as of [`IO`], the code of all errors without a class.
+pub(crate) const ABORTED: u8 = 1;
+
 /// An argument, a setting or a local file is invalid.
 pub(crate) const INVALID_INPUT: u8 = 2;
 

@@ -29,6 +29,9 @@ const MAX_LINE_LENGTH: usize = 4000;
 /// Kind and message of the error that ends a command after a signal.
 const INTERRUPTED: &str = "interrupted";
 
+/// Kind and message of the error for a question that the user declined.
+const ABORTED: &str = "aborted";
+
 /// Error of a command, with its exit code, hints and causes.
 #[derive(Debug)]
 pub(crate) struct Error {
@@ -78,6 +81,15 @@ impl Error {
             kind: INTERRUPTED,
             help: Vec::new(),
             cause: (!is_terminal).then_some(message),
+        }
+    }
+
+    /// Creates the error for a question that the user declined. `consequence` states what the command has not done.
+    pub(crate) fn aborted(consequence: &str) -> Self {
+        Self {
+            exit: exit_code::ABORTED,
+            kind: ABORTED,
+            ..Self::usage(format!("{ABORTED}; {consequence}"))
         }
     }
 

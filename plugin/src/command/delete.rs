@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::{StreamExt, stream};
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Value,
 };
-use oci_package::DeletedSet;
+use oci_package::{DeletedSet, DeletionNote, TagDeletion, TaggedDigest};
 use oci_registry::{Delete, Digest, ErrorKind, Identifier, Location, LocationText, Source};
 use tokio::sync::Mutex;
 
@@ -42,6 +43,11 @@ impl PluginCommand for DeleteCommand {
                 SyntaxShape::String,
                 "The tag, manifest or blob to delete, as `REGISTRY/REPOSITORY:TAG`, `…@DIGEST` or `oci:DIRECTORY:TAG`",
             )
+            .switch(
+                "keep-targets",
+                "Delete the tag of a package, but not the tags of its targets",
+                None,
+            )
             .switch("dry-run", "Show the actions without performing them", Some('n'))
             .input_output_types(super::input_output_types(&table, &table))
             .category(Category::Network);
@@ -53,8 +59,11 @@ impl PluginCommand for DeleteCommand {
     }
 
     fn extra_description(&self) -> &'static str {
-        "Deleting a tag keeps the manifest and its other tags. Deleting a manifest by its digest also deletes every \
-         tag that points to it. A digest may also refer to a blob. Deleting the tag or the manifest of one target of a \
+        "Deleting a tag keeps the manifest, which stays reachable by its digest and its other tags. The tag of a package \
+         is deleted with the tags of its targets, and the last tag of a version also with the floating tags that refer \
+         to it, such as `latest`; if the command is interrupted, run it again to delete the remaining tags. Deleting a \
+         manifest by its digest also deletes every tag that points to it. A digest may also refer to a blob. Deleting \
+         the tag or the manifest of one target of a \
          package also removes its entry from the index of the release; the index is deleted with its last entry.\n\n\
          The output has one row per change. `action` is `deleted`, or `changed` for an index from which an entry was \
          removed; with --dry-run it is `would delete` or `would change`. Content that was deleted together with an \
@@ -71,6 +80,11 @@ impl PluginCommand for DeleteCommand {
             Example {
                 example: "oci delete ghcr.io/acme/widgets:nightly",
                 description: "Delete a tag",
+                result: None,
+            },
+            Example {
+                example: "oci delete ghcr.io/acme/widgets:1.2.3 --dry-run",
+                description: "Show all tags that are deleted with a version",
                 result: None,
             },
             Example {
@@ -95,6 +109,8 @@ impl PluginCommand for DeleteCommand {
         let delete_call = DeleteCall {
             resolver: context.resolver(),
             is_dry_run: call.has_flag("dry-run")?,
+            keep_targets: call.has_flag("keep-targets")?,
+            is_noted: AtomicBool::new(false),
             deleted_by_location: Mutex::default(),
             span: call.head,
         };
@@ -106,6 +122,9 @@ impl PluginCommand for DeleteCommand {
 struct DeleteCall {
     resolver: OperandResolver,
     is_dry_run: bool,
+    keep_targets: bool,
+    /// Whether the note about the manifests of deleted tags was printed.
+    is_noted: AtomicBool,
     /// Content that this call already deleted, by repository. In a dry run, content that would be deleted by then. An
     /// operand whose content is in this map is skipped.
     deleted_by_location: Mutex<BTreeMap<String, DeletedSet>>,
@@ -144,90 +163,161 @@ impl DeleteCall {
         };
         let mut deleted_by_location = self.deleted_by_location.lock().await;
         let deleted_set = deleted_by_location.entry(location.name()).or_default();
-        let rows = self
-            .delete_content(&location, &identifier, &operand, deleted_set)
+        let mut rows = Vec::new();
+        let outcome = self
+            .delete_content(&location, &identifier, &operand, deleted_set, &mut rows)
             .await;
-        let rows = rows?;
-        Ok(stream::iter(rows.into_iter().map(Ok)).boxed())
+        // If the deletion of a later tag fails, the rows show the deleted tags.
+        let rows = rows.into_iter().map(Ok).chain(outcome.err().map(Err));
+        Ok(stream::iter(rows.collect::<Vec<_>>()).boxed())
     }
 
+    /// Deletes the content of an operand, and adds a row for each change.
     async fn delete_content(
         &self,
         location: &OpenLocation<dyn Delete>,
         named: &Identifier,
         operand: &Operand<Location>,
         deleted_set: &mut DeletedSet,
-    ) -> Result<Vec<Value>, LabeledError> {
+        rows: &mut Vec<Value>,
+    ) -> Result<(), LabeledError> {
         let at = operand.span;
         if deleted_set.contains(named, None) {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let content = &**location.content();
+        let entry = oci_package::find_entry(content, named).await;
+        let entry = entry.map_err(|error| error.at(at))?;
+        if let (Identifier::Tag(tag), None) = (named, &entry) {
+            let plan = oci_package::plan_tag_deletion(content, tag, self.keep_targets).await;
+            let plan = match plan {
+                Ok(plan) => plan,
+                Err(error) => return Err(self.not_found(content, error, operand).await),
+            };
+            let plan = plan.without_deleted(deleted_set);
+            return self
+                .delete_tags(location, plan, at, deleted_set, rows)
+                .await;
+        }
         let resolved = Source::resolve(content, named).await;
         let resolved = match (resolved, named) {
             (Err(error), Identifier::Digest(digest)) if error.kind() == ErrorKind::NotFound => {
                 let deleted = match self.delete_blob(location, digest).await {
                     Ok(deleted) => deleted,
-                    Err(error) => {
-                        return Err(self
-                            .resolver
-                            .manifest_not_found(content, error, operand)
-                            .await);
-                    }
+                    Err(error) => return Err(self.not_found(content, error, operand).await),
                 };
                 deleted_set.insert(named.clone());
-                return Ok(vec![deleted]);
+                rows.push(deleted);
+                return Ok(());
             }
             (Ok(resolved), _) => resolved,
-            (Err(error), _) => {
-                return Err(self
-                    .resolver
-                    .manifest_not_found(content, error, operand)
-                    .await);
-            }
+            (Err(error), _) => return Err(self.not_found(content, error, operand).await),
         };
         let digest = &resolved.digest;
         if deleted_set.contains(named, Some(digest)) {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        let entry = oci_package::find_entry(content, named).await;
-        let entry = entry.map_err(|error| error.at(at))?;
         let entry = entry.and_then(|entry| deleted_set.remaining_entry(entry));
-        let mut rows = Vec::new();
-        if let Some(entry) = &entry {
-            // `remove` deletes the tags before it changes the index, so the rows of the tags come first.
-            let tags = entry.tags.iter().cloned().map(Identifier::Tag);
-            rows.extend(tags.map(|tag| self.row(location, &tag, "delete", Some(digest))));
-            let index = Identifier::Tag(entry.index.clone());
-            rows.push(if self.is_dry_run {
-                deleted_set.insert_entry(entry);
-                let is_last = entry.other_entries.is_empty();
-                let action = if is_last { "delete" } else { "change" };
-                self.row(location, &index, action, None)
-            } else {
-                let selectors = std::slice::from_ref(&entry.selector);
-                let removed = oci_package::remove(content, &entry.index, selectors, &|_| {}).await;
-                let removed = removed.map_err(|error| error.at(at))?;
-                deleted_set.insert_removed(&entry.index, &removed);
-                match &removed.index {
-                    Some(remaining) => {
-                        self.row(location, &index, "change", Some(remaining.digest()))
+        match (&entry, named) {
+            (None, Identifier::Tag(tag)) => {
+                let plan = TagDeletion::single(tag.clone(), digest.clone());
+                return self
+                    .delete_tags(location, Some(plan), at, deleted_set, rows)
+                    .await;
+            }
+            (None, Identifier::Digest(_)) => {}
+            (Some(entry), _) => {
+                let mut changed = Vec::new();
+                // `remove` deletes the tags before it changes the index, so the rows of the tags come first.
+                let tags = entry.tags.iter().cloned().map(Identifier::Tag);
+                changed.extend(tags.map(|tag| self.row(location, &tag, "delete", Some(digest))));
+                let index = Identifier::Tag(entry.index.clone());
+                changed.push(if self.is_dry_run {
+                    deleted_set.insert_entry(entry);
+                    let is_last = entry.other_entries.is_empty();
+                    let action = if is_last { "delete" } else { "change" };
+                    self.row(location, &index, action, None)
+                } else {
+                    let selectors = std::slice::from_ref(&entry.selector);
+                    let removed =
+                        oci_package::remove(content, &entry.index, selectors, &|_| {}).await;
+                    let removed = removed.map_err(|error| error.at(at))?;
+                    deleted_set.insert_removed(&entry.index, &removed);
+                    match &removed.index {
+                        Some(remaining) => {
+                            self.row(location, &index, "change", Some(remaining.digest()))
+                        }
+                        None => self.row(location, &index, "delete", None),
                     }
-                    None => self.row(location, &index, "delete", None),
-                }
-            });
+                });
+                rows.extend(changed);
+            }
         }
-        let deleted = match named {
-            // `remove` already deleted this tag.
-            Identifier::Tag(_) if entry.is_some() => return Ok(rows),
-            _ if self.is_dry_run => Ok(()),
-            Identifier::Tag(tag) => content.delete_tag(tag).await,
-            Identifier::Digest(digest) => content.delete_manifest(digest).await,
+        let Identifier::Digest(digest) = named else {
+            // `remove` already deleted the tag.
+            self.note_manifests();
+            return Ok(());
         };
-        deleted.map_err(|error| error.at(at))?;
+        if !self.is_dry_run {
+            let deleted = content.delete_manifest(digest).await;
+            deleted.map_err(|error| error.at(at))?;
+        }
         deleted_set.insert(named.clone());
         rows.push(self.row(location, named, "delete", Some(digest)));
-        Ok(rows)
+        Ok(())
+    }
+
+    /// Deletes a tag and the tags that are deleted with it.
+    async fn delete_tags(
+        &self,
+        location: &OpenLocation<dyn Delete>,
+        plan: Option<TagDeletion>,
+        at: Span,
+        deleted_set: &mut DeletedSet,
+        rows: &mut Vec<Value>,
+    ) -> Result<(), LabeledError> {
+        let Some(plan) = plan else {
+            return Ok(());
+        };
+        for note in plan.notes() {
+            report::note(note);
+        }
+        let mut add_row = |tagged: &TaggedDigest| {
+            let named = tagged.tag.clone().into();
+            rows.push(self.row(location, &named, "delete", Some(&tagged.digest)));
+        };
+        if self.is_dry_run {
+            for tagged in plan.tags() {
+                add_row(tagged);
+                deleted_set.insert(tagged.tag.clone().into());
+            }
+        } else {
+            let content = &**location.content();
+            let remaining = plan.delete(content, deleted_set, add_row).await;
+            if let Some(note) = remaining.map_err(|error| error.at(at))? {
+                report::note(&note);
+            }
+        }
+        self.note_manifests();
+        Ok(())
+    }
+
+    /// Prints the note about the manifests of deleted tags, once per call.
+    fn note_manifests(&self) {
+        if !self.is_noted.swap(true, Ordering::Relaxed) {
+            report::note(&DeletionNote::ManifestsKept);
+        }
+    }
+
+    async fn not_found(
+        &self,
+        content: &dyn Source,
+        error: oci_registry::Error,
+        operand: &Operand<Location>,
+    ) -> LabeledError {
+        self.resolver
+            .manifest_not_found(content, error, operand)
+            .await
     }
 
     async fn delete_blob(

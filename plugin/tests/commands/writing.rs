@@ -336,12 +336,18 @@ fn content_deleted_by_an_earlier_row_is_skipped() {
     }
     let tags = eval_in(&mut shell, "oci tags oci:a").unwrap();
     assert!(tags.as_list().unwrap().is_empty());
-    // If the index is deleted first, only the tags of the targets remain.
+    // If the index is deleted first, the tags of the targets are deleted with it, unless they are kept.
     let (_directory, mut shell) = create_layout("delete-index-first");
+    let kept = eval_in(
+        &mut shell,
+        "oci delete oci:a:1.0.0 --keep-targets --dry-run",
+    )
+    .unwrap();
+    assert_eq!(actions(&kept), ["1.0.0 would delete"]);
     let source = format!("oci delete oci:a:1.0.0 oci:a:{musl} oci:a:{arm}");
     for (flag, delete) in [("--dry-run", "would delete"), ("", "deleted")] {
         let rows = eval_in(&mut shell, &format!("{source} {flag}")).unwrap();
-        let expected = ["1.0.0", &musl, &arm].map(|name| format!("{name} {delete}"));
+        let expected = [&arm, &musl, "1.0.0"].map(|name| format!("{name} {delete}"));
         assert_eq!(actions(&rows), expected, "{source} {flag}");
     }
 }

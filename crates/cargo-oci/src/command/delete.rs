@@ -4,10 +4,10 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use clap::Args;
-use oci_package::{DeletedSet, EntryLocation, PackageIndex, PublishEvent, ReleaseTag};
-use oci_registry::{
-    Delete, Descriptor, Digest, Identifier, Location, LocationText, Optional, Source, Tag,
+use oci_package::{
+    DeletedSet, DeletionNote, EntryLocation, PublishEvent, TagDeletion, TaggedDigest,
 };
+use oci_registry::{Delete, Digest, Identifier, Location, LocationText, Source, Tag};
 
 use crate::message::{DeleteAction, FormatFlag, Message};
 use crate::naming;
@@ -17,12 +17,16 @@ use crate::session::Session;
 
 /// Delete tags, manifests and blobs
 ///
-/// A tag is deleted without its manifest, which stays available by its digest and its other tags. A digest deletes the
-/// manifest and every tag that refers to it. The tag of one target of a package also removes the entry of the target
-/// from the index of the version. An index without entries is deleted.
+/// A tag is deleted without its manifest, which stays reachable by its digest and its other tags. The tag of a package
+/// is deleted with the tags of its targets, and the last tag of a version also with the floating tags that refer to
+/// it, such as `latest`. If the command is interrupted, run it again to delete the remaining tags. The tag of one target
+/// of a package also removes the entry of the target from the index of the version. An index without entries is
+/// deleted. A digest deletes the manifest and every tag that refers to it.
+///
+/// On a terminal the command asks for confirmation. If the answer is no, it deletes nothing and exits with 1.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  cargo oci delete ghcr.io/acme/widgets:nightly\n  cargo oci delete registry.example.com/widgets@sha256:DIGEST --dry-run\n  cargo oci delete registry.example.com/widgets:1.2.3__x86_64-unknown-linux-gnu --yes\n  cargo oci delete --blob oci:widgets@sha256:DIGEST"
+    after_help = "Examples:\n  cargo oci delete ghcr.io/acme/widgets:nightly\n  cargo oci delete ghcr.io/acme/widgets:1.2.3 --dry-run\n  cargo oci delete registry.example.com/widgets@sha256:DIGEST --dry-run\n  cargo oci delete registry.example.com/widgets:1.2.3__x86_64-unknown-linux-gnu --yes\n  cargo oci delete --blob oci:widgets@sha256:DIGEST"
 )]
 pub(crate) struct Flags {
     /// Tags or digests to delete
@@ -34,6 +38,12 @@ pub(crate) struct Flags {
     /// Delete blobs; all references must be blob digests
     #[arg(long)]
     blob: bool,
+
+    /// Delete the tag of a package, but not the tags of its targets
+    ///
+    /// Floating tags are kept, too.
+    #[arg(long, conflicts_with = "blob")]
+    keep_targets: bool,
 
     /// Show what would be deleted, without deleting
     #[arg(long, short = 'n')]
@@ -53,23 +63,23 @@ struct DeleteTask {
     location: Location,
     repository: Arc<dyn Delete>,
     item: DeleteItem,
-    digest: Digest,
-    is_index: bool,
 }
 
 #[derive(Clone)]
 enum DeleteItem {
-    Tag(Tag),
+    /// Tag, and the tags that are deleted with it.
+    Tag(TagDeletion),
     /// Target of a package. Its tags and its entry in the version's index are deleted.
     Target {
         entry: Box<EntryLocation>,
         /// Tag or digest on the command line. If it is a digest, the manifest is deleted as well.
         identifier: Identifier,
+        digest: Digest,
         /// Whether the index has no other entry. The index is then deleted as well.
         is_last: bool,
     },
-    Manifest,
-    Blob,
+    Manifest(Digest),
+    Blob(Digest),
 }
 
 /// Content that has been deleted from each repository, or would have been deleted in a dry run.
@@ -105,7 +115,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     }
     let mut tasks = Vec::new();
     for location in &locations {
-        tasks.push(find_task(session, location, flags.blob).await?);
+        tasks.push(find_task(session, location, &flags).await?);
     }
     let mut deleted = DeletedContent::default();
     let planned: Vec<_> = tasks
@@ -117,30 +127,41 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         })
         .collect();
     for task in &planned {
-        task.note_remaining_targets(session, &mut deleted).await?;
+        task.report_notes(session);
     }
+    let keeps_manifests = planned
+        .iter()
+        .any(|task| task.keeps_manifest(deleted.set_for(&task.location)));
+    let note_manifests = || {
+        if keeps_manifests {
+            session.reporter.note(DeletionNote::ManifestsKept);
+        }
+    };
     if flags.dry_run {
-        return planned
+        planned
             .iter()
-            .try_for_each(|task| task.report(session, DeleteAction::WouldDelete));
+            .try_for_each(|task| task.report(session, DeleteAction::WouldDelete))?;
+        note_manifests();
+        return Ok(());
     }
     if needs_confirmation {
+        note_manifests();
         let all: Vec<_> = planned.iter().map(DeleteTask::describe).collect();
         let question = format!("Delete {}?", all.join("; and "));
         if !session.reporter.confirm(&question).await? {
-            session.reporter.status("Cancelled", "nothing was deleted");
-            return Ok(());
+            return Err(Error::aborted("nothing was deleted"));
         }
     }
     // The set that planning filled is not reused, because other clients may have changed the repository since then.
     let mut deleted = DeletedContent::default();
     for task in tasks {
         let deleted = deleted.set_for(&task.location);
-        let Some(mut task) = task.without_deleted(deleted) else {
-            continue;
-        };
-        task.delete(session, deleted).await?;
-        task.report(session, DeleteAction::Deleted)?;
+        if let Some(mut task) = task.without_deleted(deleted) {
+            task.delete(session, deleted).await?;
+        }
+    }
+    if !needs_confirmation {
+        note_manifests();
     }
     Ok(())
 }
@@ -155,181 +176,181 @@ fn check_reference(location: &Location, is_blob: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// Resolves a reference to a task. If the reference is a target of a package, the task includes its index entry.
+/// Resolves a reference to a task. The tag of a package includes the tags of its targets, and a target of a package its
+/// index entry.
 async fn find_task(
     session: &Session,
     location: &Location,
-    is_blob: bool,
+    flags: &Flags,
 ) -> Result<DeleteTask, Error> {
     let repository = session.open_delete_target(location).await?;
     let identifier = naming::require_identifier(location, "delete")?;
-    let (item, digest, is_index) = match identifier {
-        Identifier::Digest(digest) if is_blob => {
+    let item = match identifier {
+        Identifier::Digest(digest) if flags.blob => {
             repository.find_blob(&digest).await?;
-            (DeleteItem::Blob, digest, false)
+            Ok(DeleteItem::Blob(digest))
         }
-        Identifier::Digest(digest) => {
-            let identifier = digest.clone().into();
-            let descriptor = resolve_reference(&*repository, location, &identifier).await?;
-            let target = find_package_target(&*repository, &identifier).await?;
-            let item = target.unwrap_or(DeleteItem::Manifest);
-            (item, digest, descriptor.media_type.is_index())
-        }
-        Identifier::Tag(tag) => {
-            let identifier = tag.clone().into();
-            let descriptor = resolve_reference(&*repository, location, &identifier).await?;
-            let target = find_package_target(&*repository, &identifier).await?;
-            let item = target.unwrap_or(DeleteItem::Tag(tag));
-            (item, descriptor.digest, descriptor.media_type.is_index())
-        }
+        identifier => find_item(&*repository, identifier, flags.keep_targets).await,
     };
-    Ok(DeleteTask {
-        location: location.clone(),
-        repository,
-        item,
-        digest,
-        is_index,
-    })
-}
-
-/// Resolves a tag or digest. The error for a missing manifest or blob has hints.
-async fn resolve_reference(
-    source: &dyn Source,
-    location: &Location,
-    identifier: &Identifier,
-) -> Result<Descriptor, Error> {
-    match source.resolve(identifier).await {
-        Ok(descriptor) => Ok(descriptor),
-        Err(error) => Err(oci_package::explain(source, location, error).await.into()),
+    match item {
+        Ok(item) => Ok(DeleteTask {
+            location: location.clone(),
+            repository,
+            item,
+        }),
+        // The error for a missing tag or manifest has hints.
+        Err(error) => Err(oci_package::explain(&*repository, location, error)
+            .await
+            .into()),
     }
 }
 
-/// Finds the target of a package that has this tag or digest. Returns `None` if no index lists such a target.
-async fn find_package_target(
+/// Finds the tags, the target of a package or the manifest that a tag or digest refers to.
+async fn find_item(
     source: &dyn Source,
-    identifier: &Identifier,
-) -> Result<Option<DeleteItem>, Error> {
-    let entry = oci_package::find_entry(source, identifier).await?;
-    Ok(entry.map(|entry| DeleteItem::Target {
-        is_last: entry.other_entries.is_empty(),
-        entry: Box::new(entry),
-        identifier: identifier.clone(),
-    }))
+    identifier: Identifier,
+    keep_targets: bool,
+) -> oci_package::Result<DeleteItem> {
+    if let Identifier::Digest(_) = identifier {
+        source.resolve(&identifier).await?;
+    }
+    if let Some(entry) = oci_package::find_entry(source, &identifier).await? {
+        let digest = source.resolve(&identifier).await?.digest;
+        return Ok(DeleteItem::Target {
+            is_last: entry.other_entries.is_empty(),
+            entry: Box::new(entry),
+            identifier,
+            digest,
+        });
+    }
+    Ok(match identifier {
+        Identifier::Digest(digest) => DeleteItem::Manifest(digest),
+        Identifier::Tag(tag) => {
+            let plan = oci_package::plan_tag_deletion(source, &tag, keep_targets).await?;
+            DeleteItem::Tag(plan)
+        }
+    })
 }
 
 impl DeleteTask {
     /// Returns the task without the content that earlier tasks deleted, or `None` if nothing is left to delete.
     fn without_deleted(&self, deleted: &DeletedSet) -> Option<Self> {
-        if deleted.contains(&self.identifier(), Some(&self.digest)) {
-            return None;
-        }
-        let mut task = self.clone();
-        if let DeleteItem::Target {
-            entry, identifier, ..
-        } = &self.item
-        {
-            task.item = match (deleted.remaining_entry((**entry).clone()), identifier) {
-                (Some(entry), _) => DeleteItem::Target {
+        let is_deleted =
+            |identifier: &Identifier, digest| deleted.contains(identifier, Some(digest));
+        let item = match self.item.clone() {
+            DeleteItem::Tag(plan) => DeleteItem::Tag(plan.without_deleted(deleted)?),
+            DeleteItem::Manifest(digest) | DeleteItem::Blob(digest)
+                if is_deleted(&digest.clone().into(), &digest) =>
+            {
+                return None;
+            }
+            DeleteItem::Target {
+                identifier, digest, ..
+            } if is_deleted(&identifier, &digest) => return None,
+            DeleteItem::Target {
+                entry,
+                identifier,
+                digest,
+                ..
+            } => match (deleted.remaining_entry(*entry), identifier) {
+                (Some(entry), identifier) => DeleteItem::Target {
                     is_last: entry.other_entries.is_empty(),
                     entry: Box::new(entry),
-                    identifier: identifier.clone(),
+                    identifier,
+                    digest,
                 },
-                (None, Identifier::Tag(tag)) => DeleteItem::Tag(tag.clone()),
-                (None, Identifier::Digest(_)) => DeleteItem::Manifest,
-            };
-        }
-        Some(task)
-    }
-
-    /// Returns the tag or digest to delete.
-    fn identifier(&self) -> Identifier {
-        match &self.item {
-            DeleteItem::Tag(tag) => tag.clone().into(),
-            DeleteItem::Target { identifier, .. } => identifier.clone(),
-            DeleteItem::Manifest | DeleteItem::Blob => self.digest.clone().into(),
-        }
+                (None, Identifier::Tag(tag)) => DeleteItem::Tag(TagDeletion::single(tag, digest)),
+                (None, Identifier::Digest(_)) => DeleteItem::Manifest(digest),
+            },
+            item => item,
+        };
+        Some(Self {
+            item,
+            ..self.clone()
+        })
     }
 
     /// Adds the content of the task to the set of deleted content.
     fn mark_deleted(&self, deleted: &mut DeletedSet) {
-        deleted.insert(self.identifier());
-        if let DeleteItem::Target { entry, .. } = &self.item {
-            deleted.insert_entry(entry);
+        match &self.item {
+            DeleteItem::Tag(plan) => {
+                for tagged in plan.tags() {
+                    deleted.insert(tagged.tag.clone().into());
+                }
+            }
+            DeleteItem::Target {
+                entry, identifier, ..
+            } => {
+                deleted.insert(identifier.clone());
+                deleted.insert_entry(entry);
+            }
+            DeleteItem::Manifest(digest) | DeleteItem::Blob(digest) => {
+                deleted.insert(digest.clone().into());
+            }
         }
     }
 
-    /// Prints a note if the task deletes the index of a version, but not the tags of its targets. `pull` still finds
-    /// the targets by these tags.
-    async fn note_remaining_targets(
-        &self,
-        session: &Session,
-        deleted: &mut DeletedContent,
-    ) -> Result<(), Error> {
-        let (DeleteItem::Tag(tag), Self { location, .. }) = (&self.item, self) else {
-            return Ok(());
-        };
-        if !self.is_index {
-            return Ok(());
+    /// Whether the task deletes a tag whose manifest is not deleted.
+    fn keeps_manifest(&self, deleted: &DeletedSet) -> bool {
+        let is_kept = |digest: &Digest| !deleted.contains(&digest.clone().into(), None);
+        match &self.item {
+            DeleteItem::Tag(plan) => plan.tags().any(|tagged| is_kept(&tagged.digest)),
+            DeleteItem::Target { digest, .. } => is_kept(digest),
+            DeleteItem::Manifest(_) | DeleteItem::Blob(_) => false,
         }
-        let manifest = self.repository.manifest(&tag.clone().into()).await?;
-        let Some(index) = PackageIndex::read(&manifest) else {
-            return Ok(());
-        };
-        let Ok(release) = ReleaseTag::new(tag.clone()) else {
-            return Ok(());
-        };
-        let mut targets = Vec::new();
-        for entry in index.entries() {
-            let Ok(tag) = release.target(entry.target()) else {
-                continue;
-            };
-            let identifier = Identifier::Tag(tag.clone());
-            let descriptor = self.repository.resolve(&identifier).await.optional()?;
-            let remaining = descriptor.filter(|descriptor| {
-                !deleted
-                    .set_for(location)
-                    .contains(&identifier, Some(&descriptor.digest))
-            });
-            targets.extend(remaining.map(|_| location.with(tag).to_string()));
+    }
+
+    fn report_notes(&self, session: &Session) {
+        if let DeleteItem::Tag(plan) = &self.item {
+            for note in plan.notes() {
+                session.reporter.note(note);
+            }
         }
-        if !targets.is_empty() {
-            session.reporter.note(format_args!(
-                "the tags of the targets of `{location}` are not deleted, so `pull` still finds them: {}",
-                targets.join(" ")
-            ));
-        }
-        Ok(())
     }
 
     /// Returns each reference that the task deletes, with its digest.
     fn references(&self) -> Vec<(Location, &Digest)> {
-        let own = &self.digest;
+        let at = |tag: &Tag| self.location.with(tag.clone());
         match &self.item {
+            DeleteItem::Tag(plan) => {
+                let tags = plan.tags();
+                tags.map(|tagged| (at(&tagged.tag), &tagged.digest))
+                    .collect()
+            }
             DeleteItem::Target {
                 entry,
                 identifier,
+                digest,
                 is_last,
             } => {
-                let index = self.location.with(entry.index.clone());
-                let index = is_last.then_some((index, &entry.index_digest));
-                let tags = entry.tags.iter();
-                let tags = tags.map(|tag| (self.location.with(tag.clone()), own));
+                let index = is_last.then(|| (at(&entry.index), &entry.index_digest));
+                let tags = entry.tags.iter().map(|tag| (at(tag), digest));
                 let with_manifest = matches!(identifier, Identifier::Digest(_));
-                let manifest = with_manifest.then(|| (self.location.with(own.clone()), own));
+                let manifest = with_manifest.then(|| (self.location.with(digest.clone()), digest));
                 index.into_iter().chain(tags).chain(manifest).collect()
             }
-            DeleteItem::Tag(_) | DeleteItem::Manifest | DeleteItem::Blob => {
-                vec![(self.location.clone(), own)]
+            DeleteItem::Manifest(digest) | DeleteItem::Blob(digest) => {
+                vec![(self.location.clone(), digest)]
             }
         }
     }
 
     fn describe(&self) -> String {
-        let Self {
-            location, digest, ..
-        } = self;
+        let location = &self.location;
         match &self.item {
-            DeleteItem::Tag(_) => format!("the tag {location} ({digest})"),
+            DeleteItem::Tag(plan) => {
+                let tags: Vec<_> = plan.tags().collect();
+                match tags[..] {
+                    [TaggedDigest { tag, digest, .. }] => {
+                        format!("the tag {} ({digest})", location.with(tag.clone()))
+                    }
+                    _ => {
+                        let names: Vec<_> = tags.iter().map(|tagged| tagged.tag.as_str()).collect();
+                        let repository = location.whole_repository();
+                        format!("the tags {} of {repository}", names.join(", "))
+                    }
+                }
+            }
             DeleteItem::Target { entry, is_last, .. } => {
                 let index = location.with(entry.index.clone());
                 let names = self.references();
@@ -342,27 +363,48 @@ impl DeleteTask {
                     format!("{names}, and its entry in {index}")
                 }
             }
-            DeleteItem::Manifest => format!("the manifest {location}, and all its tags"),
-            DeleteItem::Blob => format!("the blob {location}"),
+            DeleteItem::Manifest(_) => format!("the manifest {location}, and all its tags"),
+            DeleteItem::Blob(_) => format!("the blob {location}"),
         }
     }
 
-    /// Deletes the content of the task, and adds it to the set of deleted content.
+    /// Deletes the content of the task, reports it, and adds it to the set of deleted content.
     async fn delete(&mut self, session: &Session, deleted: &mut DeletedSet) -> Result<(), Error> {
+        let repository = &*self.repository;
         match &mut self.item {
-            DeleteItem::Tag(tag) => self.repository.delete_tag(tag).await?,
-            DeleteItem::Manifest => self.repository.delete_manifest(&self.digest).await?,
-            DeleteItem::Blob => self.repository.delete_blob(&self.digest).await?,
+            DeleteItem::Tag(plan) => {
+                // Each tag is reported when it is deleted, so that the output is correct if a later deletion fails.
+                let mut printed = Ok(());
+                let location = &self.location;
+                let observer = |tagged: &TaggedDigest| {
+                    let name = location.with(tagged.tag.clone());
+                    let line = report_action(session, &name, DeleteAction::Deleted, &tagged.digest);
+                    printed = std::mem::replace(&mut printed, Ok(())).and(line);
+                };
+                let remaining = plan.delete(repository, deleted, observer).await?;
+                if let Some(note) = remaining {
+                    session.reporter.note(note);
+                }
+                return printed;
+            }
+            DeleteItem::Manifest(digest) => {
+                repository.delete_manifest(digest).await?;
+                deleted.insert(digest.clone().into());
+            }
+            DeleteItem::Blob(digest) => {
+                repository.delete_blob(digest).await?;
+                deleted.insert(digest.clone().into());
+            }
             DeleteItem::Target {
                 entry,
                 identifier,
                 is_last,
+                ..
             } => {
                 let observer = |event: PublishEvent<'_>| {
                     super::index::report_event(session, &self.location, &event);
                 };
                 let members = std::slice::from_ref(&entry.selector);
-                let repository = &*self.repository;
                 let removed =
                     oci_package::remove(repository, &entry.index, members, &observer).await?;
                 deleted.insert_removed(&entry.index, &removed);
@@ -371,26 +413,36 @@ impl DeleteTask {
                     entry.index_digest = deleted_index;
                 }
                 if let Identifier::Digest(digest) = identifier {
-                    self.repository.delete_manifest(digest).await?;
+                    repository.delete_manifest(digest).await?;
                 }
+                deleted.insert(identifier.clone());
             }
         }
-        deleted.insert(self.identifier());
-        Ok(())
+        self.report(session, DeleteAction::Deleted)
     }
 
     /// Reports each reference that was deleted or, in a dry run, would be deleted.
     fn report(&self, session: &Session, action: DeleteAction) -> Result<(), Error> {
         for (name, digest) in self.references() {
-            session.reporter.emit(&Message::Delete {
-                reference: name.to_string(),
-                action,
-                digest,
-            });
-            if !session.reporter.is_json() {
-                report::write_line(name)?;
-            }
+            report_action(session, &name, action, digest)?;
         }
         Ok(())
     }
+}
+
+fn report_action(
+    session: &Session,
+    name: &Location,
+    action: DeleteAction,
+    digest: &Digest,
+) -> Result<(), Error> {
+    session.reporter.emit(&Message::Delete {
+        reference: name.to_string(),
+        action,
+        digest,
+    });
+    if session.reporter.is_json() {
+        return Ok(());
+    }
+    report::write_line(name)
 }
