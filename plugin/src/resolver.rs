@@ -31,6 +31,8 @@ pub(crate) struct OperandResolver {
     /// Selectors for a manifest in an index, in order of preference. If the list is empty, no manifest is selected from
     /// an index.
     selection: Vec<ManifestSelector>,
+    /// Selectors for a manifest if there is no selection and the tag does not exist.
+    fallback: Vec<ManifestSelector>,
     /// Span of the flag `--target` or `--platform`.
     selection_span: Option<Span>,
     /// Engine that returns the source code, for labels at a part of a reference.
@@ -64,6 +66,7 @@ impl OperandResolver {
             client,
             base: base.to_owned(),
             selection: Vec::new(),
+            fallback: Vec::new(),
             selection_span: None,
             engine: None,
         }
@@ -106,6 +109,12 @@ impl OperandResolver {
         if self.selection.is_empty() {
             self.selection = ManifestSelector::for_machine(Path::new(ROOT), BUILT_FOR);
         }
+        self
+    }
+
+    /// Selects the manifest for this machine if the tag of a version does not exist, because other targets are missing.
+    pub(crate) fn with_machine_fallback(mut self) -> Self {
+        self.fallback = ManifestSelector::for_machine(Path::new(ROOT), BUILT_FOR);
         self
     }
 
@@ -188,7 +197,11 @@ impl OperandResolver {
         let identifier = oci_package::resolve_identifier(source, name, None).await;
         let identifier =
             identifier.map_err(|error| self.not_found(&error, ReferencePart::Location, operand))?;
-        let found = oci_package::resolve_manifest(source, name, &identifier, &self.selection).await;
+        let found = if self.selection.is_empty() {
+            oci_package::resolve_whole(source, name, &identifier, &self.fallback).await
+        } else {
+            oci_package::resolve_manifest(source, name, &identifier, &self.selection).await
+        };
         let (manifest, index) = match (found, self.selection_span) {
             (Ok(found), _) => found,
             // The index exists, but has no matching manifest.

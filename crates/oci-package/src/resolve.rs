@@ -182,7 +182,29 @@ pub async fn resolve_manifest(
     Err(explain(source, location, error).await)
 }
 
-/// Adds hints to an error that reports missing content of a source: a similar tag, and how to list the existing tags.
+/// Fetches the manifest or index that `identifier` refers to. If it does not exist, fetches the manifest of a target as
+/// [`resolve_manifest`] does, because the tags of the targets exist before the index of a version.
+///
+/// # Errors
+///
+/// As [`resolve_manifest`].
+pub async fn resolve_whole(
+    source: &dyn Source,
+    location: &Location,
+    identifier: &Identifier,
+    wanted: &[ManifestSelector],
+) -> crate::Result<(Manifest, Option<Manifest>)> {
+    match source.manifest(identifier).await {
+        Ok(manifest) => Ok((manifest, None)),
+        Err(error) if error.kind() == ErrorKind::NotFound && !wanted.is_empty() => {
+            resolve_manifest(source, location, identifier, wanted).await
+        }
+        Err(error) => Err(explain(source, location, error).await),
+    }
+}
+
+/// Adds hints to an error that reports missing content of a source: the tags of the targets of a version that has no
+/// index yet, or else a similar tag, and how to list the existing tags.
 /// Other errors, and errors that already have hints, are returned unchanged.
 ///
 /// Sends one request for tags, with a timeout of two seconds.
@@ -205,6 +227,9 @@ pub async fn explain(source: &dyn Source, location: &Location, error: Error) -> 
     }
     // If the tag exists, its index has no matching entry, so a similar tag is no help.
     let wanted = location.tag().filter(|tag| !tags.contains(tag));
+    if let Some(advice) = wanted.and_then(|tag| target_tags_hint(tag, &repository, &tags)) {
+        return error.with_hints([advice]);
+    }
     let similar = wanted
         .and_then(|tag| find_similar_name(tag.as_str(), tags.iter().map(Tag::as_str)))
         .and_then(|similar| similar.parse::<Tag>().ok());
@@ -233,6 +258,20 @@ pub fn explain_repository(location: &Location, error: Error) -> Error {
 /// copy instead.
 fn is_missing_in_source(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound && error.side() != Some(Side::Target)
+}
+
+/// Returns the hint that lists the tags of the targets of `wanted`, if there are any.
+fn target_tags_hint(wanted: &Tag, repository: &Location, tags: &[Tag]) -> Option<Hint> {
+    let release = ReleaseTag::new(wanted.clone()).ok()?;
+    let targets = tags
+        .iter()
+        .filter(|tag| release.parse_target(tag).is_some())
+        .map(|tag| format!("`{}`", repository.with(tag.clone())));
+    let targets: Vec<_> = targets.collect();
+    (!targets.is_empty()).then(|| {
+        let targets = targets.join(", ");
+        format!("use the tag of a target: {targets}; `{wanted}` has no version tag yet").into()
+    })
 }
 
 fn list_tags_hint(location: &Location) -> Hint {
@@ -396,6 +435,23 @@ mod tests {
         let similar = Hint::from("a tag with a similar name exists: `a.b/c:1.2.3`");
         assert_eq!(hints("1.2.4").await, [similar, list.clone()]);
         assert_eq!(hints("nightly").await, [list]);
+    }
+
+    #[tokio::test]
+    async fn version_without_index_error_lists_target_tags() {
+        let gnu = "s390x-unknown-linux-gnu";
+        let tags = [format!("1.2.0__{MUSL}"), format!("1.2.0__{gnu}")];
+        let source = repository(&[&tags[0], &tags[1], "1.2.1"]).await;
+        let location = location("a.b/c:1.2.0");
+        let identifier = location.identifier().unwrap();
+        let expected = Hint::from(format!(
+            "use the tag of a target: `a.b/c:{}`, `a.b/c:{}`; `1.2.0` has no version tag yet",
+            tags[1], tags[0]
+        ));
+        let error = resolve_whole(&source, &location, &identifier, &[]).await;
+        assert_eq!(error.unwrap_err().hints(), [expected.clone()]);
+        let error = resolve_manifest(&source, &location, &identifier, &[]).await;
+        assert_eq!(error.unwrap_err().hints(), [expected]);
     }
 
     #[test]

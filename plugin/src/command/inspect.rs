@@ -87,7 +87,7 @@ impl PluginCommand for InspectCommand {
         let operands = context.operands::<LocationText>(input)?;
         let inspect_call = InspectCall {
             cache: context.cache(),
-            resolver: context.selecting_resolver()?,
+            resolver: context.selecting_resolver()?.with_machine_fallback(),
             span: call.head,
         };
         context.map_values(operands, inspect_call, InspectCall::show)

@@ -13,10 +13,11 @@ const MAX_SIZE: usize = 8 << 20;
 
 /// Show the config of an artifact as JSON
 ///
-/// For a multi-platform index, `--target` or `--platform` selects the manifest.
+/// For a multi-platform index, the config of the manifest for this machine is shown unless `--target` or `--platform`
+/// selects another one.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  cargo oci config ghcr.io/acme/widgets:1.2.3 --target x86_64-unknown-linux-musl\n  cargo oci config docker.io/library/alpine:3.20 --platform linux/arm64\n  cargo oci config oci:widgets:1.2.3__x86_64-unknown-linux-gnu"
+    after_help = "Examples:\n  cargo oci config ghcr.io/acme/widgets\n  cargo oci config ghcr.io/acme/widgets:1.2.3 --target x86_64-unknown-linux-musl\n  cargo oci config docker.io/library/alpine:3.20 --platform linux/arm64\n  cargo oci config oci:widgets:1.2.3__x86_64-unknown-linux-gnu"
 )]
 pub(crate) struct Flags {
     /// Artifact to read the config of (default tag: the highest release)
@@ -36,18 +37,12 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let source = session.open_source(&reference).await?;
     let root = find::resolve_identifier(&*source, &reference).await?;
     let selector = flags.selector.manifest_selector();
-    let manifest = find::resolve_manifest(&*source, &reference, &root, selector.as_ref()).await?;
+    let (manifest, _) = find::resolve_for_machine(&*source, &reference, &root, selector).await?;
     let name = reference.with(manifest.digest().clone());
     let Some(image) = manifest.as_image() else {
-        let reason = if manifest.as_index().is_some() {
-            "an index has no config"
-        } else {
-            "the manifest has no config"
-        };
-        return Err(
-            Error::usage(format!("failed to show the config of `{name}`: {reason}"))
-                .help("select a manifest with `--target` or `--platform`"),
-        );
+        return Err(Error::usage(format!(
+            "failed to show the config of `{name}`: the manifest has no config"
+        )));
     };
     let content = source.blob(&image.config).await?;
     let bytes = content.read_to_end(MAX_SIZE).await?;

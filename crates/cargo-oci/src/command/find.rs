@@ -53,15 +53,41 @@ pub(crate) async fn select_manifest(
     root: &Identifier,
     selector: Option<ManifestSelector>,
 ) -> Result<(Manifest, Option<Digest>), Error> {
-    let candidates = match selector {
-        Some(selector) => vec![selector],
-        None => ManifestSelector::for_machine(Path::new(FILE_SYSTEM_ROOT), BUILT_FOR),
-    };
-    let found = oci_package::resolve_manifest(source, location, root, &candidates).await;
-    let (manifest, index) = found?;
+    let (manifest, index) = resolve_for_machine(source, location, root, selector).await?;
     let origin = ManifestOrigin::new(location, root).with_index(index.as_ref());
     oci_package::check(source, origin, &manifest).await?;
     Ok((manifest, index.map(|index| index.digest().clone())))
+}
+
+/// Returns the selected manifest, and the index that lists it. If `selector` is `None`, the best manifest for this
+/// machine is selected.
+pub(crate) async fn resolve_for_machine(
+    source: &dyn Source,
+    location: &Location,
+    root: &Identifier,
+    selector: Option<ManifestSelector>,
+) -> Result<(Manifest, Option<Manifest>), Error> {
+    let candidates = selector.map_or_else(machine_selectors, |selector| vec![selector]);
+    Ok(oci_package::resolve_manifest(source, location, root, &candidates).await?)
+}
+
+/// Returns the selectors for this machine, the preferred selector first.
+fn machine_selectors() -> Vec<ManifestSelector> {
+    ManifestSelector::for_machine(Path::new(FILE_SYSTEM_ROOT), BUILT_FOR)
+}
+
+/// Returns the manifest or index with this tag or digest. If it does not exist, or if a selector is given, returns the
+/// manifest that [`resolve_for_machine`] selects.
+pub(crate) async fn resolve_whole(
+    source: &dyn Source,
+    location: &Location,
+    root: &Identifier,
+    selector: Option<ManifestSelector>,
+) -> Result<(Manifest, Option<Manifest>), Error> {
+    if selector.is_some() {
+        return resolve_for_machine(source, location, root, selector).await;
+    }
+    Ok(oci_package::resolve_whole(source, location, root, &machine_selectors()).await?)
 }
 
 /// Returns the manifest with this tag or digest. If a selector is given and the manifest is an index, returns the
