@@ -13,12 +13,12 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use oci_registry::{
     Annotations, Descriptor, Digest, ErrorKind, Identifier, Index, Manifest, MediaType, Platform,
-    Result, Source, Tag, TagStream,
+    Result, Source, Tag,
 };
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Summary, annotation, platform};
+use crate::{ListedTag, Summary, annotation, platform};
 
 /// Maximum size of an image config that is read for its date, in bytes.
 const MAX_CONFIG: usize = 1 << 20;
@@ -50,8 +50,10 @@ impl Concurrency {
 pub struct TagDetails {
     /// The tag.
     pub tag: Tag,
-    /// Details of the manifest. `None` if the tag was deleted after it was listed, if the media type is no longer
-    /// supported, or if the manifest cannot be read.
+    /// Targets of an incomplete version ([`ListedTag::incomplete`]).
+    pub incomplete: Option<Vec<String>>,
+    /// Details of the manifest. `None` for an incomplete version, if the tag was deleted after it was listed, if the
+    /// media type is no longer supported, or if the manifest cannot be read.
     pub details: Option<Details>,
     /// Error that occurred while the manifest was read, if the error affects only this manifest
     /// ([`is_document_error`]).
@@ -93,16 +95,30 @@ impl TagDetailsFetcher {
         }))
     }
 
-    /// Fetches the details of tags concurrently and returns them in the order of the tags. Further tags are requested
+    /// Fetches the details of tags concurrently and returns them in the order of the tags. Sends no request for an
+    /// incomplete version. Further tags are requested
     /// only as the stream is polled. The stream ends with the first error, after the details of all tags before it. An
     /// error that affects a single document is returned in [`TagDetails::error`] and does not end the stream.
     ///
     /// Requires a Tokio runtime. Requests run as tasks, so they make progress while the stream is not polled. Otherwise
     /// a server could close the idle connections while the caller processes earlier details.
-    pub fn tags(&self, tags: TagStream) -> BoxStream<'static, Result<TagDetails>> {
+    pub fn tags<T: Into<ListedTag> + 'static>(
+        &self,
+        tags: BoxStream<'static, Result<T>>,
+    ) -> BoxStream<'static, Result<TagDetails>> {
         let inner = Arc::clone(&self.0);
-        let started = tags.map(move |tag| match tag {
-            Ok(tag) => spawn(Arc::clone(&inner).tag(tag)).left_future(),
+        let started = tags.map(move |listed| match listed.map(Into::into) {
+            Ok(ListedTag {
+                tag,
+                incomplete: None,
+            }) => spawn(Arc::clone(&inner).tag(tag)).left_future(),
+            Ok(ListedTag { tag, incomplete }) => ready(Ok(TagDetails {
+                tag,
+                incomplete,
+                details: None,
+                error: None,
+            }))
+            .right_future(),
             Err(error) => ready(Err(error)).right_future(),
         });
         let details = started.buffered(self.0.concurrency.limit);
@@ -164,6 +180,7 @@ impl Inner {
         };
         Ok(TagDetails {
             tag,
+            incomplete: None,
             details,
             error,
         })
@@ -373,7 +390,7 @@ mod tests {
     use std::time::Duration;
 
     use async_trait::async_trait;
-    use oci_registry::{Blob, BlobStream, ImageManifest, Memory, Target};
+    use oci_registry::{Blob, BlobStream, ImageManifest, Memory, TagStream, Target};
 
     use super::*;
 

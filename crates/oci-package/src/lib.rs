@@ -68,6 +68,7 @@
 //! | Packing an artifact | [`pack`] → [`Artifact`], with a [`NameTemplate`] and a [`PackageConfig`] |
 //! | Reading a manifest | [`PackageTarget`], [`files`], [`differences`]; [`open_archives`] opens archives |
 //! | Reading and writing an index | [`PackageIndex`], [`IndexEntry`] |
+//! | Listing tags without hidden tags | [`TagListing`] → [`ListedTag`]; [`HiddenTag`] |
 //! | Summaries for listings | [`Summary`] from one manifest; [`TagDetailsFetcher`] → [`TagDetails`] with further requests |
 //! | Referrers, recursively | [`referrer_tree`] |
 //! | Details of a package and its files | [`inspect`] → [`Inspection`] |
@@ -99,6 +100,7 @@ mod host;
 mod index;
 mod inspection;
 mod kind;
+mod listing;
 pub mod media;
 mod name;
 mod package;
@@ -122,6 +124,7 @@ pub use file_source::{FileSource, open_archives};
 pub use index::{IndexEntry, PackageIndex};
 pub use inspection::{InspectedFile, InspectedTarget, Inspection, inspect};
 pub use kind::{FileKind, UnknownFileKind};
+pub use listing::{HiddenTag, HiddenTagCount, ListedTag, TagListing};
 pub use name::{NameTemplate, is_package_name, repository_name};
 pub use oci_registry::{Error, Result};
 pub use package::{Build, InputFile, Package, Revision};

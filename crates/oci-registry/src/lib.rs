@@ -195,7 +195,7 @@ pub use reference::{
     ArchiveFormat, Identifier, ImageName, Location, LocationText, Reference, RegistryName,
     RepositoryName, Tag,
 };
-pub use referrers::DescriptorStream;
+pub use referrers::{DescriptorStream, is_fallback_tag};
 pub use registry::{
     Access, Client, ClientOptions, PingResponse, Registry, RegistryOptions, Repository,
     TransferStats,

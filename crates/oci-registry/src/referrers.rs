@@ -67,8 +67,8 @@ pub(crate) fn fallback_tag(subject: &Digest) -> Tag {
         .expect("a digest starts with a letter or digit, and characters that a tag must not have were replaced")
 }
 
-/// Whether a tag has the form of a fallback tag.
-pub(crate) fn is_fallback_tag(tag: &Tag) -> bool {
+/// Whether a tag has the form of a fallback tag, under which clients store the list of referrers of a manifest.
+pub fn is_fallback_tag(tag: &Tag) -> bool {
     let (_, longest) = MAX_TAG_PARTS;
     let encoded = ["sha256-", "sha512-"]
         .iter()
