@@ -127,7 +127,8 @@ fn delete_of_all_targets_deletes_index() {
     };
     assert_eq!(delete("--dry-run").stdout, expected);
     assert_eq!(delete("--yes").stdout, expected);
-    assert_eq!(home.cargo_oci(["tags", location]).succeeds().stdout, "");
+    let tags = home.cargo_oci(["tags", location, "--all"]).succeeds();
+    assert_eq!(tags.stdout, "");
 }
 
 #[test]
@@ -154,7 +155,8 @@ fn delete_of_manifest_deleted_earlier_succeeds() {
         assert_eq!(shown.stdout, expected, "{named:?}");
         let done = delete("--yes");
         assert_eq!(done.stdout, expected, "{named:?}");
-        let left = home.cargo_oci(["tags", location]).succeeds().stdout;
+        let left = home.cargo_oci(["tags", location, "--all"]);
+        let left = left.succeeds().stdout;
         (left, shown.stderr, done.stderr)
     };
     let note = "the tags of these targets are kept";

@@ -30,16 +30,30 @@ fn tags_and_catalog_print_objects() {
     let host = registry.host();
     let _release = Release::push(&home, host);
     let location = format!("{host}/widgets");
-    let short = run_for_messages(&home, &["tags", &location, "--semver"]);
-    let expected = ["1.2.3".to_owned(), target_tag(MAC), target_tag(ARM)];
-    assert_eq!(string_values(&short, "name"), expected);
+    let index = registry.digest("widgets", "1.2.3").unwrap();
+    let short = run_for_messages(&home, &["tags", &location]);
+    assert_eq!(string_values(&short, "name"), ["1.2.3"]);
+    assert_eq!(short[0]["incomplete"], false);
     assert_eq!(short[0]["reference"], format!("{location}:1.2.3"));
     assert_eq!(short[0]["digest"], Value::Null);
     assert_eq!(short[0]["targets"], Value::Null);
 
-    let long = run_for_messages(&home, &["tags", &location, "--long", "--exclude=*__*"]);
+    let all = run_for_messages(&home, &["tags", &location, "--all"]);
+    let mut names = string_values(&all, "name");
+    names.sort_unstable();
+    assert_eq!(names, ["1.2.3", &target_tag(MAC), &target_tag(ARM)]);
+    assert!(all.iter().all(|tag| tag["incomplete"].is_null()), "{all:?}");
+    registry.remove_tag("widgets", "1.2.3");
+    let incomplete = run_for_messages(&home, &["tags", &location, "--long"]);
+    assert_eq!(incomplete[0]["name"], "1.2.3");
+    assert_eq!(incomplete[0]["incomplete"], true);
+    assert_eq!(incomplete[0]["targets"], json!([MAC, ARM]));
+    assert_eq!(incomplete[0]["digest"], Value::Null);
+    let restored = format!("{location}@{index}");
+    home.cargo_oci(["tag", &restored, "1.2.3"]).succeeds();
+
+    let long = run_for_messages(&home, &["tags", &location, "--long"]);
     assert_eq!(long.len(), 1);
-    let index = registry.digest("widgets", "1.2.3").unwrap();
     assert_eq!(long[0]["digest"], index);
     assert_eq!(long[0]["targets"], json!([MAC, ARM]));
     assert_eq!(long[0]["platforms"], json!(["darwin/arm64", "linux/arm64"]));

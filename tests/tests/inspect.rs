@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
 
+use e2e::layout::Layout;
 use e2e::loopback::ClosedPort;
 use e2e::program::Home;
 use e2e::registry::Registry;
@@ -118,32 +119,22 @@ fn tags_and_catalog_are_ordered_and_filtered() {
         let shown = home.cargo_oci(arguments).succeeds().stdout;
         shown.lines().map(str::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(tags(&[]).len(), 7);
-    let expected = [
-        "1.10.0",
-        "1.10.0-rc.1",
-        "1.9.0",
-        "1.2.3",
-        &target_tag(MAC),
-        &target_tag(ARM),
-        "latest",
-    ];
-    assert_eq!(tags(&["--semver"]), expected);
+    assert_eq!(tags(&["--all"]).len(), 7);
+    assert_eq!(tags(&["--all", "--include", "1.9*"]), ["1.9.0"]);
+    let expected = ["1.10.0", "1.10.0-rc.1", "1.9.0", "1.2.3", "latest"];
+    assert_eq!(tags(&[]), expected);
     assert_eq!(
-        tags(&[
-            "--semver",
-            "--include",
-            "1.*",
-            "--exclude",
-            "*__*",
-            "--exclude",
-            "*-*"
-        ]),
+        tags(&["--include", "1.2.3", "--include", "*__*"]),
+        ["1.2.3", &target_tag(MAC), &target_tag(ARM)]
+    );
+    assert_eq!(
+        tags(&["--include", "1.*", "--exclude", "*__*", "--exclude", "*-*"]),
         ["1.10.0", "1.9.0", "1.2.3"]
     );
-    let long = tags(&["--long", "--semver", "--include", "1.9.0"]);
+    let long = tags(&["--long", "--include", "1.9.0"]);
     let mac = registry.digest("widgets", "1.9.0").unwrap();
     assert!(long.len() == 1 && long[0].contains(&mac), "{long:?}");
+    assert_eq!(long[0].split('\t').count(), 5, "{long:?}");
 
     let copy = format!("{}/team-a/tools/widgets", registry.host());
     home.cargo_oci(["copy", &format!("{location}:1.2.3"), &copy])
@@ -215,7 +206,7 @@ fn attached_files_are_listed_as_tree_of_referrers() {
         assert_eq!(lines.len(), 4, "{shown}");
         let line_of_list = lines
             .iter()
-            .position(|line| line.ends_with(&format!("application/spdx+json  {list}")))
+            .position(|line| line.ends_with(&format!("application/spdx+json\t-\t{list}")))
             .unwrap_or_else(|| panic!("{shown}"));
         assert!(lines[line_of_list + 1].ends_with(&on_list), "{shown}");
         assert!(lines[line_of_list + 1].contains("   └── "), "{shown}");
@@ -453,6 +444,85 @@ fn attached_file_missing_in_referrers_prints_note() {
     assert!(attached.stderr.contains(&note), "{attached}");
     let fallback = image.replace(':', "-");
     assert_eq!(registry.tagged_manifest(&fallback), None);
+}
+
+/// Starts a registry with two targets of the incomplete version 0.3.0, and one signature.
+fn registry_with_incomplete_version() -> Server {
+    let signature = format!("sha256-{}.sig", "ab".repeat(32));
+    Server::start(move |_, _| {
+        let names = [
+            "0.3.0__b",
+            "latest",
+            "0.2.0",
+            "0.3.0__a",
+            "0.2.0__a",
+            "nightly__a",
+        ];
+        let names: Vec<_> = names.into_iter().chain([signature.as_str()]).collect();
+        Response::new(200).body(serde_json::json!({ "tags": names }).to_string())
+    })
+}
+
+#[test]
+fn incomplete_version_is_listed_and_hidden_tags_are_counted() {
+    let server = registry_with_incomplete_version();
+    let (home, location) = (Home::new(), format!("{}/acme/some", server.host()));
+    let tags = home.cargo_oci(["tags", &location]).succeeds();
+    assert_eq!(tags.stdout, "0.3.0\n0.2.0\nlatest\n");
+    let notes = "note: 0.3.0 is incomplete: it has tags of targets and no version tag\n\
+                 note: 4 target tags and 1 referrers tag hidden; --all shows them\n";
+    assert_eq!(tags.stderr, notes);
+    let quiet = home.cargo_oci(["tags", &location, "--quiet"]).succeeds();
+    assert_eq!(quiet.stderr, "");
+    let all = home.cargo_oci(["tags", &location, "--all"]).succeeds();
+    assert!(all.stdout.starts_with("0.3.0__b\nlatest\n0.2.0\n"), "{all}");
+    assert_eq!((all.stdout.lines().count(), &all.stderr[..]), (7, ""));
+    let long = ["tags", &location, "--long", "--include", "0.3.0"];
+    let long = home.cargo_oci(long).succeeds();
+    assert_eq!(long.stdout, "0.3.0\t-\t-\t-\ta,b\n");
+    let targets = ["tags", &location, "--include", "0.3.0__*"];
+    let targets = home.cargo_oci(targets).succeeds();
+    assert_eq!(targets.stdout, "0.3.0__a\n0.3.0__b\n");
+    assert_eq!(targets.stderr, "");
+}
+
+#[test]
+fn tables_on_terminal_have_header_and_short_digests() {
+    let home = Home::new();
+    let _release = Release::push(&home, "oci:out");
+    let digest = Layout::open(home.path().join("out/widgets"))
+        .digest("1.2.3")
+        .unwrap();
+    let lines = |arguments: &str| {
+        let shown = home.cargo_oci_at_terminal(arguments).succeeds().stdout;
+        assert!(shown.lines().all(|line| line.chars().count() <= 100));
+        shown.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let short = &digest["sha256:".len()..][..12];
+    let tags = lines("tags oci:out/widgets --long");
+    assert!(
+        tags[0].starts_with("TAG    ") && tags[0].ends_with("TARGETS"),
+        "{tags:?}"
+    );
+    assert!(tags[1].starts_with("1.2.3  "), "{tags:?}");
+    assert!(
+        tags[1].contains(short) && !tags[1].contains(&digest),
+        "{tags:?}"
+    );
+    assert!(tags[1].ends_with("aarch64-apple-darwin, +1"), "{tags:?}");
+    assert_eq!(
+        lines("catalog oci:out")[..2],
+        ["REPOSITORY", "oci:out/widgets"]
+    );
+    let referrers = lines("referrers oci:out/widgets:1.2.3");
+    assert!(referrers[0].starts_with("ARTIFACT TYPE"), "{referrers:?}");
+    assert!(referrers[1].ends_with(short), "{referrers:?}");
+    let page = lines("inspect oci:out/widgets");
+    assert!(page.iter().any(|line| line.ends_with(&digest)), "{page:?}");
+    assert_eq!(
+        page.iter().filter(|line| line.contains("sha256:")).count(),
+        1
+    );
 }
 
 #[test]

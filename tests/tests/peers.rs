@@ -60,7 +60,7 @@ fn artifact_pushed_by_oras_is_read_by_all_commands() {
         .cargo_oci(["tags", "--long", &format!("{}/acme/notes", registry.host())])
         .succeeds();
     assert!(
-        listed.stdout.starts_with("1.0 ") && listed.stdout.contains(&digest),
+        listed.stdout.starts_with("1.0\t") && listed.stdout.contains(&digest),
         "{listed}"
     );
     let shown = home.cargo_oci(["inspect", &location]).succeeds();

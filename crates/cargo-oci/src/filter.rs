@@ -6,7 +6,7 @@ use oci_package::tag;
 use oci_registry::Tag;
 
 /// Flags that filter a list of names.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Filter {
     /// Show only names that match one of these patterns
     #[arg(long, value_name = "GLOB", value_parser = parse_pattern)]
@@ -28,13 +28,19 @@ impl Filter {
             |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
         (self.include.is_empty() || any_matches(&self.include)) && !any_matches(&self.exclude)
     }
+
+    /// Whether a pattern of `--include` contains `__`, so that it can only be meant for the tags of targets.
+    pub(crate) fn includes_targets(&self) -> bool {
+        let mut patterns = self.include.iter();
+        patterns.any(|pattern| pattern.as_str().contains("__"))
+    }
 }
 
 /// Sorts tags by version, the highest first. Each version is followed by the tags of its targets, and then by the tags
 /// with `v`. Tags that are not versions come last, sorted by name.
-pub(crate) fn sort_by_version(tags: &mut [Tag]) {
-    let key = |tag: &Tag| {
-        let (text, target) = tag::split(tag);
+pub(crate) fn sort_by_version<T>(tags: &mut [T], tag: impl Fn(&T) -> &Tag) {
+    let key = |entry: &T| {
+        let (text, target) = tag::split(tag(entry));
         let version = tag::parse_version(text);
         let (text, target) = (text.to_owned(), target.map(str::to_owned));
         (std::cmp::Reverse(version), text, target)
@@ -62,7 +68,7 @@ mod tests {
             "2.0.0_build.5",
         ];
         let mut tags = names.map(|name| name.parse::<Tag>().expect("a tag"));
-        sort_by_version(&mut tags);
+        sort_by_version(&mut tags, |tag| tag);
         let shown = tags.each_ref().map(Tag::as_str);
         assert_eq!(
             shown,

@@ -27,6 +27,7 @@ mod query_result;
 mod report;
 mod session;
 mod stdio;
+mod table;
 mod typed_path;
 
 use std::ffi::OsString;

@@ -16,6 +16,8 @@ pub(crate) enum QueryResult<'a> {
     Tag {
         name: &'a str,
         reference: String,
+        /// Whether the tag is missing, and only tags of its targets exist. `None` if this was not determined.
+        incomplete: Option<bool>,
         size: Option<u64>,
         created: Option<&'a str>,
         targets: Option<&'a [String]>,
@@ -105,9 +107,27 @@ pub(crate) struct FileObject<'a> {
 
 impl<'a> QueryResult<'a> {
     /// Creates the object for a tag, with the details of its manifest if they are known.
-    pub(crate) fn for_tag(location: &Location, tag: &'a Tag, details: Option<&'a Details>) -> Self {
+    pub(crate) fn for_tag(
+        location: &Location,
+        tag: &'a Tag,
+        details: Option<&'a Details>,
+        incomplete: Option<bool>,
+    ) -> Self {
         let reference = location.with(tag.clone()).to_string();
-        Self::new_tag(tag.as_str(), reference, details)
+        Self::new_tag(tag.as_str(), reference, details, incomplete)
+    }
+
+    /// Creates the object for an incomplete version, with its targets if they are requested.
+    pub(crate) fn for_incomplete_version(
+        location: &Location,
+        tag: &'a Tag,
+        requested_targets: Option<&'a [String]>,
+    ) -> Self {
+        let mut result = Self::for_tag(location, tag, None, Some(true));
+        if let Self::Tag { targets, .. } = &mut result {
+            *targets = requested_targets;
+        }
+        result
     }
 
     /// Creates the object for a layout entry whose name is not a valid tag, with the details of its manifest if they
@@ -116,17 +136,24 @@ impl<'a> QueryResult<'a> {
         location: &Location,
         other: &'a OtherName,
         details: Option<&'a Details>,
+        incomplete: Option<bool>,
     ) -> Self {
         let reference = location.with(other.digest.clone()).to_string();
-        Self::new_tag(&other.name, reference, details)
+        Self::new_tag(&other.name, reference, details, incomplete)
     }
 
-    fn new_tag(name: &'a str, reference: String, details: Option<&'a Details>) -> Self {
+    fn new_tag(
+        name: &'a str,
+        reference: String,
+        details: Option<&'a Details>,
+        incomplete: Option<bool>,
+    ) -> Self {
         let summary = details.map(|details| &details.summary);
         let platforms = summary.map(|summary| summary.platforms.iter().map(ToString::to_string));
         Self::Tag {
             name,
             reference,
+            incomplete,
             size: summary.and_then(|summary| summary.size),
             created: summary.and_then(|summary| summary.created.as_deref()),
             targets: summary.map(|summary| &summary.targets[..]),

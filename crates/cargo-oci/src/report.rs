@@ -420,6 +420,11 @@ impl Reporter {
         self.write_message(&Message::Warning { message });
     }
 
+    /// Prints a note to stderr only, also if the output format is JSON.
+    pub(crate) fn note_on_stderr(self, text: impl fmt::Display) {
+        self.print(style::NOTE, "note:", text);
+    }
+
     /// Prints a warning. If the output format is JSON, also writes it to stdout.
     pub(crate) fn warn(self, text: impl fmt::Display) {
         let message = text.to_string();

@@ -10,8 +10,9 @@ use crate::filter::Filter;
 use crate::message::FormatFlag;
 use crate::options::ArgumentError;
 use crate::query_result::QueryResult;
-use crate::report::{self, Error};
+use crate::report::Error;
 use crate::session::Session;
+use crate::table::{Cell, Column, Table};
 
 /// List the repositories of a registry, or the OCI layouts in a directory
 #[derive(Debug, Args)]
@@ -52,12 +53,17 @@ fn parse_catalog_argument(text: &str) -> Result<CatalogArgument, ArgumentError> 
 /// Prints one name per line. The first names of a registry are printed while further pages are fetched.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reporter = session.reporter;
+    let table = Table::new([Column::text("REPOSITORY")]);
+    let is_first = std::cell::Cell::new(true);
     let print = |name: String, reference: String| {
         if reporter.is_json() {
             reporter.emit_query_result(&QueryResult::Repository { name, reference });
             return Ok(());
         }
-        report::write_line(reference)
+        if is_first.replace(false) {
+            table.print_header()?;
+        }
+        table.print_row([Cell::Text(Some(&reference))])
     };
     match flags.source {
         CatalogArgument::Registry(registry) => {

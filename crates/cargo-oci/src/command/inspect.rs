@@ -11,6 +11,7 @@ use crate::options::parse_location;
 use crate::query_result::QueryResult;
 use crate::report::{self, Error};
 use crate::session::Session;
+use crate::table::display_digest;
 
 /// Maximum length of a printed value, in characters.
 const MAX_TEXT_LENGTH: usize = 400;
@@ -153,7 +154,7 @@ fn format_heading(target: &InspectedTarget) -> String {
         Some(name),
         Some(requirements.join(", ")),
         size,
-        Some(target.digest.to_string()),
+        Some(display_digest(&target.digest).to_owned()),
     ];
     let parts = parts.into_iter().flatten().filter(|part| !part.is_empty());
     parts.collect::<Vec<_>>().join("  ")
@@ -168,10 +169,11 @@ fn format_files(files: &[InspectedFile]) -> Vec<String> {
             let name = name.map_or_else(|| "-".to_owned(), escape_text);
             let kind = file.kind.as_deref().map(escape_text);
             let kind = kind.unwrap_or_else(|| file.media_type.to_string());
-            (name, kind, Size(file.size).to_string(), &file.digest)
+            let digest = display_digest(&file.digest);
+            (name, kind, Size(file.size).to_string(), digest)
         })
         .collect();
-    let longest = |length: fn(&(String, String, String, &oci_registry::Digest)) -> usize| {
+    let longest = |length: fn(&(String, String, String, &str)) -> usize| {
         rows.iter().map(length).max().unwrap_or_default()
     };
     let names = longest(|row| row.0.chars().count());

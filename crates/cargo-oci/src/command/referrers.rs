@@ -1,6 +1,5 @@
 //! `cargo oci referrers`: print the referrers of a manifest as a tree.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use clap::Args;
@@ -14,6 +13,13 @@ use crate::options::parse_location;
 use crate::query_result::QueryResult;
 use crate::report::{self, Error};
 use crate::session::Session;
+use crate::table::{Cell, Column, Table};
+
+/// Maximum width of the column of artifact types, so that a table of 100 columns has room for date and digest.
+const MAX_TYPE_WIDTH: usize = 68;
+
+/// Maximum length of a printed artifact type, in characters.
+const MAX_TYPE_LENGTH: usize = 200;
 
 /// List artifacts that refer to this one (SBOMs, signatures, attestations)
 ///
@@ -61,9 +67,31 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         }
         return session.reporter.finish();
     }
-    report::write_line(reference.with(digest.clone()))?;
-    for line in tree.format_lines() {
-        report::write_line(line)?;
+    let lines: Vec<_> = tree.format_lines().collect();
+    let subject = reference.with(root).to_string();
+    let types = lines.iter().chain([&subject]);
+    let table = Table::new([
+        Column::text("ARTIFACT TYPE").fit(MAX_TYPE_WIDTH, types),
+        Column::date("CREATED (UTC)"),
+        Column::digest("DIGEST"),
+    ]);
+    if table.is_short() {
+        let created = manifest.annotations().get(annotation::CREATED);
+        table.print_header()?;
+        table.print_row([
+            Cell::Verbatim(&subject),
+            Cell::Date(created.map(String::as_str)),
+            Cell::Digest(Some(digest)),
+        ])?;
+    } else {
+        report::write_line(reference.with(digest.clone()))?;
+    }
+    for (line, ReferrerNode { referrer, .. }) in lines.iter().zip(&tree.branches) {
+        table.print_row([
+            Cell::Verbatim(line),
+            Cell::Date(referrer.annotation(annotation::CREATED)),
+            Cell::Digest(Some(&referrer.digest)),
+        ])?;
     }
     if tree.branches.is_empty() {
         session.reporter.note("no referrers");
@@ -89,6 +117,7 @@ impl ReferrerTree {
         Ok(Self { branches })
     }
 
+    /// Returns the branch and the artifact type of each node.
     fn format_lines(&self) -> impl Iterator<Item = String> {
         self.branches.iter().enumerate().map(
             |(
@@ -114,11 +143,8 @@ impl ReferrerTree {
                     .artifact_type
                     .as_ref()
                     .unwrap_or(&referrer.media_type);
-                let _ = write!(line, "{kind}  {}", referrer.digest);
-                if let Some(created) = referrer.annotation(annotation::CREATED) {
-                    // Annotations are untrusted and may contain control characters.
-                    let _ = write!(line, "  {}", escape(created, 25));
-                }
+                // The artifact type is untrusted and may contain control characters.
+                line.push_str(&escape(kind.as_str(), MAX_TYPE_LENGTH));
                 line
             },
         )
@@ -155,12 +181,8 @@ mod tests {
         let tree = ReferrerTree {
             branches: branches.into(),
         };
-        let lines = tree.format_lines().map(|line| {
-            let (drawn, _) = line.split_once("  sha256:").expect("a digest");
-            drawn.to_owned()
-        });
         assert_eq!(
-            lines.collect::<Vec<_>>(),
+            tree.format_lines().collect::<Vec<_>>(),
             [
                 "├── a",
                 "│   ├── b",

@@ -1,5 +1,6 @@
 //! `cargo oci verify`: verify the digests of an artifact, and compare a directory with it.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::options::parse_location;
 use crate::query_result::QueryResult;
 use crate::report::Error;
 use crate::session::Session;
+use crate::table::short_digest;
 use crate::{contents, naming};
 
 /// Verify every digest of an artifact, or compare a directory with it
@@ -144,11 +146,17 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     session.report_finished(&reference.with(digest.clone()), digest, None)
 }
 
-/// Returns the title and the digest of a descriptor, or only the digest if there is no title.
+/// Returns the title and the digest of a descriptor for a status line, or only the digest if there is no title. The
+/// digest is short if stderr is a terminal.
 fn display_name(descriptor: &Descriptor) -> String {
+    let digest = if std::io::stderr().is_terminal() {
+        short_digest(&descriptor.digest)
+    } else {
+        descriptor.digest.as_str()
+    };
     let title = descriptor.annotation(oci_package::annotation::TITLE);
     let title = title.map_or_else(String::new, |title| format!("{title}, "));
-    format!("{title}{}", descriptor.digest)
+    format!("{title}{digest}")
 }
 
 /// Returns the error for a package whose tag, index, manifest and config contradict each other.
