@@ -16,7 +16,7 @@ use nu_plugin::{DynamicCompletionCall, EngineInterface};
 use nu_protocol::ast::{Expr, Expression};
 use nu_protocol::engine::ArgType;
 use nu_protocol::{DynamicSuggestion, Span};
-use oci_package::{annotation, platform};
+use oci_package::{HiddenTag, annotation, platform};
 use oci_registry::{
     CredentialChain, CredentialProvider, Descriptor, Environment, LocationText, RegistryName,
 };
@@ -104,7 +104,14 @@ pub(crate) fn complete(
         }
     };
     let names = list_names(plugin, engine, &context.list, later_call).unwrap_or_default();
+    let is_offered = |name: &String| match &context.list {
+        NameList::Tags(_) => name
+            .parse()
+            .is_ok_and(|tag| HiddenTag::is_offered(&tag, &context.typed_tag)),
+        _ => true,
+    };
     let names = names.into_iter().filter(|name| is_plain(name));
+    let names = names.filter(is_offered);
     let suggestions = names.map(|name| DynamicSuggestion {
         value: format!("{}{name}{}", context.prefix, context.suffix),
         append_whitespace: context.completes_argument,
@@ -145,6 +152,8 @@ struct CompletionContext {
     list: NameList,
     prefix: String,
     suffix: &'static str,
+    /// Typed part of a tag, which determines whether hidden tags are offered.
+    typed_tag: String,
     /// Whether the argument is complete after the name, so that a space may follow.
     completes_argument: bool,
 }
@@ -155,6 +164,7 @@ impl CompletionContext {
             list,
             prefix: String::new(),
             suffix: "",
+            typed_tag: String::new(),
             completes_argument: true,
         }
     }
@@ -184,11 +194,12 @@ impl CompletionContext {
         let tagged = tagged.filter(|(repository, tag)| {
             !tag.contains('/') && (repository.contains('/') || repository.contains(':'))
         });
-        if let Some((repository, _)) = tagged {
+        if let Some((repository, tag)) = tagged {
             return (kind == ArgumentKind::Manifest).then_some(Self {
                 list: NameList::Tags(repository.parse().ok()?),
                 prefix: format!("{repository}:"),
                 suffix: "",
+                typed_tag: tag.to_owned(),
                 completes_argument: true,
             });
         }
@@ -203,6 +214,7 @@ impl CompletionContext {
                 list: NameList::Registries,
                 prefix: String::new(),
                 suffix: if is_registry { "" } else { "/" },
+                typed_tag: String::new(),
                 completes_argument: is_registry,
             }),
             Some(_) if is_registry => None,
@@ -210,6 +222,7 @@ impl CompletionContext {
                 list: NameList::Repositories(registry.parse().ok()?),
                 prefix: format!("{registry}/"),
                 suffix: "",
+                typed_tag: String::new(),
                 completes_argument: kind == ArgumentKind::Repository,
             }),
         }

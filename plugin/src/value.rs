@@ -123,10 +123,19 @@ fn nullable(of: Type) -> Type {
     Type::one_of([of, Type::Nothing])
 }
 
-/// Returns the values of the columns that `oci tags --long` adds. All values are `null` if the details are unknown.
-pub(crate) fn tag_details(details: Option<&Details>, span: Span) -> Record {
+/// Returns the values of the columns that `oci tags --long` adds. All values are `null` if the details are unknown,
+/// except the targets of an incomplete version.
+pub(crate) fn tag_details(
+    details: Option<&Details>,
+    incomplete: Option<&[String]>,
+    span: Span,
+) -> Record {
     let Some(details) = details else {
-        let unknown = TAG_DETAILS.map(|name| (name.to_owned(), Value::nothing(span)));
+        let unknown = TAG_DETAILS.map(|name| {
+            let targets = incomplete.filter(|_| name == "targets");
+            let value = targets.map_or(Value::nothing(span), |targets| text_list(targets, span));
+            (name.to_owned(), value)
+        });
         return unknown.into_iter().collect();
     };
     let summary = &details.summary;

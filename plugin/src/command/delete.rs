@@ -139,7 +139,7 @@ impl DeleteCall {
             let message = format!("refusing to delete the whole repository `{}`", operand.name);
             return Err(
                 report::invalid(message, "has no tag or digest", at).with_help(format!(
-                    "run `oci tags {} | oci delete` to delete all its tags",
+                    "run `oci tags {} --all | oci delete` to delete all its tags",
                     operand.name
                 )),
             );

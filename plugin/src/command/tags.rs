@@ -8,7 +8,7 @@ use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Type, Value,
     record,
 };
-use oci_package::{Concurrency, TagDetailsFetcher};
+use oci_package::{Concurrency, ListedTag, TagDetailsFetcher, TagListing};
 use oci_registry::{Cache, Identifier, LocationText, OtherName};
 
 use crate::OciPlugin;
@@ -45,6 +45,11 @@ impl PluginCommand for TagsCommand {
                 "Also show the size, date, platforms, digest and other details of each tag",
                 Some('l'),
             )
+            .switch(
+                "all",
+                "Also show the tags of targets and referrers",
+                Some('a'),
+            )
             .input_output_types(super::input_output_types(&table, &table))
             .category(Category::Network);
         ConnectionSettings::flags(signature)
@@ -58,6 +63,9 @@ impl PluginCommand for TagsCommand {
         "Each row has the `name` and `reference` of a tag. If the input is a list of repositories, each row also has \
          `repository`. With --long, the manifests of the tags are fetched, several at a time, for `size`, `created`, \
          `platforms`, `targets`, `artifact_type`, `media_type`, `annotations` and `digest`.\n\n\
+         Tags of targets, such as `1.2.3__x86_64-apple-darwin`, and of referrers are shown only with --all. Without \
+         --all, a row for each version that has tags of targets but no tag of its own follows the last page; with \
+         --long, it has the targets of these tags.\n\n\
          Rows appear while further pages are fetched. After `first`, no further pages are requested. The details are \
          null if a tag was deleted meanwhile or its manifest cannot be read. If a manifest cannot be read, a warning \
          on stderr shows the reason. If the registry's rate limit is exceeded, an error follows the rows received so \
@@ -72,7 +80,7 @@ impl PluginCommand for TagsCommand {
         vec![
             Example {
                 example: "oci tags ghcr.io/acme/widgets",
-                description: "List all tags",
+                description: "List the tags of versions and channels",
                 result: None,
             },
             Example {
@@ -108,6 +116,7 @@ impl PluginCommand for TagsCommand {
             resolver: context.resolver(),
             cache: context.cache(),
             is_long: call.has_flag("long")?,
+            shows_all: call.has_flag("all")?,
             has_repository_column: operands.is_list(),
             concurrency: Concurrency::new(context.concurrency()),
             span: call.head,
@@ -120,6 +129,8 @@ impl PluginCommand for TagsCommand {
 struct TagsCall {
     resolver: OperandResolver,
     is_long: bool,
+    /// Whether hidden tags are shown.
+    shows_all: bool,
     has_repository_column: bool,
     cache: Option<Cache>,
     /// Limiter for concurrent requests that fetch details of tags, shared by all repositories.
@@ -143,6 +154,11 @@ impl TagsCall {
         }
         let location = self.resolver.open(&operand).await?;
         let tags = location.content().tags();
+        let tags = if self.shows_all {
+            tags.map_ok(ListedTag::from).boxed()
+        } else {
+            TagListing::new(tags).boxed()
+        };
         let source = location.with_cache(self.cache.as_ref());
         let (span, has_repository_column) = (self.span, self.has_repository_column);
         let repository = location.clone();
@@ -176,7 +192,7 @@ impl TagsCall {
         };
         if !self.is_long {
             let rows = tags
-                .map_ok(move |tag| row(tag.as_str(), tag.clone().into()))
+                .map_ok(move |listed| row(listed.tag.as_str(), listed.tag.clone().into()))
                 .map_err(to_labeled_error);
             let other_names = other_names.map_ok(move |other| other_row(&other));
             let rows = rows.chain(other_names);
@@ -191,7 +207,12 @@ impl TagsCall {
                 if let Some(error) = &details.error {
                     report::warn_incomplete_row(&repository.reference(details.tag.clone()), error);
                 }
-                row.extend(value::tag_details(details.details.as_ref(), span));
+                let incomplete = details.incomplete.as_deref();
+                row.extend(value::tag_details(
+                    details.details.as_ref(),
+                    incomplete,
+                    span,
+                ));
                 Ok(Value::record(row, span))
             }
         });
@@ -210,7 +231,7 @@ impl TagsCall {
                     }
                     details => details.map_err(to_labeled_error)?,
                 };
-                row.extend(value::tag_details(details.as_ref(), span));
+                row.extend(value::tag_details(details.as_ref(), None, span));
                 Ok(Value::record(row, span))
             }
         });

@@ -32,6 +32,34 @@ fn unreadable_tag_row_has_no_details() {
 }
 
 #[test]
+fn target_tags_are_hidden_and_incomplete_versions_listed() {
+    let document = artifact("");
+    let registry = serve(move |request| match request.split('?').next().unwrap() {
+        "GET /v2/x/tags/list" => tags(r#""0.3.0__b","2.0.0","1.0.0","0.3.0__a","1.0.0__a""#),
+        _ => manifest(document.clone()),
+    });
+    let source = format!("oci tags {}/x", registry.host());
+    let table = eval(&source).unwrap();
+    assert_eq!(texts(&table, "name"), ["2.0.0", "1.0.0", "0.3.0"]);
+    let rows = eval(&format!("{source} --long")).unwrap();
+    assert_eq!(texts(&rows, "name"), ["2.0.0", "1.0.0", "0.3.0"]);
+    let incomplete = &rows.as_list().unwrap()[2];
+    assert_eq!(columns(incomplete), columns(&rows.as_list().unwrap()[0]));
+    let targets = cell(incomplete, "targets").as_list().unwrap();
+    let targets: Vec<_> = targets
+        .iter()
+        .map(|target| target.as_str().unwrap())
+        .collect();
+    assert_eq!(targets, ["a", "b"]);
+    assert!(cell(incomplete, "digest").is_nothing());
+    let all = eval(&format!("{source} --all")).unwrap();
+    assert_eq!(
+        texts(&all, "name"),
+        ["0.3.0__b", "2.0.0", "1.0.0", "0.3.0__a", "1.0.0__a"]
+    );
+}
+
+#[test]
 fn catalog_of_directory_lists_layouts() {
     let directory = Directory::new("catalog");
     for name in ["b", "team/a"] {

@@ -43,12 +43,12 @@ fn tags_returns_one_row_per_tag() {
     }
     let home = Home::new();
     let count = home.nu_value(&format!(
-        "oci tags {host}/widgets | where name =~ '^1' | length"
+        "oci tags {host}/widgets --all | where name =~ '^1' | length"
     ));
     // The three tags are `1.2.3`, its target tag, and `1.9.0`.
     assert_eq!(count, 3);
     let rows = home.nu_value(&format!(
-        "oci tags {host}/widgets | sort-by name | select name reference"
+        "oci tags {host}/widgets --all | sort-by name | select name reference"
     ));
     let names = ["1.2.3".to_owned(), sources.target_tag()].into_iter();
     let names = names.chain(["1.9.0", "2.0.0", "latest"].map(str::to_owned));
@@ -304,9 +304,14 @@ fn completion_completes_one_component_at_a_time() {
     assert_eq!(offered("oci ping "), json!([host]));
     assert_eq!(offered("oci tags "), json!([format!("{host}/")]));
     assert_eq!(offered(&format!("oci tags {host}/w")), json!([name]));
-    let tags = ["1.2.3".to_owned(), sources.target_tag()].map(|tag| format!("{name}:{tag}"));
-    assert_eq!(offered(&format!("oci manifest {name}:")), json!(tags));
-    assert_eq!(offered(&format!("oci copy {name}:")), json!(tags));
+    let [version, target] =
+        ["1.2.3".to_owned(), sources.target_tag()].map(|tag| format!("{name}:{tag}"));
+    assert_eq!(offered(&format!("oci manifest {name}:")), json!([version]));
+    assert_eq!(offered(&format!("oci copy {name}:")), json!([version]));
+    assert_eq!(
+        offered(&format!("oci manifest {name}:1.2.3__")),
+        json!([target])
+    );
     let targets = offered(&format!("oci manifest {name}:1.2.3 --target "));
     assert_eq!(targets, json!([host_triple()]));
     assert_eq!(offered(&format!("oci tags {host}/none:")), json!([]));

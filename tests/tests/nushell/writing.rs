@@ -25,7 +25,7 @@ fn release_copied_between_registries_is_pulled_as_files() {
     let ((from, sources), to) = (registry_with_widgets(), Registry::open());
     let home = Home::new();
     let copied = home.nu_value(&format!(
-        "oci tags {}/widgets | oci copy {}/mirror/ | sort-by reference",
+        "oci tags {}/widgets --all | oci copy {}/mirror/ | sort-by reference",
         from.host(),
         to.host()
     ));
