@@ -1,11 +1,16 @@
 //! `cargo oci delete` and `cargo oci index`: content that is deleted, content that remains, and confirmation.
 
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
 use e2e::messages::Schema;
 use e2e::program::Home;
 use e2e::recorder::Recorder;
 use e2e::registry::Registry;
 use e2e::release::{ARM, MAC, Release, image_layout, target_tag};
 use e2e::require;
+use ferro_blob_store::InMemoryBlobStore;
+use ferro_oci_server::{AppState, InMemoryRegistryMeta, router};
 
 /// Returns the targets in the index that a tag names.
 fn targets_in_index(registry: &Registry, tag: &str) -> Vec<String> {
@@ -464,4 +469,33 @@ fn delete_without_index_deletes_target_tags() {
     let done = home.cargo_oci(["delete", &version, "--yes"]).succeeds();
     assert_eq!(done.stdout.lines().count(), 2, "{done}");
     assert_eq!(registry.tags("widgets"), [""; 0]);
+}
+
+#[test]
+fn delete_of_version_without_tag_deletion_succeeds() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime can be started");
+    let state = AppState::new(
+        Arc::new(InMemoryBlobStore::new()),
+        Arc::new(InMemoryRegistryMeta::new()),
+    );
+    let listener = runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+    let listener = listener.expect("a loopback port is free");
+    let host = listener
+        .local_addr()
+        .expect("the port is known")
+        .to_string();
+    runtime.spawn(async move { axum::serve(listener, router(state)).await });
+    let home = Home::new();
+    let _release = Release::push(&home, &host);
+    let version = format!("{host}/widgets:1.2.3");
+
+    // Ferro responds to the deletion of a tag with 405, and deletes the manifests by which the client replaces it.
+    let done = home.cargo_oci(["delete", &version, "--yes"]).succeeds();
+    let tags = [target_tag(MAC), target_tag(ARM), "1.2.3".into()];
+    let expected = tags.map(|tag| format!("{host}/widgets:{tag}\n")).concat();
+    assert_eq!(done.stdout, expected);
+    let left = home.cargo_oci(["tags", &format!("{host}/widgets")]);
+    assert_eq!(left.succeeds().stdout, "");
+    home.cargo_oci(["pull", &version, "--target", MAC])
+        .fails_with(4);
 }

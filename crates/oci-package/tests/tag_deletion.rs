@@ -141,7 +141,7 @@ async fn floating_tag_of_other_version_or_push_is_kept() {
 async fn stale_list_is_corrected_by_index_and_lookups() {
     let repository = FakeRepository::new();
     push(&repository, "1.2.3", GNU).await;
-    repository.delay_tag_list(std::time::Duration::from_secs(3600));
+    repository.delay_tag_list(std::time::Duration::from_hours(1));
     push(&repository, "1.2.3", MAC).await;
     // The tag of the second target is not listed yet, and the index has an entry for it.
     let expected = [

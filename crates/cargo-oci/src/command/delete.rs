@@ -25,6 +25,7 @@ use crate::session::Session;
 ///
 /// On a terminal the command asks for confirmation. If the answer is no, it deletes nothing and exits with 1.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[command(
     after_help = "Examples:\n  cargo oci delete ghcr.io/acme/widgets:nightly\n  cargo oci delete ghcr.io/acme/widgets:1.2.3 --dry-run\n  cargo oci delete registry.example.com/widgets@sha256:DIGEST --dry-run\n  cargo oci delete registry.example.com/widgets:1.2.3__x86_64-unknown-linux-gnu --yes\n  cargo oci delete --blob oci:widgets@sha256:DIGEST"
 )]
@@ -133,7 +134,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         .iter()
         .any(|task| task.keeps_manifest(deleted.set_for(&task.location)));
     let note_manifests = || {
-        if keeps_manifests {
+        // In JSON, a note would be a warning.
+        if keeps_manifests && !session.reporter.is_json() {
             session.reporter.note(DeletionNote::ManifestsKept);
         }
     };
@@ -340,16 +342,12 @@ impl DeleteTask {
         match &self.item {
             DeleteItem::Tag(plan) => {
                 let tags: Vec<_> = plan.tags().collect();
-                match tags[..] {
-                    [TaggedDigest { tag, digest, .. }] => {
-                        format!("the tag {} ({digest})", location.with(tag.clone()))
-                    }
-                    _ => {
-                        let names: Vec<_> = tags.iter().map(|tagged| tagged.tag.as_str()).collect();
-                        let repository = location.whole_repository();
-                        format!("the tags {} of {repository}", names.join(", "))
-                    }
+                if let [TaggedDigest { tag, digest, .. }] = tags[..] {
+                    return format!("the tag {} ({digest})", location.with(tag.clone()));
                 }
+                let names: Vec<_> = tags.iter().map(|tagged| tagged.tag.as_str()).collect();
+                let repository = location.whole_repository();
+                format!("the tags {} of {repository}", names.join(", "))
             }
             DeleteItem::Target { entry, is_last, .. } => {
                 let index = location.with(entry.index.clone());

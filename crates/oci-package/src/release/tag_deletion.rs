@@ -300,14 +300,14 @@ async fn find_siblings(
     version: &Version,
     listed: &BTreeSet<Tag>,
 ) -> crate::Result<Vec<TaggedDigest>> {
-    let mut names = BTreeSet::new();
+    let mut candidates = BTreeSet::new();
     for sibling in tag::tags_of(version)? {
         if sibling.index() != named {
-            names.extend(listed_targets(&sibling, listed));
-            names.insert(sibling.index().clone());
+            candidates.extend(listed_targets(&sibling, listed));
+            candidates.insert(sibling.index().clone());
         }
     }
-    resolve_tags(from, names).await
+    resolve_tags(from, candidates).await
 }
 
 /// Returns the floating tags whose index states this version. A tag that has targets of its own was pushed under this
