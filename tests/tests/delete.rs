@@ -449,10 +449,8 @@ fn interrupted_deletion_is_completed_by_same_command() {
     // A deletion that was killed after its first tag.
     registry.remove_tag("widgets", &of_mac);
     let done = home.cargo_oci(["delete", &version, "--yes"]).succeeds();
-    let expected: String = [&*of_arm, "latest", "1.2.3"]
-        .iter()
-        .map(|tag| format!("{location}:{tag}\n"))
-        .collect();
+    let tags = [&*of_arm, "latest", "1.2.3"];
+    let expected = tags.map(|tag| format!("{location}:{tag}\n")).concat();
     assert_eq!(done.stdout, expected);
     assert_eq!(registry.tags("widgets"), [""; 0]);
 }
