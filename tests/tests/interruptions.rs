@@ -80,6 +80,10 @@ fn interrupted_pull_is_resumed() {
             [".oci-partial"],
             "no tag was written"
         );
+        let advice = "Interrupted; run the same command again to resume (";
+        let last = stopped.stderr.lines().last().unwrap_or_default();
+        let is_advised = last.starts_with(advice) && last.ends_with(" of 24.0 MiB kept)");
+        assert_eq!(is_advised, code.is_some(), "{stopped}");
         let before = proxy.bytes_received();
         proxy.remove_limit();
         pull().succeeds();
@@ -105,6 +109,12 @@ fn interrupted_push_sets_no_tag_and_can_be_repeated() {
         assert!(
             registry.tags("widgets").is_empty(),
             "the tag refers to complete content"
+        );
+        let advice = "Interrupted; run the same command again to start over\n";
+        assert_eq!(
+            stopped.stderr.ends_with(advice),
+            signal == "INT",
+            "{stopped}"
         );
         let is_cancelled = registry.log().contains("DELETE");
         assert_eq!(is_cancelled, signal == "INT", "{}", registry.log());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use e2e::messages::Schema;
-use e2e::program::Home;
+use e2e::program::{Home, Outcome};
 use e2e::recorder::Recorder;
 use e2e::registry::Registry;
 use e2e::sources::{Sources, host_triple};
@@ -282,6 +282,7 @@ fn dry_run_changes_nothing() {
         .cargo_oci([
             "push",
             "--dry-run",
+            "--message-format=json",
             "--registry",
             &registry_argument(&recorder.host()),
         ])
@@ -315,13 +316,15 @@ fn dry_run_of_rejected_push_exits_with_same_code() {
     sources.write("made", "second");
     let schema = Schema::from_documentation();
     let plan = |outcome: &e2e::program::Outcome| {
-        let plans = schema.validate(&outcome.stdout);
+        let messages = schema.validate(&outcome.stdout);
+        let is_plan = |message: &Value| message["reason"] == "oci-plan";
+        let plans: Vec<_> = messages.into_iter().filter(is_plan).collect();
         assert_eq!(plans.len(), 1, "{outcome}");
         let actions = plans[0]["tags"].as_array().unwrap().iter();
         let actions = actions.map(|tag| tag["action"].as_str().unwrap().to_owned());
         (actions.collect::<Vec<_>>(), plans[0].clone())
     };
-    let refused = push(&["--dry-run"]).fails_with(5);
+    let refused = push(&["--dry-run", "--message-format=json"]).fails_with(5);
     assert!(
         refused.stderr.contains("`round` has different content"),
         "{refused}"
@@ -329,7 +332,7 @@ fn dry_run_of_rejected_push_exits_with_same_code() {
     let (actions, shown) = plan(&refused);
     assert_eq!(actions, ["refuse", "write"]);
     assert_ne!(shown["digest"], first);
-    let allowed = push(&["--dry-run", "--overwrite"]).succeeds();
+    let allowed = push(&["--dry-run", "--message-format=json", "--overwrite"]).succeeds();
     let (actions, overwritten) = plan(&allowed);
     assert_eq!(actions, ["replace", "write"]);
     assert_eq!(overwritten["manifest"], shown["manifest"]);
@@ -339,6 +342,72 @@ fn dry_run_of_rejected_push_exits_with_same_code() {
     sources.write("made", "second");
     let done = push(&["--overwrite"]).succeeds();
     assert_eq!(shown["digest"], done.printed_digest());
+}
+
+/// Returns the lines on stderr, with the target triple replaced by `TARGET`.
+fn status_lines(outcome: &Outcome) -> Vec<String> {
+    let lines = outcome.stderr.lines();
+    let lines = lines.map(|line| line.trim().replace(host_triple(), "TARGET"));
+    lines.collect()
+}
+
+#[test]
+fn dry_run_prints_plan_in_status_lines() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    sources.write("made", "first");
+    sources.write("notes", "text");
+    let push = |more: &[&str]| {
+        let fixed = [
+            "push",
+            "--file=round=made",
+            "--file=notes=notes",
+            "--registry=oci:out",
+        ];
+        let run = home.cargo_oci(fixed.iter().chain(more).copied());
+        run.within(sources.path())
+    };
+    let new = push(&["--dry-run"]).succeeds();
+    assert_eq!(new.stdout, "");
+    let mut lines = status_lines(&new);
+    lines[..3].sort();
+    let config = lines.remove(0);
+    assert!(config.starts_with("Would upload config ("), "{new}");
+    assert_eq!(
+        lines,
+        [
+            "Would upload notes (4 B)",
+            "Would upload round-1.2.3-TARGET (5 B)",
+            "Would tag oci:out/widgets:1.2.3__TARGET",
+            "Would index oci:out/widgets:1.2.3 (1 target)",
+        ]
+    );
+    assert!(!sources.path().join("out").exists(), "{new}");
+
+    push(&[]).succeeds();
+    let same = push(&["--dry-run"]).succeeds();
+    assert_eq!(
+        status_lines(&same),
+        [
+            "Unchanged oci:out/widgets:1.2.3__TARGET",
+            "Unchanged oci:out/widgets:1.2.3",
+        ]
+    );
+
+    sources.write("made", "second");
+    let refused = push(&["--dry-run"]).fails_with(5);
+    assert_eq!(refused.stdout, "");
+    assert_eq!(
+        status_lines(&refused)[0],
+        "Would refuse oci:out/widgets:1.2.3__TARGET: it was released with different files"
+    );
+    let replaced = push(&["--dry-run", "--overwrite"]).succeeds();
+    let lines = status_lines(&replaced);
+    assert!(
+        lines.contains(&"Exists 1 blob (4 B)".to_owned()),
+        "{replaced}"
+    );
+    let moved = "Would move oci:out/widgets:1.2.3__TARGET".to_owned();
+    assert!(lines.contains(&moved), "{replaced}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn push_messages_match_documentation() {
     let (schema, host) = (Schema::from_documentation(), registry.host());
     let json = ["--message-format", "json"];
 
-    let plan = push(&home, &sources, host, &["--dry-run"]).succeeds();
+    let plan = push(&home, &sources, host, &["--dry-run", json[0], json[1]]).succeeds();
     let plan = schema.validate(&plan.stdout);
     assert_eq!(reasons(&plan), ["oci-plan"]);
 
@@ -318,7 +318,7 @@ fn progress_bars_are_drawn_when_enabled() {
         let mut lines = outcome.stderr.split(['\n', '\r']);
         lines.any(|line| {
             let line = line.rsplit("\u{1b}[2K").next().unwrap_or(line);
-            line.trim_start().starts_with(start) && line.contains("96.00 MiB") && line.contains('[')
+            line.trim_start().starts_with(start) && line.contains("/96.0 MiB") && line.contains('[')
         })
     };
     assert!(bar(&pushed, "Uploading big"), "{pushed}");
@@ -366,10 +366,8 @@ fn retry_is_shown_as_a_warning_unless_quiet() {
         (run, name)
     };
     let retry = |name: &str| {
-        let (host, path) = name.split_once('/').unwrap();
-        format!(
-            "GET `http://{host}/v2/{path}/tags/list?n=1000`: 503 Service Unavailable; attempt 2 of 5"
-        )
+        let (host, _) = name.split_once('/').unwrap();
+        format!("`{host}` answered 503 Service Unavailable (4 tries remaining)")
     };
     let (run, name) = tags(&[]);
     let warning = format!("warning: {}", retry(&name));
@@ -385,6 +383,43 @@ fn retry_is_shown_as_a_warning_unless_quiet() {
     assert_eq!(reasons(&messages), ["oci-warning", "oci-tag-entry"]);
     let message = messages[0]["message"].as_str().unwrap();
     assert!(message.starts_with(&retry(&name)), "{message}");
+}
+
+/// Starts a registry that has no content and rejects each upload and each tag.
+fn read_only_registry() -> Server {
+    Server::start(|request, _| match request.method.as_str() {
+        "GET" | "HEAD" => Response::error(404, "NAME_UNKNOWN"),
+        _ => Response::error(403, "DENIED"),
+    })
+}
+
+#[test]
+fn failed_push_and_copy_name_the_destination_once() {
+    let (home, sources, server) = (Home::new(), Sources::widgets(), read_only_registry());
+    let (host, large) = (server.host(), "large".repeat(2 << 20));
+    sources.write("made", &large);
+    let denied = "the registry answered 403 Forbidden DENIED: says the registry";
+    let failed = push(&home, &sources, &host, &["--file=round=made"]).outcome();
+    assert_eq!(failed.code, Some(3), "{failed}");
+    let error = failed.stderr.split_once("error: ").unwrap().1;
+    let path = sources.path().join("made");
+    assert_eq!(
+        error,
+        format!(
+            "failed to push `{host}/widgets:1.2.3`\n\nCaused by:\n  failed to push `{}`\n\n\
+             Caused by:\n  failed to start an upload\n\nCaused by:\n  {denied}\n",
+            path.display()
+        )
+    );
+
+    sources.write("made", "small");
+    push(&home, &sources, "oci:out", &["--file=round=made"]).succeeds();
+    let layout = format!("oci:{}/widgets", sources.path().join("out").display());
+    let copy = home.cargo_oci(["copy", &layout, &format!("{host}/widgets:1.2.3")]);
+    let failed = copy.outcome();
+    let error = failed.stderr.split_once("error: ").unwrap().1;
+    assert_eq!(error.matches(&host).count(), 1, "{failed}");
+    assert!(error.contains(denied), "{failed}");
 }
 
 #[test]

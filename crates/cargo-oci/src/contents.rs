@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use oci_package::{FileSource, PackageFile};
-use oci_registry::{FileEntry, Meter, Source, UnpackOptions, unpack};
+use oci_registry::{FileEntry, Meter, Source, UnpackOptions, partial_size, unpack};
 
 use crate::message::{FileAction, Message};
 use crate::progress::Batch;
@@ -102,7 +102,17 @@ impl<'a> FileWriter<'a> {
             started: &started,
             observer: &observer,
         };
-        unpack(source, files, directory, options).await
+        let totals = self.batch.totals();
+        let (kept_files, kept_in) = (files.to_vec(), directory.to_owned());
+        let count_kept = move || {
+            let (finished, expected) = totals();
+            (finished + partial_size(&kept_files, &kept_in), expected)
+        };
+        let unpacking = unpack(source, files, directory, options);
+        let reporter = self.session.reporter;
+        reporter
+            .with_resumption("kept", count_kept, unpacking)
+            .await
     }
 
     /// Whether at least one file was written.

@@ -7,20 +7,48 @@ pub(crate) struct Size(pub(crate) u64);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-        if self.0 < 1024 {
-            return write!(f, "{} B", self.0);
-        }
-        let mut unit = 0;
-        let mut scale = 1024_u64;
-        while unit + 1 < UNITS.len() && self.0 / scale >= 1024 {
-            scale *= 1024;
-            unit += 1;
-        }
-        // Integer arithmetic is used, because `f64` cannot represent every `u64`.
-        let tenths = (u128::from(self.0) * 10 + u128::from(scale) / 2) / u128::from(scale);
-        write!(f, "{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+        let (scale, unit) = find_unit(self.0);
+        write_scaled(f, self.0, scale)?;
+        write!(f, " {unit}")
     }
+}
+
+/// Part of a byte size in the unit of the whole size, such as `73.5 of 286.1 MiB`.
+pub(crate) struct Portion {
+    pub(crate) part: u64,
+    pub(crate) whole: u64,
+    pub(crate) separator: &'static str,
+}
+
+impl fmt::Display for Portion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scale, unit) = find_unit(self.whole);
+        write_scaled(f, self.part, scale)?;
+        f.write_str(self.separator)?;
+        write_scaled(f, self.whole, scale)?;
+        write!(f, " {unit}")
+    }
+}
+
+/// Returns the number of bytes and the name of the largest unit that is not larger than the size.
+fn find_unit(size: u64) -> (u64, &'static str) {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut unit, mut scale) = (0, 1_u64);
+    while unit + 1 < UNITS.len() && size / scale >= 1024 {
+        scale *= 1024;
+        unit += 1;
+    }
+    (scale, UNITS[unit])
+}
+
+/// Writes a size in units of `scale` bytes, with one decimal unless the unit is the byte.
+fn write_scaled(f: &mut fmt::Formatter<'_>, size: u64, scale: u64) -> fmt::Result {
+    if scale == 1 {
+        return write!(f, "{size}");
+    }
+    // Integer arithmetic is used, because `f64` cannot represent every `u64`.
+    let tenths = (u128::from(size) * 10 + u128::from(scale) / 2) / u128::from(scale);
+    write!(f, "{}.{}", tenths / 10, tenths % 10)
 }
 
 /// Returns a count and its noun, such as `1 tag` or `3 tags`.
@@ -32,6 +60,21 @@ pub(crate) fn format_count(count: usize, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn portion_has_the_unit_of_the_whole() {
+        let shown = |part, whole| {
+            let separator = " of ";
+            Portion {
+                part,
+                whole,
+                separator,
+            }
+            .to_string()
+        };
+        assert_eq!(shown(77_070_336, 299_997_593), "73.5 of 286.1 MiB");
+        assert_eq!(shown(10, 1023), "10 of 1023 B");
+    }
 
     #[test]
     fn sizes_are_shown_with_one_decimal() {

@@ -126,7 +126,7 @@ fn run(
                     _ = cancelled => {}
                     _ = wait_for_signal() => {}
                 }
-                Err(Error::interrupted(signal))
+                Err(Error::interrupted(signal, reporter.resumption_advice()))
             }
         }
     });

@@ -5,15 +5,20 @@
 //! the process does not run in CI. `CARGO_TERM_PROGRESS_WHEN` overrides these conditions.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use console::Term;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+use indicatif::{
+    MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike,
+};
 use oci_registry::{Environment, Meter, escape};
 use tokio::task::JoinHandle;
 
+use crate::figures::Portion;
 use crate::stdio;
 
 /// Interval between two updates of the bars.
@@ -29,13 +34,19 @@ const MAX_BARS: usize = 32;
 /// Width of the bars in columns, if stderr is not a terminal and `CARGO_TERM_PROGRESS_WIDTH` is not set.
 const DEFAULT_WIDTH: u16 = 80;
 
-/// Template of a bar: verb, name, position, size, rate and remaining time.
-const BAR_TEMPLATE: &str = "{prefix:>12.bold.cyan} {wide_msg} {binary_bytes:>10}/{binary_total_bytes} {binary_bytes_per_sec:>12} {eta:>3} [{bar:10}]";
+/// Number of columns that the bars leave free at the right edge. The terminal prints `^C` there after Ctrl-C. If it
+/// wrapped to another line, the bars could not be cleared.
+const RIGHT_MARGIN: u16 = 3;
+
+/// Columns of a line that are neither part of the name nor of the bar.
+const FIXED_COLUMNS: u16 = 56;
 
 /// All progress bars of the process.
 #[derive(Debug, Clone)]
 pub(crate) struct ProgressBars {
     bars: MultiProgress,
+    /// Terminal whose width determines the widths of names and bars; `None` if the bars are hidden.
+    terminal: Option<Arc<dyn TermLike>>,
 }
 
 impl ProgressBars {
@@ -58,18 +69,26 @@ impl ProgressBars {
         let width = environment.var("CARGO_TERM_PROGRESS_WIDTH");
         let width = width.and_then(|width| width.parse().ok());
         let width = width.or_else(|| (!term.is_term()).then_some(DEFAULT_WIDTH));
-        Self::with_terminal(FixedWidthTerm { term, width })
+        let is_line_complete = Arc::default();
+        Self::with_terminal(FixedWidthTerm {
+            term,
+            width,
+            is_line_complete,
+        })
     }
 
-    fn with_terminal(terminal: impl TermLike + 'static) -> Self {
-        let target = ProgressDrawTarget::term_like_with_hz(Box::new(terminal), MAX_REDRAWS);
+    fn with_terminal(terminal: impl TermLike + Clone + 'static) -> Self {
+        let drawn = Box::new(terminal.clone());
+        let target = ProgressDrawTarget::term_like_with_hz(drawn, MAX_REDRAWS);
         Self {
+            terminal: Some(Arc::new(terminal)),
             bars: MultiProgress::with_draw_target(target),
         }
     }
 
     fn new_hidden() -> Self {
         Self {
+            terminal: None,
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
         }
     }
@@ -86,6 +105,7 @@ impl ProgressBars {
     pub(crate) fn start_batch(&self, verb: &'static str, expected: Option<(usize, u64)>) -> Batch {
         let transfers = Arc::new(Mutex::new(Transfers {
             bars: self.bars.clone(),
+            terminal: self.terminal.clone(),
             verb,
             running: BTreeMap::new(),
             started: 0,
@@ -133,6 +153,17 @@ impl Batch {
     pub(crate) fn finish(&self, key: &str, size: u64) {
         lock(&self.transfers).finish(key, size);
     }
+
+    /// Returns a function that returns the total size of the finished transfers and of all expected transfers, in
+    /// bytes. The function may be called after the group was dropped.
+    pub(crate) fn totals(&self) -> impl Fn() -> (u64, u64) + Send + use<> {
+        let transfers = Arc::clone(&self.transfers);
+        move || {
+            let transfers = lock(&transfers);
+            let expected = transfers.expected.map_or(0, |(_, bytes)| bytes);
+            (transfers.finished.1, expected)
+        }
+    }
 }
 
 impl Drop for Batch {
@@ -151,6 +182,7 @@ fn lock(transfers: &Mutex<Transfers>) -> MutexGuard<'_, Transfers> {
 #[derive(Debug)]
 struct Transfers {
     bars: MultiProgress,
+    terminal: Option<Arc<dyn TermLike>>,
     verb: &'static str,
     /// Running transfers, by key and start number. Several transfers may have the same key.
     running: BTreeMap<(String, usize), Transfer>,
@@ -182,6 +214,10 @@ impl Transfers {
     fn update(&mut self) {
         // A file counts as complete after its last byte, even if it has not been renamed to its final name yet.
         let (mut complete, mut passed) = self.finished;
+        let width = self
+            .terminal
+            .as_ref()
+            .map_or(DEFAULT_WIDTH, |term| term.width());
         let has_bar = |transfer: &&Transfer| transfer.bar.is_some();
         let mut shown = self.running.values().filter(has_bar).count();
         for transfer in self.running.values_mut() {
@@ -195,7 +231,7 @@ impl Transfers {
                 shown += 1;
             }
             let bar = transfer.bar.get_or_insert_with(|| {
-                let bar = new_bar(transfer.size, at, self.verb);
+                let bar = new_bar(transfer.size, at, self.verb, width);
                 bar.set_message(transfer.name.clone());
                 match &self.total {
                     Some(total) => self.bars.insert_before(total, bar),
@@ -210,9 +246,10 @@ impl Transfers {
         if self.total.is_none() && shown == 0 {
             return;
         }
-        let total = self
-            .total
-            .get_or_insert_with(|| self.bars.add(new_bar(bytes, passed.min(bytes), "Total")));
+        let total = self.total.get_or_insert_with(|| {
+            let bar = new_bar(bytes, passed.min(bytes), "Total", width);
+            self.bars.add(bar)
+        });
         total.set_message(format!("{complete} of {count} files"));
         total.set_position(passed.min(bytes));
     }
@@ -241,10 +278,25 @@ impl Transfers {
     }
 }
 
-/// Creates a hidden bar. The transfer rate is measured from this moment.
-fn new_bar(size: u64, at: u64, verb: &'static str) -> ProgressBar {
+/// Creates a hidden bar for a terminal with this number of columns. The transfer rate is measured from this moment.
+fn new_bar(size: u64, at: u64, verb: &'static str, width: u16) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::hidden());
-    let style = ProgressStyle::with_template(BAR_TEMPLATE).expect("the template is well-formed");
+    let name_width = (width.saturating_sub(FIXED_COLUMNS) * 2 / 5).clamp(12, 40);
+    let template = format!(
+        "{{prefix:>12.bold.cyan}} {{msg:{name_width}!}} [{{wide_bar}}] {{percent:>3}}% {{amount:>15}} {{binary_bytes_per_sec:>12}} {{eta:>3}}"
+    );
+    let style = ProgressStyle::with_template(&template).expect("the template is well-formed");
+    let style = style.with_key("amount", |state: &ProgressState, f: &mut dyn fmt::Write| {
+        let (part, whole) = (state.pos(), state.len().unwrap_or_default());
+        let separator = "/";
+        let amount = Portion {
+            part,
+            whole,
+            separator,
+        };
+        // The buffer of a line accepts any text.
+        let _ = write!(f, "{amount}");
+    });
     bar.set_style(style.progress_chars("=> "));
     bar.set_prefix(verb);
     bar.set_position(at);
@@ -253,15 +305,21 @@ fn new_bar(size: u64, at: u64, verb: &'static str) -> ProgressBar {
 }
 
 /// Terminal with an optional fixed width. If it is set, it overrides the detected width.
-#[derive(Debug)]
+///
+/// The drawing library fills each line with spaces, so that the next line starts by wrapping at the right edge. This
+/// type starts a new line instead, because the lines may be narrower than the terminal.
+#[derive(Debug, Clone)]
 struct FixedWidthTerm {
     term: Term,
     width: Option<u16>,
+    /// Whether a line was written, so that the next line needs a line break.
+    is_line_complete: Arc<AtomicBool>,
 }
 
 impl TermLike for FixedWidthTerm {
     fn width(&self) -> u16 {
-        self.width.unwrap_or_else(|| TermLike::width(&self.term))
+        let detected = || TermLike::width(&self.term).saturating_sub(RIGHT_MARGIN);
+        self.width.unwrap_or_else(detected)
     }
 
     fn height(&self) -> u16 {
@@ -269,6 +327,7 @@ impl TermLike for FixedWidthTerm {
     }
 
     fn move_cursor_up(&self, n: usize) -> std::io::Result<()> {
+        self.is_line_complete.store(false, Ordering::Relaxed);
         self.term.move_cursor_up(n)
     }
 
@@ -289,6 +348,13 @@ impl TermLike for FixedWidthTerm {
     }
 
     fn write_str(&self, text: &str) -> std::io::Result<()> {
+        if text.chars().all(|character| character == ' ') {
+            self.is_line_complete.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        if self.is_line_complete.swap(false, Ordering::Relaxed) {
+            self.term.write_str("\n")?;
+        }
         self.term.write_str(text)
     }
 
@@ -380,7 +446,9 @@ mod tests {
         lock(&batch.transfers).update();
         let text = drawn();
         assert!(text.contains("Pulling widgets"), "{text}");
-        assert!(text.contains("256.00 KiB/2.00 MiB"), "{text}");
+        assert!(text.contains("]  12%     0.3/2.0 MiB "), "{text}");
+        let bar = text.split(['[', ']']).nth(1).expect("a bar");
+        assert_eq!(bar.chars().count(), 29, "{text}");
         assert!(
             !text.contains('\u{1b}') && !text.contains("gadgets"),
             "{text}"

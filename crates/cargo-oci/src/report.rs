@@ -8,15 +8,17 @@ use std::error::Error as StdError;
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use anstyle::Style;
 use clap::ColorChoice;
 use clap_cargo::style;
-use oci_registry::{Digest, Environment, ErrorKind, TransferStats};
+use oci_package::Note;
+use oci_registry::{Digest, Environment, ErrorKind, Location, TransferStats};
 
 use crate::cargo;
+use crate::figures::Portion;
 use crate::message::{Message, MessageFormat, TagUpdate};
 use crate::options::CommonOptions;
 use crate::progress::{Batch, ProgressBars};
@@ -70,17 +72,39 @@ impl Error {
         }
     }
 
-    /// Creates the error that ends a command after a signal. If stderr is a terminal, the error is not printed, because
-    /// the terminal shows `^C`.
-    pub(crate) fn interrupted(signal: u8) -> Self {
-        let is_terminal = std::io::stderr().is_terminal();
+    /// Creates the error that ends a command after a signal. If there is no advice on how to continue and stderr is a
+    /// terminal, the error is not printed, because the terminal shows `^C`.
+    pub(crate) fn interrupted(signal: u8, advice: Option<String>) -> Self {
+        let is_silent = advice.is_none() && std::io::stderr().is_terminal();
         let message: Box<dyn StdError + Send + Sync> =
             Box::new(MessageError(INTERRUPTED.to_owned()));
         Self {
             exit: exit_code::SIGNAL + signal,
             kind: INTERRUPTED,
-            help: Vec::new(),
-            cause: (!is_terminal).then_some(message),
+            help: advice.into_iter().collect(),
+            cause: (!is_silent).then_some(message),
+        }
+    }
+
+    /// Converts an error of a push. Its message names the destination and states that the push failed. An error without
+    /// causes is not changed, because its message is the reason.
+    pub(crate) fn for_push(error: oci_registry::Error, destination: &Location) -> Self {
+        let message = format!("failed to push `{destination}`");
+        let is_reason = error.source().is_none() || error.kind() == ErrorKind::Conflict;
+        let names_destination = error.to_string().contains(&format!("`{destination}`"));
+        let error = Self::from(error);
+        if is_reason {
+            return error;
+        }
+        if names_destination {
+            return error.with_message(message);
+        }
+        let wrap = |error| -> Box<dyn StdError + Send + Sync> {
+            Box::new(ErrorContext { message, error })
+        };
+        Self {
+            cause: error.cause.map(wrap),
+            ..error
         }
     }
 
@@ -147,6 +171,25 @@ impl fmt::Display for ReplacedMessage {
 impl StdError for ReplacedMessage {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.error.source().or(Some(self.error.as_ref()))
+    }
+}
+
+/// Error with a message above its own message.
+#[derive(Debug)]
+struct ErrorContext {
+    message: String,
+    error: Box<dyn StdError + Send + Sync>,
+}
+
+impl fmt::Display for ErrorContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for ErrorContext {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(self.error.as_ref())
     }
 }
 
@@ -233,11 +276,20 @@ impl StdError for WriteStdout {
 }
 
 /// Output of the process: status lines, notes, data and JSON messages. All copies of a reporter share one state.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Reporter(&'static ReporterState);
 
+impl fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reporter")
+    }
+}
+
+/// State of the bytes that an interrupted command has kept, and a function that returns their number and the number of
+/// all bytes.
+type Resumption = (&'static str, Box<dyn Fn() -> (u64, u64) + Send>);
+
 /// Settings and state of the output. The value is leaked, so it exists until the process ends.
-#[derive(Debug)]
 struct ReporterState {
     quiet: bool,
     verbosity: u8,
@@ -246,6 +298,8 @@ struct ReporterState {
     progress: ProgressBars,
     /// Whether errors are also printed as GitHub Actions annotations.
     is_annotated: bool,
+    /// Function that describes how to continue after an interruption at this moment.
+    resumption: Mutex<Option<Resumption>>,
     /// First error that occurred while writing to stdout.
     stdout_error: Mutex<Option<std::io::Error>>,
     /// Transfer statistics at the last `oci-finished` message, and the time of the message.
@@ -284,6 +338,7 @@ impl Reporter {
             format,
             progress: ProgressBars::new(environment, quiet),
             is_annotated: environment.var("GITHUB_ACTIONS") == Some("true"),
+            resumption: Mutex::default(),
             stdout_error: Mutex::default(),
             last_finished: Mutex::new((TransferStats::default(), Instant::now())),
         })))
@@ -316,6 +371,43 @@ impl Reporter {
             ColorChoice::Always => Some("always"),
             ColorChoice::Never => Some("never"),
         }
+    }
+
+    /// Runs a transfer. If a signal interrupts it, the last line states which part is kept: `count_kept` returns the
+    /// number of kept bytes and of all bytes. `state` describes the kept bytes: `kept` or `uploaded`.
+    pub(crate) async fn with_resumption<T>(
+        self,
+        state: &'static str,
+        count_kept: impl Fn() -> (u64, u64) + Send + 'static,
+        transfer: impl Future<Output = T>,
+    ) -> T {
+        *self.lock_resumption() = Some((state, Box::new(count_kept)));
+        let outcome = transfer.await;
+        *self.lock_resumption() = None;
+        outcome
+    }
+
+    /// Returns how to continue after an interruption; `None` outside of transfers.
+    pub(crate) fn resumption_advice(self) -> Option<String> {
+        let resumption = self.lock_resumption();
+        let (state, count_kept) = resumption.as_ref()?;
+        let (part, whole) = count_kept();
+        let separator = " of ";
+        Some(if part == 0 {
+            "run the same command again to start over".to_owned()
+        } else {
+            let kept = Portion {
+                part,
+                whole,
+                separator,
+            };
+            format!("run the same command again to resume ({kept} {state})")
+        })
+    }
+
+    fn lock_resumption(self) -> MutexGuard<'static, Option<Resumption>> {
+        let resumption = &self.0.resumption;
+        resumption.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts a group of transfers, each with a progress bar. See [`ProgressBars::start_batch`].
@@ -423,6 +515,15 @@ impl Reporter {
     /// Prints a note to stderr only, also if the output format is JSON.
     pub(crate) fn note_on_stderr(self, text: impl fmt::Display) {
         self.print(style::NOTE, "note:", text);
+    }
+
+    /// Prints a note of a publication. A detail is printed only with `--verbose`.
+    pub(crate) fn publish_note(self, note: &Note) {
+        match note {
+            Note::Overwritten { .. } => self.warn(note),
+            _ if note.is_detail() && !self.is_verbose() => {}
+            _ => self.note(note),
+        }
     }
 
     /// Prints a warning. If the output format is JSON, also writes it to stdout.
@@ -547,6 +648,10 @@ fn format_error(error: &Error) -> String {
     let Some(cause) = &error.cause else {
         return out;
     };
+    if let (INTERRUPTED, Some(advice)) = (error.kind, error.help.first()) {
+        let _ = writeln!(out, "Interrupted; {advice}");
+        return out;
+    }
     let red = style::ERROR;
     let line = |text: &dyn fmt::Display| oci_registry::escape(&text.to_string(), MAX_LINE_LENGTH);
     let _ = writeln!(out, "{red}error{red:#}: {}", line(cause));

@@ -468,18 +468,21 @@ async fn load_file(
         Some(target) if is_large(path).await => Some(target),
         _ => None,
     };
-    let layer = match early_target {
+    let (mut layer, delivery) = match early_target {
         Some(target) => {
             let sent = target
                 .push_file(media_type, path, &named.source.meter)
                 .await;
-            sent.map(|(layer, delivery)| (layer, Some(delivery)))
+            // The error names the path.
+            let (layer, delivery) = sent?;
+            (layer, Some(delivery))
         }
-        None => Blob::from_file(media_type, path)
-            .await
-            .map(|layer| (layer, None)),
+        None => {
+            let layer = Blob::from_file(media_type, path).await;
+            let layer = layer.with_context(|_| PackFileSnafu { file: file.clone() })?;
+            (layer, None)
+        }
     };
-    let (mut layer, delivery) = layer.with_context(|_| PackFileSnafu { file: file.clone() })?;
     annotate_layer(
         &mut layer,
         &named.title,

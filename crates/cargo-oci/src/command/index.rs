@@ -273,8 +273,7 @@ pub(super) fn report_event(session: &Session, index_location: &Location, event: 
             size: index.bytes().len() as u64,
             digest: index.digest(),
         }),
-        PublishEvent::Note(note @ Note::Overwritten { .. }) => reporter.warn(note),
-        PublishEvent::Note(note) => reporter.note(note),
+        PublishEvent::Note(note) => reporter.publish_note(&note),
         _ => {}
     }
 }

@@ -89,7 +89,10 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "TRIPLE", value_delimiter = ',')]
     release_targets: Vec<String>,
 
-    /// Show what would be pushed, as JSON, without pushing
+    /// Show what would be pushed, without pushing
+    ///
+    /// Reads the registry and prints the files and tags that would be written. The exit code is 5 if the push would fail
+    /// with a conflict. With `--message-format json`, prints the exact documents.
     #[arg(long, short = 'n')]
     dry_run: bool,
 
@@ -270,11 +273,8 @@ async fn open_repositories(
         let stored = StoredTags::read(&*target, &index_tags, &target_tags).await;
         let stored = stored.map_err(|error| {
             // The message about the failed request for tags is replaced by one that names the failed push.
-            let name = match index_tags.first() {
-                Some(tag) => destination.repository.with(tag.clone()),
-                None => destination.repository.clone(),
-            };
-            Error::from(error).with_message(format!("failed to push to `{name}`"))
+            let name = destination.first_name();
+            Error::from(error).with_message(format!("failed to push `{name}`"))
         })?;
         let repository = OpenRepository { target, stored };
         repositories.insert(publication.package.id.clone(), repository);

@@ -80,9 +80,16 @@ pub enum Note {
     IndexRetry {
         /// Tag of the index.
         tag: Tag,
-        /// Number of attempts so far.
-        attempts: usize,
+        /// Whether a request failed. Otherwise another writer changed the index.
+        has_failed: bool,
     },
+}
+
+impl Note {
+    /// Whether the note describes a normal step of a publication, which is of interest only in a detailed log.
+    pub fn is_detail(&self) -> bool {
+        matches!(self, Self::IndexRetry { .. })
+    }
 }
 
 impl fmt::Display for Note {
@@ -131,11 +138,12 @@ impl fmt::Display for Note {
                     "replaced the entry for {entry}; the previous manifest was {digest}"
                 )
             }
-            Self::IndexRetry { tag, attempts } => {
-                write!(
-                    f,
-                    "updating the index `{tag}` again (attempts so far: {attempts})"
-                )
+            Self::IndexRetry { tag, has_failed } => {
+                if *has_failed {
+                    write!(f, "failed to update `{tag}`, trying again")
+                } else {
+                    write!(f, "another job updated `{tag}`, trying again")
+                }
             }
         }
     }

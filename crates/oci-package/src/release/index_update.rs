@@ -67,7 +67,7 @@ impl ReleaseWriter<'_> {
                 let tag = self.tag.index().clone();
                 self.report_note(Note::IndexRetry {
                     tag,
-                    attempts: attempt - 1,
+                    has_failed: unknown_outcome.is_some(),
                 });
             }
             let began = Instant::now();

@@ -32,6 +32,14 @@ impl PushDestination {
         self.tags.iter().map(|tag| tag.index().clone()).collect()
     }
 
+    /// Returns the name of the package under its first tag, for messages.
+    pub(super) fn first_name(&self) -> Location {
+        match self.tags.first() {
+            Some(tag) => self.repository.with(tag.index().clone()),
+            None => self.repository.clone(),
+        }
+    }
+
     /// Returns the tags under which target manifests are published: one for each pair of target and index tag.
     pub(super) fn target_tags<'t>(
         &self,

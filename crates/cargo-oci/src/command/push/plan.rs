@@ -1,12 +1,13 @@
-//! Plan that `--dry-run` prints: the exact content that a push would send, as JSON.
+//! Plan that `--dry-run` prints: status lines, and the exact content that a push would send as JSON.
 
-use oci_package::Artifact;
-use oci_package::{PublishOptions, StoredTags, TagAction};
+use oci_package::{Artifact, PublishOptions, StoredTags, Summary, TagAction};
 use oci_registry::{Descriptor, ErrorKind, Manifest, Target};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::publication::Publication;
+use super::publish::display_title;
+use crate::figures::{Size, format_count};
 use crate::report::Error;
 
 /// Plan for one package and target, as a JSON object.
@@ -38,6 +39,9 @@ struct TagObject {
     digest: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<Box<RawValue>>,
+    /// Number of targets in the index, for the status line.
+    #[serde(skip)]
+    targets: usize,
 }
 
 /// Creates the plan of a push, without writing anything.
@@ -96,6 +100,7 @@ impl PlanObject {
                 },
                 digest: plan.manifest.digest().to_string(),
                 index: None,
+                targets: 0,
             });
             if let Some(index) = planned.index {
                 tags.push(TagObject {
@@ -106,6 +111,7 @@ impl PlanObject {
                         "keep"
                     },
                     digest: index.digest().to_string(),
+                    targets: Summary::from_manifest(&index).targets.len(),
                     index: Some(raw_json(&index)),
                 });
             }
@@ -121,6 +127,50 @@ impl PlanObject {
             tags,
             manifest: raw_json(&plan.manifest),
         }
+    }
+
+    /// Returns the verb and object of each status line of the plan. Existing blobs are counted, and unchanged tags are
+    /// omitted.
+    pub(super) fn status_lines(&self) -> Vec<(&'static str, String)> {
+        let refused = self.tags.iter().filter(|tag| tag.action == "refuse");
+        let refused: Vec<_> = refused
+            .map(|tag| {
+                let reason = "it was released with different files";
+                ("Would refuse", format!("{}: {reason}", tag.reference))
+            })
+            .collect();
+        if !refused.is_empty() {
+            return refused;
+        }
+        let (new, existing): (Vec<_>, Vec<_>) =
+            self.blobs.iter().partition(|blob| blob.action == "upload");
+        let mut lines: Vec<_> = new
+            .into_iter()
+            .map(|BlobObject { descriptor, .. }| {
+                let size = Size(descriptor.size);
+                let title = display_title(descriptor);
+                ("Would upload", format!("{title} ({size})"))
+            })
+            .collect();
+        if !existing.is_empty() {
+            let size = Size(existing.iter().map(|blob| blob.descriptor.size).sum());
+            let count = format_count(existing.len(), "blob");
+            lines.push(("Exists", format!("{count} ({size})")));
+        }
+        lines.extend(self.tags.iter().filter_map(|tag| match tag.action {
+            "create" => Some(("Would tag", tag.reference.clone())),
+            "replace" => Some(("Would move", tag.reference.clone())),
+            "write" => {
+                let targets = format_count(tag.targets, "target");
+                Some(("Would index", format!("{} ({targets})", tag.reference)))
+            }
+            _ => None,
+        }));
+        if lines.is_empty() {
+            let names = self.tags.iter().map(|tag| tag.reference.clone());
+            lines.extend(names.map(|name| ("Unchanged", name)));
+        }
+        lines
     }
 }
 

@@ -12,8 +12,9 @@ use oci_registry::{Descriptor, Identifier, Location, Manifest, Mode, Target};
 
 use super::destination::PushDestination;
 use super::github::{self, PublishedTarget};
+use super::plan::{self, PlanObject};
 use super::publication::Publication;
-use super::{Flags, OpenRepositories, OpenRepository, plan, targets, work_tree};
+use super::{Flags, OpenRepositories, OpenRepository, targets, work_tree};
 use crate::cargo::{self, BuildOutput, PackageOutput, Provenance, Toolchain};
 use crate::message::{ManifestAction, Message, TagUpdate};
 use crate::progress::Batch;
@@ -71,13 +72,34 @@ pub(super) async fn pack_and_publish(
             build.cfg = targets::read_cfg(session, &flags.selection, &output.target)?;
             let metadata = super::publication::package_metadata(session, publication.package);
             let files = input_files(session, found, flags, &executables)?;
-            let batch = session.reporter.start_batch("Uploading", None);
-            for file in files.iter().filter(|_| options.upload_to.is_some()) {
-                // An error is ignored here, because it is reported when the file is packed.
-                let size = std::fs::metadata(&file.path).map_or(0, |metadata| metadata.len());
-                batch.start(file.name.as_str(), file.name.as_str(), size, &file.meter);
+            if !flags.dry_run {
+                session.reporter.status(
+                    "Pushing",
+                    format_args!(
+                        "{} v{} ({}) to {}",
+                        publication.package.name,
+                        publication.package.version,
+                        output.target,
+                        publication.destination
+                    ),
+                );
             }
-            let artifact = oci_package::pack(&metadata, &build, &files, &options).await?;
+            let batch = start_batch(session, &files);
+            for file in files.iter().filter(|_| options.upload_to.is_some()) {
+                batch.start(
+                    file.name.as_str(),
+                    file.name.as_str(),
+                    file_size(file),
+                    &file.meter,
+                );
+            }
+            let packing = oci_package::pack(&metadata, &build, &files, &options);
+            let reporter = session.reporter;
+            let artifact = reporter
+                .with_resumption("uploaded", batch.totals(), packing)
+                .await;
+            let destination = || publication.destination.first_name();
+            let artifact = artifact.map_err(|error| Error::for_push(error, &destination()))?;
             artifacts.push((publication, artifact));
         }
     }
@@ -98,7 +120,20 @@ pub(super) async fn pack_and_publish(
     outcome.and(reported)
 }
 
-/// Prints the plans as JSON.
+/// Starts the group of transfers for the files that are uploaded while they are packed.
+fn start_batch(session: &Session, files: &[InputFile]) -> Batch {
+    let bytes = files.iter().map(file_size).sum();
+    // The config is uploaded, too.
+    let expected = (files.len() + 1, bytes);
+    session.reporter.start_batch("Uploading", Some(expected))
+}
+
+/// Returns the size of a file, or zero if the file cannot be read: the error is reported when the file is packed.
+fn file_size(file: &InputFile) -> u64 {
+    std::fs::metadata(&file.path).map_or(0, |metadata| metadata.len())
+}
+
+/// Prints the plans. If the output format is JSON, also writes them to stdout.
 async fn print_plans(
     session: &Session,
     repositories: &mut OpenRepositories,
@@ -121,7 +156,12 @@ async fn print_plans(
         plans.push(plan);
         first_conflict = first_conflict.or(conflict);
     }
-    report::write_json(&plan::to_lines(&plans))?;
+    for (verb, object) in plans.iter().flat_map(PlanObject::status_lines) {
+        session.reporter.status(verb, object);
+    }
+    if session.reporter.is_json() {
+        report::write_json(&plan::to_lines(&plans))?;
+    }
     // The push would fail with this error before sending anything.
     first_conflict.map_or(Ok(()), Err)
 }
@@ -250,20 +290,18 @@ async fn publish(
     let PushDestination { repository, tags } = &publication.destination;
     let (reporter, triple) = (session.reporter, artifact.target());
     let package = publication.package;
-    reporter.status(
-        "Pushing",
-        format_args!(
-            "{} v{} ({triple}) to {}",
-            package.name, package.version, publication.destination
-        ),
-    );
     let sizes = artifact.packed().blobs().map(oci_registry::Blob::size);
     let (count, bytes) = sizes.fold((0, 0), |(count, sum), size| (count + 1, sum + size));
     let batch = reporter.start_batch("Uploading", Some((count, bytes)));
     let observer = |event: PublishEvent<'_>| report_event(reporter, repository, &batch, event);
-    let published_artifact =
-        oci_package::publish(artifact, target, tags, options, &observer).await?;
+    let publishing = oci_package::publish(artifact, target, tags, options, &observer);
+    let published_artifact = reporter
+        .with_resumption("uploaded", batch.totals(), publishing)
+        .await;
     drop(batch);
+    let destination = || publication.destination.first_name();
+    let published_artifact =
+        published_artifact.map_err(|error| Error::for_push(error, &destination()))?;
     let manifest = &published_artifact.manifest;
     let name = repository.with(Identifier::Digest(manifest.digest().clone()));
     if published_artifact.blobs.is_empty() {
@@ -310,7 +348,10 @@ fn report_event(reporter: Reporter, repository: &Location, batch: &Batch, event:
     let name = |identifier: Identifier| repository.with(identifier).to_string();
     match event {
         PublishEvent::BlobStarted(blob, meter) => {
-            batch.start(blob.digest.as_str(), display_title(blob), blob.size, &meter);
+            // The same name as during packing.
+            let file = blob.annotation(oci_package::annotation::FILE);
+            let name = file.unwrap_or_else(|| display_title(blob));
+            batch.start(blob.digest.as_str(), name, blob.size, &meter);
         }
         PublishEvent::Blob(blob, delivery) => {
             batch.finish(blob.digest.as_str(), blob.size);
@@ -343,8 +384,7 @@ fn report_event(reporter: Reporter, repository: &Location, batch: &Batch, event:
             size: index.bytes().len() as u64,
             digest: index.digest(),
         }),
-        PublishEvent::Note(note @ Note::Overwritten { .. }) => reporter.warn(note),
-        PublishEvent::Note(note) => reporter.note(note),
+        PublishEvent::Note(note) => reporter.publish_note(&note),
         _ => {}
     }
 }
@@ -390,7 +430,7 @@ async fn move_floating_tags(
 }
 
 /// Returns the name under which messages show a layer.
-fn display_title(blob: &Descriptor) -> &str {
+pub(super) fn display_title(blob: &Descriptor) -> &str {
     blob.annotation(oci_package::annotation::TITLE)
         .unwrap_or("config")
 }
