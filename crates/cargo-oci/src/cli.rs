@@ -6,8 +6,10 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{Args as _, FromArgMatches as _, Parser};
+use clap::{Args as _, CommandFactory as _, FromArgMatches as _, Parser};
+use clap_cargo::style;
 use oci_registry::Environment;
 
 use crate::command::Command;
@@ -31,6 +33,88 @@ pub(crate) struct Cli {
     pub(crate) global: CommonOptions,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Examples at the top of the help of the program.
+const EXAMPLES: [&str; 3] = [
+    "cargo oci push --registry ghcr.io/acme",
+    "cargo oci install ghcr.io/acme/widgets",
+    "cargo oci tags ghcr.io/acme/widgets --long",
+];
+
+/// Groups of commands in the help of the program.
+const GROUPS: [(&str, &[&str]); 6] = [
+    ("Publish", &["push", "init", "tag", "attach", "index"]),
+    ("Get", &["install", "uninstall", "pull"]),
+    (
+        "Look",
+        &[
+            "tags",
+            "inspect",
+            "digest",
+            "catalog",
+            "referrers",
+            "verify",
+            "manifest",
+            "config",
+            "blob",
+        ],
+    ),
+    ("Move", &["copy", "export", "delete"]),
+    ("Account", &["login", "logout", "whoami"]),
+    ("Shell", &["completions", "man"]),
+];
+
+/// Names of commands in other tools, and the command with the same purpose. clap suggests only similar names.
+const OTHER_NAMES: [(&str, &str); 3] =
+    [("list", "tags"), ("remove", "delete"), ("download", "pull")];
+
+/// Returns the parser. Its help lists the commands in groups, which clap itself does not support.
+fn command() -> clap::Command {
+    let command = Cli::command();
+    let label = |command: &clap::Command| {
+        let aliases = command.get_visible_aliases();
+        let names = std::iter::once(command.get_name()).chain(aliases);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let labels = command
+        .get_subcommands()
+        .map(|command| label(command).len());
+    let width = labels.max().unwrap_or_default();
+    let (header, literal) = (style::HEADER, style::LITERAL);
+    let mut template = format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{header}Examples:{header:#}\n"
+    );
+    for example in EXAMPLES {
+        template.push_str(&format!("  {example}\n"));
+    }
+    for (group, names) in GROUPS {
+        template.push_str(&format!("\n{header}{group}:{header:#}\n"));
+        for verb in names
+            .iter()
+            .filter_map(|name| command.find_subcommand(name))
+        {
+            let (label, about) = (label(verb), verb.get_about());
+            let about = about.map(ToString::to_string).unwrap_or_default();
+            template.push_str(&format!("  {literal}{label:<width$}{literal:#}  {about}\n"));
+        }
+    }
+    template.push_str(&format!(
+        "\n{header}Common Options:{header:#}\n{{options}}{{after-help}}"
+    ));
+    command.help_template(template)
+}
+
+/// Suggests the command with the same purpose if the name is that of a command in other tools.
+fn suggest_command(mut error: clap::Error) -> clap::Error {
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)
+        && let Some((_, known)) = OTHER_NAMES.iter().find(|(other, _)| other == name)
+    {
+        let known = ContextValue::Strings(vec![(*known).to_owned()]);
+        error.insert(ContextKind::SuggestedSubcommand, known);
+    }
+    error
 }
 
 /// Parser result if no command is run: a usage error, or the text of `--help` or `--version`.
@@ -73,10 +157,17 @@ impl ParseExit {
 /// Fails if the arguments are invalid, or if they contain `--help` or `--version`.
 pub(crate) fn parse() -> Result<Cli, ParseExit> {
     let arguments: Vec<_> = without_subcommand(std::env::args_os()).collect();
-    Cli::try_parse_from(&arguments).map_err(|error| ParseExit {
+    try_parse(&arguments).map_err(|error| ParseExit {
         error,
         format: parse_format(&arguments),
     })
+}
+
+fn try_parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(arguments);
+    let matches = matches.map_err(suggest_command)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
 /// Finds `--message-format` in a command line that clap rejects.
@@ -107,9 +198,34 @@ fn without_subcommand(arguments: impl Iterator<Item = OsString>) -> impl Iterato
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
+
+    #[test]
+    fn help_lists_every_command_once() {
+        let mut grouped: Vec<_> = GROUPS.iter().flat_map(|(_, names)| *names).collect();
+        let command = Cli::command();
+        let mut names: Vec<_> = command
+            .get_subcommands()
+            .map(clap::Command::get_name)
+            .collect();
+        grouped.sort();
+        names.sort_unstable();
+        assert!(grouped.into_iter().eq(&names), "{names:?}");
+    }
+
+    #[test]
+    fn name_of_other_tool_suggests_the_command() {
+        for (other, known) in OTHER_NAMES {
+            let words = ["cargo-oci", other, "a.b/c"].map(OsString::from);
+            let error = try_parse(&words).expect_err(other).to_string();
+            assert!(error.contains(&format!("'{known}'")), "{error}");
+        }
+        for (alias, verb) in [("ls", "tags"), ("repos", "catalog"), ("rm", "delete")] {
+            let command = Cli::command();
+            let found = command.find_subcommand(alias).map(clap::Command::get_name);
+            assert_eq!(found, Some(verb));
+        }
+    }
 
     #[test]
     fn command_line_passes_debug_assertions() {
@@ -147,7 +263,7 @@ mod tests {
                 walk(&mut verb, &name);
             }
         }
-        let mut command = Cli::command().term_width(100);
+        let mut command = command().term_width(100);
         command.build();
         walk(&mut command, "oci");
     }
@@ -195,6 +311,8 @@ mod tests {
             "tags a.b/c --key-file x",
             "copy a.b/c",
             "delete",
+            "install",
+            "uninstall",
             "attach a.b/c:1",
             "index add a.b/c:1",
         ] {
@@ -204,7 +322,6 @@ mod tests {
         for line in [
             "push --kind crate",
             "push --annotation a",
-            "push --file a",
             "push --build-tool make",
             "pull a.b/c --platform linux",
             "pull a.b/c --include [",

@@ -17,6 +17,7 @@ use crate::table::{Cell, Column, Table};
 /// List the repositories of a registry, or the OCI layouts in a directory
 #[derive(Debug, Args)]
 #[command(
+    visible_alias = "repos",
     after_help = "Examples:\n  cargo oci catalog registry.example.com\n  cargo oci catalog registry.example.com --include 'team-a/*'\n  cargo oci catalog oci:target/oci"
 )]
 pub(crate) struct Flags {

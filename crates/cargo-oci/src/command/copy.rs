@@ -24,6 +24,7 @@ use crate::session::Session;
 /// without a tag gets the tag of the source.
 #[derive(Debug, Args)]
 #[command(
+    visible_alias = "cp",
     after_help = "Examples:\n  cargo oci copy ghcr.io/acme/widgets:1.2.3 registry.example.com/mirror/widgets\n  cargo oci copy ghcr.io/acme/widgets registry.example.com/mirror/widgets --all-tags --referrers\n  cargo oci copy ghcr.io/acme/widgets:1.2.3 oci:widgets --target x86_64-unknown-linux-musl\n  cargo oci copy oci:widgets:1.2.3 oci-archive:widgets.tar\n  cargo oci copy ghcr.io/acme/image:1 docker-archive:image.tar:acme/image:1 --platform linux/amd64"
 )]
 pub(crate) struct Flags {

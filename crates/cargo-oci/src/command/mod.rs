@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod copy;
 mod delete;
+mod digest;
 mod export;
 mod find;
 mod index;
@@ -83,6 +84,7 @@ commands! {
     Tags tags messages;
     Catalog catalog messages;
     Inspect inspect messages;
+    Digest digest data;
     Manifest manifest data;
     Config config data;
     Blob blob data;

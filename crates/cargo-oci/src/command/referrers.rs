@@ -26,6 +26,7 @@ const MAX_TYPE_LENGTH: usize = 200;
 /// Prints a tree of the manifests whose `subject` is the given manifest, and of the referrers of these manifests.
 #[derive(Debug, Args)]
 #[command(
+    visible_alias = "discover",
     after_help = "Examples:\n  cargo oci referrers ghcr.io/acme/widgets:1.2.3\n  cargo oci referrers ghcr.io/acme/widgets:1.2.3 --target x86_64-unknown-linux-musl\n  cargo oci referrers oci:widgets:1.2.3 --artifact-type application/spdx+json"
 )]
 pub(crate) struct Flags {

@@ -29,6 +29,7 @@ const MAX_NAME_WIDTH: usize = 40;
 /// listed, too.
 #[derive(Debug, Args)]
 #[command(
+    visible_alias = "ls",
     after_help = "Examples:\n  cargo oci tags ghcr.io/acme/widgets\n  cargo oci tags ghcr.io/acme/widgets --long\n  cargo oci tags ghcr.io/acme/widgets --include '1.2.3__*'\n  cargo oci tags ghcr.io/acme/widgets --long --message-format json\n  cargo oci tags oci:target/oci/widgets --all"
 )]
 pub(crate) struct Flags {
