@@ -100,6 +100,7 @@ fn invalid_paths_and_values_are_rejected() {
     let sources = Sources::widgets();
     for (line, code, said) in [
         (&["--file=round=nothere"][..], 1, "no such file `nothere`"),
+        (&["--file=nothere"], 2, "`nothere`: no such file"),
         (
             &["--messages=nothere", "--no-index"],
             1,

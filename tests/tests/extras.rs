@@ -410,6 +410,8 @@ fn file_path_with_colon_is_not_split() {
         "--tag=typed",
     ];
     push(&home, &sources, "oci:out", &typed).succeeds();
+    let unnamed = [&format!("--file={file}")[..], "--tag=unnamed"];
+    push(&home, &sources, "oci:out", &unnamed).succeeds();
     let layout = e2e::layout::Layout::open(sources.path().join("out/widgets"));
     let layer = |tag: &str| {
         let (_, manifest) = layout
@@ -419,6 +421,9 @@ fn file_path_with_colon_is_not_split() {
     };
     assert_eq!(layer("nightly")["digest"], sha256(b"x"));
     assert_eq!(layer("typed")["digest"], sha256(b"x"));
+    let unnamed = layer("unnamed");
+    assert_eq!(unnamed["annotations"]["dev.cargo-oci.file"], "tool");
+    assert_eq!(unnamed["digest"], sha256(b"x"));
     assert_eq!(layer("typed")["mediaType"], "application/wasm");
     let attach = ["attach", "oci:out/widgets:nightly", file];
     let attach = home.cargo_oci(attach.iter().chain(&["--artifact-type=a/b"]).copied());

@@ -124,10 +124,10 @@ pub(crate) struct Flags {
 
     /// Publish this file instead of building
     ///
-    /// NAME is the name of the published file. May be given more than once.
+    /// NAME is the name of the published file (default: the file name in PATH). May be given more than once.
     #[arg(
         long,
-        value_name = "NAME=PATH[:TYPE]",
+        value_name = "[NAME=]PATH[:TYPE]",
         conflicts_with_all = ["kind", "lib", "bin", "bins", "example", "examples", "features", "all_features", "no_default_features"]
     )]
     file: Vec<FileArgument>,

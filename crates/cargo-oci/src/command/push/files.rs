@@ -1,7 +1,10 @@
 //! Files to push: built by cargo, listed in saved messages, or given with `--file`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::ffi::OsStr;
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use cargo_metadata::{CrateType, PackageId};
@@ -180,29 +183,27 @@ pub(super) async fn from_arguments(
         );
     };
     check_targets(publications, &names)?;
-    for (at, file) in flags.file.iter().enumerate() {
-        if flags.file[..at]
-            .iter()
-            .any(|earlier| earlier.name == file.name)
-        {
+    let files = flags.file.iter().map(|file| file.locate(session));
+    let files = files.collect::<Result<Vec<_>, _>>()?;
+    for (at, file) in files.iter().enumerate() {
+        if files[..at].iter().any(|earlier| earlier.name == file.name) {
             return Err(Error::usage(format!(
                 "failed to push the files: more than one `--file` has the name `{}`",
                 file.name
             )));
         }
     }
-    let is_missing = |file: &&FileArgument| !session.resolve(&file.path.split(session).0).is_file();
-    if let Some(file) = flags.file.iter().find(is_missing) {
+    if let Some(file) = files.iter().find(|file| !file.path.is_file()) {
         return Err(Error::new(
             oci_registry::ErrorKind::Io,
             format!(
                 "failed to push `{}`: no such file `{}`",
-                file.name, file.path
+                file.name, file.written
             ),
         )
         .help("check the path, which is relative to the working directory"));
     }
-    let files = flags.file.iter().map(|file| {
+    let files = files.into_iter().map(|file| {
         let stem = file.name.as_str().trim_end_matches(".exe");
         let is_bin = publication
             .package
@@ -216,7 +217,7 @@ pub(super) async fn from_arguments(
             } else {
                 FileKind::File
             },
-            path: session.resolve(&file.path.split(session).0),
+            path: file.path,
         }
     });
     let package = PackageOutput {
@@ -231,30 +232,57 @@ pub(super) async fn from_arguments(
     })
 }
 
-/// Value of `--file NAME=PATH[:TYPE]`.
+/// Value of `--file`: `PATH` or `NAME=PATH[:TYPE]`.
+///
+/// A path may contain `=`, so the value is split only if no file has this path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FileArgument {
+pub(crate) struct FileArgument(String);
+
+/// File of a `--file` flag.
+pub(super) struct NamedFile {
     /// Name of the published file.
-    pub(crate) name: FileName,
-    /// Path with an optional media type.
-    pub(crate) path: TypedPath,
+    pub(super) name: FileName,
+    /// Absolute path.
+    path: PathBuf,
+    /// Path as written, with an optional media type.
+    pub(super) written: TypedPath,
+}
+
+impl FileArgument {
+    /// Splits the value. Fails if it has no name and no file has this path.
+    pub(super) fn locate(&self, session: &Session) -> Result<NamedFile, Error> {
+        let (name, written) = self.split(|path| session.resolve(path).exists())?;
+        Ok(NamedFile {
+            name,
+            path: session.resolve(&written.split(session).0),
+            written,
+        })
+    }
+
+    /// Returns the name and the path. The name of a path without a name is its file name.
+    fn split(&self, exists: impl Fn(&Path) -> bool) -> Result<(FileName, TypedPath), Error> {
+        let whole = Path::new(&self.0);
+        let file_name = whole.file_name().and_then(OsStr::to_str);
+        let parts = match file_name {
+            Some(name) if exists(whole) => Some((name, self.0.as_str())),
+            _ => self.0.split_once('='),
+        };
+        let parts = parts.filter(|(name, path)| !name.is_empty() && !path.is_empty());
+        let Some((name, path)) = parts else {
+            return Err(
+                Error::usage(format!("failed to push `{}`: no such file", self.0))
+                    .help("pass the path of a file, NAME=PATH or NAME=PATH:TYPE"),
+            );
+        };
+        Ok((name.parse::<FileName>()?, path.into()))
+    }
 }
 
 impl FromStr for FileArgument {
-    type Err = String;
+    type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parts = text
-            .split_once('=')
-            .filter(|(name, path)| !name.is_empty() && !path.is_empty());
-        let (name, path) = parts.ok_or("expected NAME=PATH or NAME=PATH:TYPE")?;
-        let name = name
-            .parse::<FileName>()
-            .map_err(|error| error.to_string())?;
-        Ok(Self {
-            name,
-            path: path.into(),
-        })
+        Ok(Self(text.to_owned()))
     }
 }
 
@@ -263,12 +291,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn file_argument_is_split_at_first_equals_sign() {
+    fn file_argument_is_path_or_split_at_first_equals_sign() {
         let parse = |text: &str| {
-            let file: FileArgument = text.parse().ok()?;
-            Some((file.name.to_string(), file.path.to_string()))
+            let file = text.parse::<FileArgument>().ok()?;
+            let existing = ["out/w", "out/a=b"].map(Path::new);
+            let (name, path) = file.split(|path| existing.contains(&path)).ok()?;
+            Some((name.to_string(), path.to_string()))
         };
         let expected = |name: &str, path: &str| Some((name.to_owned(), path.to_owned()));
+        assert_eq!(parse("out/w"), expected("w", "out/w"));
+        assert_eq!(parse("out/a=b"), expected("a=b", "out/a=b"));
         assert_eq!(parse("w=out/w"), expected("w", "out/w"));
         assert_eq!(parse("w=a=b"), expected("w", "a=b"));
         assert_eq!(

@@ -257,12 +257,13 @@ fn input_files(
 ) -> Result<Vec<InputFile>, Error> {
     let files = found.files.iter().map(|built| {
         let mut file = InputFile::new(built.name.parse()?, built.kind, &built.path);
-        let argument = flags
+        let mut named = flags
             .file
             .iter()
-            .find(|argument| argument.name.as_str() == built.name);
+            .filter_map(|file| file.locate(session).ok());
+        let named = named.find(|file| file.name.as_str() == built.name);
         file.executable = executables.contains(&built.path);
-        file.media_type = argument.and_then(|argument| argument.path.split(session).1);
+        file.media_type = named.and_then(|file| file.written.split(session).1);
         Ok(file)
     });
     files.collect()
