@@ -45,7 +45,7 @@ const EXAMPLES: [&str; 3] = [
 /// Groups of commands in the help of the program.
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Publish", &["push", "init", "tag", "attach", "index"]),
-    ("Get", &["install", "uninstall", "pull"]),
+    ("Get", &["install", "upgrade", "uninstall", "pull"]),
     (
         "Look",
         &[
@@ -297,6 +297,8 @@ mod tests {
             "copy a.b/c a.b/d --all-tags --platform linux/amd64",
             "copy a.b/c a.b/d --all-tags --target a-b-c",
             "man push --output x",
+            "install a.b/c --list",
+            "upgrade widgets --all",
             "tags a.b/c -q -v",
         ] {
             assert_eq!(
@@ -312,6 +314,7 @@ mod tests {
             "copy a.b/c",
             "delete",
             "install",
+            "upgrade",
             "uninstall",
             "attach a.b/c:1",
             "index add a.b/c:1",

@@ -3,12 +3,14 @@
 //! The objects and their fields are an API that `MESSAGES.md` describes. The status line of the human format is derived
 //! from the same message, so that both formats contain the same information.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use oci_registry::{Delivery, Descriptor, Digest, MediaType};
 use serde::Serialize;
 
+use crate::cargo::InstalledPackage;
 use crate::figures::{Size, format_count};
 
 /// Output format of a command.
@@ -107,6 +109,18 @@ pub(crate) enum Message<'a> {
         package: &'a str,
         version: &'a str,
     },
+    /// A package was installed, is up to date, or is listed as installed.
+    #[serde(rename = "oci-package")]
+    Package {
+        package: &'a str,
+        version: &'a str,
+        action: PackageAction,
+        previous_version: Option<&'a str>,
+        reference: String,
+        target: Option<&'a str>,
+        programs: &'a BTreeSet<String>,
+        directory: String,
+    },
     /// A credential source was searched.
     #[serde(rename = "oci-credential")]
     Credential {
@@ -180,7 +194,36 @@ pub(crate) enum FileAction {
     Exists,
 }
 
+/// Result of installing a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PackageAction {
+    Installed,
+    Replaced,
+    Unchanged,
+    UpToDate,
+    Listed,
+}
+
 impl<'a> Message<'a> {
+    /// Creates the message for an installed package. `directory` contains its programs.
+    pub(crate) fn for_package(
+        package: &'a InstalledPackage,
+        action: PackageAction,
+        directory: &Path,
+    ) -> Self {
+        Self::Package {
+            package: &package.name,
+            version: &package.version,
+            action,
+            previous_version: None,
+            reference: package.location.to_string(),
+            target: package.target.as_deref(),
+            programs: &package.programs,
+            directory: directory.to_string_lossy().into_owned(),
+        }
+    }
+
     /// Creates the message for a blob. `reference` is the blob's reference at the target.
     pub(crate) fn for_blob(reference: String, blob: &'a Descriptor, delivery: Delivery) -> Self {
         Self::Blob {
@@ -310,6 +353,7 @@ impl<'a> Message<'a> {
             } => ("Accepted", format!("by {registry}")),
             Self::Manifest { .. }
             | Self::Identity { .. }
+            | Self::Package { .. }
             | Self::Warning { .. }
             | Self::Error { .. }
             | Self::Finished { .. } => return None,

@@ -62,6 +62,20 @@ impl Error {
         }
     }
 
+    /// Creates the last error of a command of which several operations failed. It has the exit code of the first failure.
+    pub(crate) fn summary(message: impl Into<String>, first: &Self) -> Self {
+        Self {
+            exit: first.exit,
+            kind: first.kind,
+            ..Self::usage(message)
+        }
+    }
+
+    /// Whether stdout is closed, so that the command stops without an error.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        self.exit == 0
+    }
+
     /// Creates an error of the kind `Io` with this message and this I/O error as cause.
     pub(crate) fn from_io(message: impl Into<String>, source: std::io::Error) -> Self {
         let kind = ErrorKind::Io;

@@ -10,7 +10,8 @@ use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 
 use oci_registry::{
-    ErrorKind, Failure, Hint, Location, open_regular, open_regular_with, read_regular_text,
+    ArchiveFormat, ErrorKind, Failure, Hint, Location, open_regular, open_regular_with,
+    read_regular_text,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -164,6 +165,26 @@ pub(crate) fn source_of(location: &Location, directory: &Path) -> Option<String>
     Some(format!("registry+{}", url.ok()?))
 }
 
+/// Returns the location of a source that [`source_of`] returned.
+fn location_of(source: &str) -> Option<Location> {
+    let url = source.strip_prefix("registry+")?;
+    if let Some(repository) = url.strip_prefix("oci://") {
+        return Some(Location::Registry(repository.parse().ok()?));
+    }
+    let path = Url::parse(url).ok()?.to_file_path().ok()?;
+    Some(if path.is_file() {
+        Location::archive(path, ArchiveFormat::Oci)
+    } else {
+        Location::layout(path)
+    })
+}
+
+/// Key of the tag that `upgrade` follows, in the details of a package. Cargo preserves unknown keys.
+const FOLLOWED_TAG: &str = "oci-tag";
+
+/// Key of the target that the user selected, in the details of a package.
+const SELECTED_TARGET: &str = "oci-target";
+
 /// Record of an installed package.
 #[derive(Clone, Debug)]
 pub(crate) struct InstallRecord {
@@ -175,12 +196,27 @@ pub(crate) struct InstallRecord {
     pub(crate) version_req: Option<String>,
     pub(crate) target: Option<String>,
     pub(crate) profile: Option<String>,
+    /// Tag that is not a version, from which the package was installed.
+    pub(crate) followed_tag: Option<String>,
+    /// Target that the user selected.
+    pub(crate) selected_target: Option<String>,
 }
 
 impl InstallRecord {
-    fn key(&self) -> String {
+    pub(crate) fn key(&self) -> String {
         format!("{} {} ({})", self.name, self.version, self.source)
     }
+}
+
+/// Returns the package of a record as cargo shows it: name, version and source.
+pub(crate) fn describe_package(key: &str) -> String {
+    let version = key.split(' ').nth(1);
+    let (Some((name, source)), Some(version)) = (split_key(key), version) else {
+        return key.to_owned();
+    };
+    let location = location_of(source).map(|location| location.to_string());
+    let source = location.as_deref().unwrap_or(source);
+    format!("{name} v{version} ({source})")
 }
 
 /// Extracts the package name and the source from the key of a record.
@@ -190,6 +226,11 @@ fn split_key(key: &str) -> Option<(&str, &str)> {
     Some((name, source.strip_prefix('(')?.strip_suffix(')')?))
 }
 
+/// Whether a source can be one that [`source_of`] returned.
+fn is_own_source(source: &str) -> bool {
+    source.starts_with("registry+oci://") || source.starts_with("registry+file://")
+}
+
 /// Whether a program name is a single normal path component, so that it names a file in `bin`.
 fn is_plain_file_name(program: &str) -> bool {
     let mut components = Path::new(program).components();
@@ -197,14 +238,22 @@ fn is_plain_file_name(program: &str) -> bool {
     matches!(first, Some(Component::Normal(name)) if name == program) && components.next().is_none()
 }
 
-/// Installed package.
+/// Package that this program installed.
 #[derive(Clone, Debug)]
 pub(crate) struct InstalledPackage {
     /// Key of the record.
     pub(crate) key: String,
     pub(crate) name: String,
     pub(crate) version: String,
+    /// Source of the package, as [`source_of`] returns it.
+    pub(crate) source: String,
+    /// Repository, layout or archive that the package was installed from.
+    pub(crate) location: Location,
     pub(crate) programs: BTreeSet<String>,
+    pub(crate) version_req: Option<String>,
+    pub(crate) target: Option<String>,
+    pub(crate) followed_tag: Option<String>,
+    pub(crate) selected_target: Option<String>,
 }
 
 /// Locked records of an installation root.
@@ -322,39 +371,61 @@ impl InstalledPackages {
         Some(key)
     }
 
-    /// Returns the packages that were installed from this source.
-    pub(crate) fn packages_from_source(&self, source: &str) -> Vec<InstalledPackage> {
-        let packages = self.records.v1.iter().filter_map(|(key, programs)| {
-            let (name, package_source) = split_key(key)?;
-            let version = key.split(' ').nth(1)?;
-            (package_source == source).then(|| InstalledPackage {
-                key: key.clone(),
-                name: name.to_owned(),
-                version: version.to_owned(),
-                programs: programs.clone(),
-            })
+    /// Returns the records that contain programs of a package that is about to be recorded, with these programs.
+    pub(crate) fn owners(&self, record: &InstallRecord) -> BTreeMap<String, BTreeSet<String>> {
+        let shared = self.records.v1.iter().map(|(key, programs)| {
+            let shared = programs.intersection(&record.programs).cloned();
+            (key.clone(), shared.collect::<BTreeSet<_>>())
         });
+        shared
+            .filter(|(_, programs)| !programs.is_empty())
+            .collect()
+    }
+
+    /// Whether a package of this name is recorded, from any source.
+    pub(crate) fn is_recorded(&self, name: &str) -> bool {
+        let mut names = self.records.v1.keys().filter_map(|key| split_key(key));
+        names.any(|(recorded, _)| recorded == name)
+    }
+
+    /// Returns the packages that this program installed. Packages that cargo installed are omitted.
+    pub(crate) fn packages(&self) -> Vec<InstalledPackage> {
+        let records = self.records.v1.iter();
+        let packages = records.filter_map(|(key, programs)| self.package(key, programs));
         packages.collect()
     }
 
-    /// Returns the name and the repository of each package that was installed from an OCI repository.
-    pub(crate) fn packages_from_repositories(&self) -> Vec<(String, String)> {
-        let packages = self.records.v1.keys().filter_map(|key| {
-            let (name, source) = split_key(key)?;
-            let location = source.strip_prefix("registry+")?;
-            if let Some(repository) = location.strip_prefix("oci://") {
-                return Some((name.to_owned(), repository.to_owned()));
-            }
-            let path = Url::parse(location).ok()?.to_file_path().ok()?;
-            let kind = if path.is_file() { "oci-archive" } else { "oci" };
-            Some((name.to_owned(), format!("{kind}:{}", path.display())))
-        });
-        packages.collect()
+    fn package(&self, key: &str, programs: &BTreeSet<String>) -> Option<InstalledPackage> {
+        let (name, source) = split_key(key)?;
+        let version = key.split(' ').nth(1)?;
+        let details = self.details.get("installs").and_then(|all| all.get(key));
+        let detail = |name: &str| details.and_then(|details| details.get(name));
+        // Cargo records its registries in directories in the same form, but always with the version of the compiler.
+        let is_built = detail("rustc").is_some_and(|rustc| !rustc.is_null());
+        if is_built || !is_own_source(source) {
+            return None;
+        }
+        let text = |name: &str| detail(name).and_then(Value::as_str).map(str::to_owned);
+        Some(InstalledPackage {
+            key: key.to_owned(),
+            name: name.to_owned(),
+            version: version.to_owned(),
+            source: source.to_owned(),
+            location: location_of(source)?,
+            programs: programs.clone(),
+            version_req: text("version_req"),
+            target: text("target"),
+            followed_tag: text(FOLLOWED_TAG),
+            selected_target: text(SELECTED_TARGET),
+        })
     }
 
     /// Records a package after its programs were written. Removes programs of the earlier version that the package no
-    /// longer has.
-    pub(crate) fn record(&mut self, record: &InstallRecord) -> Result<(), super::Error> {
+    /// longer has, and returns them.
+    pub(crate) fn record(
+        &mut self,
+        record: &InstallRecord,
+    ) -> Result<BTreeSet<String>, super::Error> {
         let earlier: Vec<_> = self
             .records
             .v1
@@ -390,13 +461,16 @@ impl InstalledPackages {
                 "profile": record.profile.as_deref().unwrap_or("release"),
                 "target": record.target,
                 "rustc": null,
+                FOLLOWED_TAG: record.followed_tag,
+                SELECTED_TARGET: record.selected_target,
             }),
         );
         self.save()?;
-        for program in obsolete.difference(&record.programs) {
+        obsolete.retain(|program| !record.programs.contains(program));
+        for program in &obsolete {
             self.remove_program(program)?;
         }
-        Ok(())
+        Ok(obsolete)
     }
 
     /// Removes a package. The programs are removed before the record, so that after an error the record still lists the
@@ -500,7 +574,31 @@ mod tests {
             version_req: None,
             target: Some("x-y-z".into()),
             profile: None,
+            followed_tag: None,
+            selected_target: None,
         }
+    }
+
+    #[tokio::test]
+    async fn packages_omits_packages_that_cargo_installed() {
+        let scratch = TestDirectory::new();
+        let local = "local 1.0.0 (registry+file:///index)";
+        let foreign = "mine 1.0.0 (path+file:///x)";
+        let records = format!("[v1]\n\"{local}\" = [\"one\"]\n\"{foreign}\" = [\"two\"]\n");
+        scratch.write("root/.crates.toml", &records);
+        let details = format!(r#"{{"installs":{{"{local}":{{"rustc":"rustc 1.90.0"}}}}}}"#);
+        scratch.write("root/.crates2.json", &details);
+        let mut installed = open(&scratch).await;
+        let mut own = record("1.0.0", &["three"]);
+        own.followed_tag = Some("nightly".into());
+        installed.record(&own).unwrap();
+        let packages = installed.packages();
+        assert_eq!(packages.len(), 1);
+        assert_eq!(packages[0].key, own.key());
+        assert_eq!(packages[0].location.to_string(), "a.b/widgets");
+        assert_eq!(packages[0].followed_tag.as_deref(), Some("nightly"));
+        let shown = describe_package(&own.key());
+        assert_eq!(shown, "widgets v1.0.0 (a.b/widgets)");
     }
 
     async fn open(scratch: &TestDirectory) -> InstalledPackages {
@@ -568,7 +666,7 @@ mod tests {
             Some("widgets 1.2.0 (registry+oci://a.b/widgets)")
         );
         assert_eq!(installed.owner("else"), Some("else 1.0.0 (path+file:///x)"));
-        let found = installed.packages_from_source("registry+oci://a.b/widgets");
+        let found = installed.packages();
         assert_eq!(found.len(), 1);
         installed.remove(&found[0].key).unwrap();
         assert!(!scratch.path().join("root/bin/mine").exists());

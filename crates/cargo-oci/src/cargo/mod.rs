@@ -48,7 +48,10 @@ pub(crate) use build::{BuildTool, OutputOptions, build};
 pub(crate) use crate_file::{CrateOptions, check_crates, crate_files};
 pub(crate) use existing::{find_existing, wrap_rustc};
 pub(crate) use git::{find_executables, origin, tracking_work_tree};
-pub(crate) use installed::{InstallRecord, InstalledPackages, cargo_home, install_root, source_of};
+pub(crate) use installed::{
+    InstallRecord, InstalledPackage, InstalledPackages, cargo_home, describe_package, install_root,
+    source_of,
+};
 pub(crate) use messages::replay;
 pub(crate) use metadata::Workspace;
 pub(crate) use provenance::{Provenance, read_provenance, source_date_epoch, source_repository};

@@ -1,43 +1,53 @@
-//! `cargo oci install`: install the programs of a package into cargo's bin directory, and add them to cargo's records.
+//! `cargo oci install`: install the programs of packages into cargo's bin directory, and add them to cargo's records.
 //!
 //! The steps are: select the release and the target, read the name and version of the package, check for conflicts with
 //! other packages, write the programs, write the record.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use oci_package::{FileKind, PackageFile, PackageTarget, annotation, is_package_name, tag};
+use oci_package::{
+    FileKind, PackageFile, PackageTarget, ReleaseTag, annotation, is_package_name, tag,
+};
 use oci_registry::{
-    ErrorKind, FileEntry, Identifier, Location, LocationText, Manifest, Source, escape,
+    ErrorKind, FileEntry, Identifier, Location, LocationText, Manifest, Optional as _, Source, Tag,
+    escape,
 };
 use semver::{Comparator, Op, Version, VersionReq};
 
-use super::find;
+use super::batch::PackageBatch;
+use super::{find, package_argument};
 use crate::cargo::{self, InstallRecord, InstalledPackages};
 use crate::contents::{self, FileGroup, FileWriter};
-use crate::message::{FileAction, FormatFlag};
-use crate::options::parse_location;
-use crate::report::Error;
+use crate::message::{FileAction, FormatFlag, Message, PackageAction};
+use crate::options::{ArgumentError, parse_location};
+use crate::report::{self, Error};
 use crate::session::Session;
 
 /// Maximum length of text from a registry in a message, in characters.
 const MAX_TEXT_LENGTH: usize = 200;
 
-/// Install the programs of a published package
+/// Install the programs of published packages
 ///
 /// Installs the highest release, or the highest that matches `--version`, for this machine. Programs are verified
 /// and installed to the directory that `cargo install` uses. `cargo install --list` lists them, and `cargo uninstall`
-/// removes them.
+/// removes them. If a package cannot be installed, the others are installed nevertheless.
 #[derive(Debug, Args)]
 #[command(
     disable_version_flag = true,
-    after_help = "Examples:\n  cargo oci install ghcr.io/acme/widgets\n  cargo oci install ghcr.io/acme/widgets --version ^1.2\n  cargo oci install ghcr.io/acme/widgets:nightly --root ~/.local"
+    after_help = "Examples:\n  cargo oci install ghcr.io/acme/widgets\n  cargo oci install ghcr.io/acme/widgets@1.2.3 ghcr.io/acme/gadgets\n  cargo oci install ghcr.io/acme/widgets --version ^1.2\n  cargo oci install ghcr.io/acme/widgets:nightly --root ~/.local\n  cargo oci install --list"
 )]
 pub(crate) struct Flags {
     /// Package to install: REGISTRY/REPOSITORY[:TAG][@DIGEST] or oci:DIR[:TAG]
-    #[arg(value_name = "REPOSITORY", value_parser = parse_location)]
-    repository: LocationText,
+    ///
+    /// REPOSITORY@1.2.3 installs the version 1.2.3, which has the tag `1.2.3` or else `v1.2.3`.
+    #[arg(value_name = "REPOSITORY", required_unless_present = "list", value_parser = parse_package)]
+    packages: Vec<RequestedPackage>,
+
+    /// List the packages that `cargo oci install` installed
+    #[arg(long, conflicts_with_all = ["packages", "version", "target", "force"])]
+    list: bool,
 
     /// Install the highest release that matches: 1.2.3, ^1.2, ~1.2, >=1, <2
     #[arg(long, value_name = "REQ", value_parser = parse_requirement)]
@@ -62,6 +72,23 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
+/// Package on the command line.
+#[derive(Debug, Clone)]
+struct RequestedPackage {
+    text: String,
+    location: LocationText,
+    version: Option<Version>,
+}
+
+fn parse_package(text: &str) -> Result<RequestedPackage, ArgumentError> {
+    let (location, version) = package_argument::split_version(text);
+    Ok(RequestedPackage {
+        text: text.to_owned(),
+        location: parse_location(location)?,
+        version,
+    })
+}
+
 /// Parses a version requirement. A full version matches exactly, as with `cargo install`.
 fn parse_requirement(text: &str) -> Result<VersionReq, semver::Error> {
     let Ok(version) = text.parse::<Version>() else {
@@ -78,33 +105,93 @@ fn parse_requirement(text: &str) -> Result<VersionReq, semver::Error> {
     })
 }
 
-/// Selects, downloads and installs the programs, and records the package.
+/// Installs the packages, or lists the installed packages.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    let repository = session.locate(&flags.repository).await?;
-    let source = session.open_source(&repository).await?;
-    let root = resolve_release(&*source, &repository, flags.version.as_ref()).await?;
-    let selector = flags.target.as_deref().map(find::parse_target);
-    let (manifest, index) = find::select_manifest(&*source, &repository, &root, selector).await?;
+    let root = cargo::install_root(&session.cargo, flags.root.as_deref())?;
+    if flags.list {
+        return list(session, root).await;
+    }
+    let verb = ("install", "installed");
+    let mut batch = PackageBatch::new(session, verb, flags.packages.len());
+    for package in &flags.packages {
+        let outcome = match session.locate(&package.location).await {
+            Ok(repository) => {
+                let request = InstallRequest {
+                    repository,
+                    version: package.version.clone(),
+                    requirement: flags.version.clone(),
+                    target: flags.target.clone(),
+                    root: root.clone(),
+                    force: flags.force,
+                };
+                install_package(session, &request).await
+            }
+            Err(error) => Err(error),
+        };
+        batch.add(package.text.clone(), outcome)?;
+    }
+    batch.finish()
+}
+
+/// Prints the installed packages in the format of `cargo install --list`.
+async fn list(session: &Session, root: PathBuf) -> Result<(), Error> {
+    let installed = package_argument::open_records(session, root).await?;
+    for package in installed.packages() {
+        if session.reporter.is_json() {
+            let action = PackageAction::Listed;
+            let message = Message::for_package(&package, action, &installed.bin());
+            session.reporter.emit(&message);
+            continue;
+        }
+        report::write_line(format_args!("{}:", cargo::describe_package(&package.key)))?;
+        for program in &package.programs {
+            report::write_line(format_args!("    {program}"))?;
+        }
+    }
+    session.reporter.finish()
+}
+
+/// Package to install, and where to install it.
+#[derive(Debug)]
+pub(super) struct InstallRequest {
+    /// Repository, optionally with a tag or digest.
+    pub(super) repository: Location,
+    /// Version to install.
+    pub(super) version: Option<Version>,
+    /// Requirement that the version must match. `upgrade` passes the requirement that is already recorded, with a tag
+    /// that matches it.
+    pub(super) requirement: Option<VersionReq>,
+    /// Target to install programs for, instead of this machine.
+    pub(super) target: Option<String>,
+    /// Installation root, which contains `bin`.
+    pub(super) root: PathBuf,
+    /// Whether programs of other packages are replaced.
+    pub(super) force: bool,
+}
+
+/// Selects, downloads and installs the programs of one package, and records the package.
+pub(super) async fn install_package(
+    session: &Session,
+    request: &InstallRequest,
+) -> Result<(), Error> {
+    let repository = &request.repository;
+    let source = session.open_source(repository).await?;
+    let root = resolve_release(&*source, request).await?;
+    let selector = request.target.as_deref().map(find::parse_target);
+    let (manifest, index) = find::select_manifest(&*source, repository, &root, selector).await?;
     let name = repository.with(manifest.digest().clone());
-    let identity = package_identity(&manifest, &root, &repository)?;
-    let install_root = cargo::install_root(&session.cargo, flags.root.as_deref())?;
+    let identity = package_identity(&manifest, &root, repository)?;
     let mut files = oci_package::files(&manifest)?;
     // A program is a separate layer or a file in an archive.
     files.retain(|file| matches!(file.kind, FileKind::Bin | FileKind::Archive));
-    let bin = install_root.join("bin");
+    let bin = request.root.join("bin");
     let groups = contents::open_archives(session, source, files, &bin).await?;
     let groups = select_programs(groups, &name)?;
-    let record = install_record(session, &flags, &repository, identity, &manifest, &groups)?;
+    let record = install_record(session, request, &root, identity, &manifest, &groups)?;
 
     let reporter = session.reporter;
-    let waiting = move |path: &Path| {
-        reporter.status(
-            "Blocking",
-            format_args!("waiting for file lock on {}", path.display()),
-        );
-    };
-    let mut installed = InstalledPackages::open(install_root, waiting).await?;
-    if !flags.force {
+    let mut installed = package_argument::open_records(session, request.root.clone()).await?;
+    if !request.force {
         installed.check(&record)?;
     }
     let shown = format!("{} v{}", record.name, record.version);
@@ -112,48 +199,143 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let mut is_changed = false;
     for (source, programs) in &groups {
         let (installed, record) = (&installed, &record);
-        is_changed |=
-            write_programs(session, &**source, programs, installed, record, flags.force).await?;
+        is_changed |= write_programs(
+            session,
+            &**source,
+            programs,
+            installed,
+            record,
+            request.force,
+        )
+        .await?;
     }
-    installed.record(&record)?;
-    let list: Vec<_> = record
-        .programs
-        .iter()
-        .map(|program| format!("`{program}`"))
-        .collect();
-    let noun = if list.len() == 1 {
-        "executable"
+    let packages = installed.packages();
+    let is_previous =
+        |one: &&cargo::InstalledPackage| one.name == record.name && one.source == record.source;
+    let previous = packages.iter().find(is_previous);
+    let owners = installed.owners(&record);
+    for program in installed.record(&record)? {
+        let path = installed.bin().join(program);
+        reporter.emit(&Message::Removed {
+            path: path.to_string_lossy().into_owned(),
+            package: &record.name,
+            version: previous.map_or(&record.version, |previous| &previous.version),
+        });
+    }
+    let is_same = previous.is_some_and(|previous| previous.key == record.key());
+    let action = if is_same && !is_changed {
+        PackageAction::Unchanged
+    } else if owners.is_empty() {
+        PackageAction::Installed
     } else {
-        "executables"
+        PackageAction::Replaced
     };
-    let verb = if is_changed { "Installed" } else { "Unchanged" };
-    reporter.status(
-        verb,
-        format_args!("package `{shown}` ({noun} {})", list.join(", ")),
-    );
+    print_result(session, &record, action, &owners);
+    let previous = previous.map(|previous| previous.version.as_str());
+    reporter.emit(&Message::Package {
+        package: &record.name,
+        version: &record.version,
+        action,
+        previous_version: previous.filter(|_| action == PackageAction::Replaced),
+        reference: repository.whole_repository().to_string(),
+        target: record.target.as_deref(),
+        programs: &record.programs,
+        directory: installed.bin().to_string_lossy().into_owned(),
+    });
     note_shadowed_programs(session, &installed.bin(), &record.programs);
     note_missing_path(session, &installed.bin());
     session.report_finished(&name, manifest.digest(), index.as_ref())
 }
 
-/// Returns the identifier of the location, or the tag of the highest release that matches the requirement.
+/// Prints what was installed and replaced, in the words of `cargo install`. `owners` are the records that contained the
+/// programs before.
+fn print_result(
+    session: &Session,
+    record: &InstallRecord,
+    action: PackageAction,
+    owners: &BTreeMap<String, BTreeSet<String>>,
+) {
+    let (reporter, shown) = (session.reporter, cargo::describe_package(&record.key()));
+    if action == PackageAction::Unchanged {
+        let programs = describe_programs(&record.programs);
+        reporter.status("Unchanged", format_args!("package `{shown}` {programs}"));
+        return;
+    }
+    let mut new = record.programs.clone();
+    new.retain(|program| !owners.values().any(|owned| owned.contains(program)));
+    if !new.is_empty() {
+        let programs = describe_programs(&new);
+        reporter.status("Installed", format_args!("package `{shown}` {programs}"));
+    }
+    for (owner, programs) in owners {
+        let (owner, programs) = (cargo::describe_package(owner), describe_programs(programs));
+        reporter.status(
+            "Replaced",
+            format_args!("package `{owner}` with `{shown}` {programs}"),
+        );
+    }
+}
+
+/// Returns the list of programs as cargo prints it: ``(executables `a`, `b`)``.
+fn describe_programs(programs: &BTreeSet<String>) -> String {
+    let noun = if programs.len() == 1 {
+        "executable"
+    } else {
+        "executables"
+    };
+    let list: Vec<_> = programs
+        .iter()
+        .map(|program| format!("`{program}`"))
+        .collect();
+    format!("({noun} {})", list.join(", "))
+}
+
+/// Returns the identifier of the location, the tag of the version, or the tag of the highest release that matches the
+/// requirement.
 async fn resolve_release(
     source: &dyn Source,
-    repository: &Location,
-    requirement: Option<&VersionReq>,
+    request: &InstallRequest,
 ) -> Result<Identifier, Error> {
-    let Some(requirement) = requirement else {
-        return find::resolve_identifier(source, repository).await;
+    let repository = &request.repository;
+    let flag = match (&request.version, &request.requirement) {
+        (None, None) => return find::resolve_identifier(source, repository).await,
+        (Some(version), None) => format!("@{version}"),
+        (_, Some(_)) => "--version".to_owned(),
     };
-    if let Some(identifier) = repository.identifier() {
+    let conflict = match (&request.version, repository.identifier()) {
+        (_, Some(identifier)) => Some(identifier.to_string()),
+        (Some(version), None) if request.requirement.is_some() => Some(format!("@{version}")),
+        _ => None,
+    };
+    if let Some(other) = conflict {
         return Err(Error::usage(format!(
-            "failed to select a release: `{identifier}` in the reference conflicts with `--version`"
+            "failed to select a release: `{other}` in the reference conflicts with `{flag}`"
         ))
         .help(format!(
-            "remove `{identifier}` from the reference, or omit `--version`"
+            "remove `{other}` from the reference, or omit `{flag}`"
         )));
     }
-    Ok(oci_package::resolve_identifier(source, repository, Some(requirement)).await?)
+    if let Some(version) = &request.version {
+        return version_tag(source, version).await;
+    }
+    let requirement = request.requirement.as_ref();
+    Ok(oci_package::resolve_identifier(source, repository, requirement).await?)
+}
+
+/// Returns the tag of a version: `1.2.3`, or `v1.2.3` if only this tag exists.
+async fn version_tag(source: &dyn Source, version: &Version) -> Result<Identifier, Error> {
+    let plain = ReleaseTag::from_version(version)?.index().clone();
+    let exists = async |tag: &Tag| -> Result<bool, Error> {
+        let found = source.resolve(&tag.clone().into()).await.optional()?;
+        Ok(found.is_some())
+    };
+    if !exists(&plain).await?
+        && let Ok(prefixed) = format!("v{plain}").parse::<Tag>()
+        && exists(&prefixed).await?
+    {
+        return Ok(prefixed.into());
+    }
+    Ok(plain.into())
 }
 
 /// Selects the programs among the files of an artifact.
@@ -246,8 +428,8 @@ fn package_identity(
 /// Creates the record of the installed package.
 fn install_record(
     session: &Session,
-    flags: &Flags,
-    repository: &Location,
+    request: &InstallRequest,
+    root: &Identifier,
     (name, version): (String, Version),
     manifest: &Manifest,
     groups: &[FileGroup],
@@ -255,6 +437,7 @@ fn install_record(
     let package = PackageTarget::read(manifest);
     let package = package.as_ref();
     let working_directory = session.environment.current_dir();
+    let repository = &request.repository;
     let Some(source) = cargo::source_of(repository, working_directory) else {
         return Err(Error::usage(format!(
             "failed to convert `{repository}` to a URL"
@@ -269,9 +452,14 @@ fn install_record(
             .flat_map(|(_, files)| files)
             .map(|file| file.name.to_string())
             .collect(),
-        version_req: flags.version.as_ref().map(ToString::to_string),
+        version_req: request.requirement.as_ref().map(ToString::to_string),
         target: package.map(|package| package.target.clone()),
         profile: package.and_then(|package| package.profile.clone()),
+        followed_tag: match root {
+            Identifier::Tag(tag) if tag::version(tag).is_none() => Some(tag.to_string()),
+            Identifier::Tag(_) | Identifier::Digest(_) => None,
+        },
+        selected_target: request.target.clone(),
     })
 }
 

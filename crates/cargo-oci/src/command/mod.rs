@@ -1,6 +1,7 @@
 //! Commands of `cargo oci`. Each command is a file with its flags and its `run` function. This file lists all commands.
 
 mod attach;
+mod batch;
 mod blob;
 mod catalog;
 mod completions;
@@ -18,12 +19,14 @@ mod login;
 mod logout;
 mod man;
 mod manifest;
+mod package_argument;
 mod pull;
 mod push;
 mod referrers;
 mod tag;
 mod tags;
 mod uninstall;
+mod upgrade;
 mod verify;
 mod whoami;
 
@@ -98,6 +101,7 @@ commands! {
     Export export data;
     Init init data;
     Install install messages;
+    Upgrade upgrade messages;
     Uninstall uninstall messages;
     Login login data;
     Logout logout data;

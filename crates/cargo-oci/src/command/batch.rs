@@ -1,0 +1,76 @@
+//! Operation on several packages. The failure of one does not stop the others.
+
+use crate::report::Error;
+use crate::session::Session;
+
+/// Outcomes of an operation on several packages.
+pub(super) struct PackageBatch<'a> {
+    session: &'a Session,
+    /// Infinitive and participle of the operation, such as `install` and `installed`.
+    verb: (&'static str, &'static str),
+    total: usize,
+    succeeded: Vec<String>,
+    failed: Vec<String>,
+    first_error: Option<Error>,
+}
+
+impl<'a> PackageBatch<'a> {
+    /// Creates a batch of `total` packages.
+    pub(super) fn new(
+        session: &'a Session,
+        verb: (&'static str, &'static str),
+        total: usize,
+    ) -> Self {
+        Self {
+            session,
+            verb,
+            total,
+            succeeded: Vec::new(),
+            failed: Vec::new(),
+            first_error: None,
+        }
+    }
+
+    /// Adds the outcome of one package, and prints its error. The error of the only package is returned instead.
+    pub(super) fn add(&mut self, name: String, outcome: Result<(), Error>) -> Result<(), Error> {
+        match outcome {
+            Ok(()) => self.succeeded.push(name),
+            Err(error) if self.total == 1 || error.is_closed_pipe() => return Err(error),
+            Err(error) => {
+                self.session.reporter.fail(&error);
+                self.failed.push(name);
+                self.first_error.get_or_insert(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints the summary as cargo does. Fails with the exit code of the first failure.
+    pub(super) fn finish(self) -> Result<(), Error> {
+        let (infinitive, participle) = self.verb;
+        let mut summary = Vec::new();
+        if !self.succeeded.is_empty() {
+            summary.push(format!(
+                "Successfully {participle} {}!",
+                self.succeeded.join(", ")
+            ));
+        }
+        if !self.failed.is_empty() {
+            summary.push(format!(
+                "Failed to {infinitive} {} (see error(s) above).",
+                self.failed.join(", ")
+            ));
+        }
+        if self.total > 1 {
+            self.session.reporter.status("Summary", summary.join(" "));
+        }
+        match self.first_error {
+            None => self.session.reporter.finish(),
+            Some(first) => {
+                let (failed, total) = (self.failed.len(), self.total);
+                let message = format!("failed to {infinitive} {failed} of {total} packages");
+                Err(Error::summary(message, &first))
+            }
+        }
+    }
+}

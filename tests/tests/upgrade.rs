@@ -1,0 +1,188 @@
+//! Installation of several packages and versions, the list of installed packages, and upgrades.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use e2e::messages::Schema;
+use e2e::program::{Home, Outcome, Run};
+use e2e::sources::{Sources, host_triple};
+
+/// Publishes a release to the layout `out/widgets` of the home directory. The programs of the release are scripts.
+fn publish(home: &Home, version: &str, programs: &[&str], more: &[&str]) {
+    let sources = Sources::widgets();
+    let manifest = fs::read_to_string(sources.path().join("Cargo.toml")).unwrap();
+    sources.write("Cargo.toml", &manifest.replace("1.2.3", version));
+    sources.write("made", &format!("#!/bin/sh\necho {version}\n"));
+    let registry = format!("oci:{}", home.path().join("out").display());
+    let files = programs
+        .iter()
+        .map(|program| format!("--file={program}=made"));
+    let fixed = ["push", "--registry", &registry, "--target", host_triple()];
+    let fixed = fixed.into_iter().chain(more.iter().copied());
+    home.cargo_oci(fixed.map(str::to_owned).chain(files))
+        .within(sources.path())
+        .succeeds();
+}
+
+fn run(home: &Home, arguments: &[&str]) -> Run {
+    home.cargo_oci(arguments.iter().copied())
+}
+
+/// Name of the layout in messages.
+fn location(home: &Home) -> String {
+    let path = home.path().join("out/widgets").canonicalize().unwrap();
+    format!("oci:{}", path.display())
+}
+
+fn assert_status(outcome: &Outcome, expected: &str) {
+    assert!(outcome.stderr.contains(expected), "{expected}\n{outcome}");
+}
+
+#[test]
+fn install_over_other_version_prints_replaced_package() {
+    let home = Home::new();
+    publish(&home, "0.1.0", &["round", "square"], &[]);
+    publish(&home, "0.2.0", &["round"], &[]);
+    let place = location(&home);
+    let first = run(&home, &["install", "oci:out/widgets@0.1.0"]).succeeds();
+    let shown = format!(
+        "   Installed package `widgets v0.1.0 ({place})` (executables `round`, `square`)\n"
+    );
+    assert_status(&first, &shown);
+    let listed = run(&home, &["install", "--list"]).succeeds();
+    let expected = format!("widgets v0.1.0 ({place}):\n    round\n    square\n");
+    assert_eq!(listed.stdout, expected);
+
+    let second = run(&home, &["install", "oci:out/widgets"]).succeeds();
+    let replaced = format!(
+        "    Replaced package `widgets v0.1.0 ({place})` with `widgets v0.2.0 ({place})` (executable `round`)\n"
+    );
+    assert_status(&second, &replaced);
+    let bin = home.path().join(".cargo/bin");
+    assert_status(
+        &second,
+        &format!("    Removing {}\n", bin.join("square").display()),
+    );
+    assert!(!bin.join("square").exists());
+    let mode = fs::metadata(bin.join("round"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o111, 0o111);
+
+    let json = ["install", "--list", "--message-format=json"];
+    let listed = run(&home, &json).succeeds();
+    let messages = Schema::from_documentation().validate(&listed.stdout);
+    assert_eq!(messages.len(), 1);
+    assert_eq!(messages[0]["version"], "0.2.0");
+    assert_eq!(messages[0]["reference"], place);
+    assert_eq!(messages[0]["programs"], serde_json::json!(["round"]));
+}
+
+#[test]
+fn failure_of_one_package_does_not_stop_the_others() {
+    let home = Home::new();
+    publish(&home, "0.1.0", &["round"], &[]);
+    let arguments = ["install", "oci:out/widgets@9.0.0", "oci:out/widgets"];
+    let failed = run(&home, &arguments).fails_with(4);
+    let summary = "     Summary Successfully installed oci:out/widgets! Failed to install oci:out/widgets@9.0.0 (see error(s) above).\n";
+    assert_status(&failed, summary);
+    assert_status(&failed, "error: failed to install 1 of 2 packages\n");
+    assert!(home.path().join(".cargo/bin/round").exists());
+    let both = ["install", "oci:out/widgets:0.1.0@0.1.0"];
+    run(&home, &both).fails_with(2);
+}
+
+#[test]
+fn version_argument_selects_tag_with_v_if_it_is_the_only_one() {
+    let home = Home::new();
+    publish(&home, "0.1.0", &["round"], &[]);
+    publish(&home, "0.2.0", &["round"], &[]);
+    let tag = ["tag", "oci:out/widgets:0.1.0", "v0.1.0"];
+    run(&home, &tag).succeeds();
+    let delete = ["delete", "oci:out/widgets:0.1.0", "--yes"];
+    run(&home, &delete).succeeds();
+    run(&home, &["install", "oci:out/widgets@0.1.0"]).succeeds();
+    let listed = run(&home, &["install", "--list"]).succeeds();
+    assert!(listed.stdout.starts_with("widgets v0.1.0 "), "{listed}");
+}
+
+#[test]
+fn upgrade_installs_newer_release_only() {
+    let home = Home::new();
+    publish(&home, "0.1.0", &["round", "square"], &[]);
+    let place = location(&home);
+    run(&home, &["install", "oci:out/widgets"]).succeeds();
+    let current = run(&home, &["upgrade", "widgets"]).succeeds();
+    let shown = format!("  Up to date package `widgets v0.1.0 ({place})`\n");
+    assert_status(&current, &shown);
+    assert_eq!(current.stdout, "");
+
+    // A package that cargo installed is never changed.
+    let sources = Sources::widgets();
+    let bin = home.path().join(".cargo/bin");
+    home.cargo(["install", "--debug", "--path", ".", "--root", "other"])
+        .within(sources.path())
+        .succeeds();
+    let other = sources.path().join("other");
+    let foreign = ["upgrade", "widgets", "--root", other.to_str().unwrap()];
+    let refused = run(&home, &foreign).fails_with(4);
+    assert_status(&refused, "`cargo install` installed it");
+
+    publish(&home, "0.2.0", &["round"], &[]);
+    publish(&home, "0.3.0-rc.1", &["round"], &[]);
+    let json = ["upgrade", "--all", "--message-format=json"];
+    let upgraded = run(&home, &json).succeeds();
+    let messages = Schema::from_documentation().validate(&upgraded.stdout);
+    let package = messages.iter().find(|one| one["reason"] == "oci-package");
+    let package = package.unwrap();
+    assert_eq!(package["action"], "replaced");
+    assert_eq!(package["previous-version"], "0.1.0");
+    assert_eq!(package["version"], "0.2.0");
+    assert!(bin.join("round").exists() && !bin.join("square").exists());
+    let list = home.cargo(["install", "--list"]).succeeds();
+    assert!(list.stdout.starts_with("widgets v0.2.0 "), "{list}");
+    run(&home, &["upgrade", "oci:out/widgets:0.1.0"]).fails_with(2);
+    run(&home, &["upgrade", "gadgets"]).fails_with(4);
+}
+
+#[test]
+fn upgrade_stays_within_requirement_and_follows_moving_tag() {
+    let home = Home::new();
+    publish(&home, "0.1.0", &["round"], &[]);
+    publish(&home, "0.2.0", &["round"], &[]);
+    let narrow = ["install", "oci:out/widgets", "--version", "~0.1"];
+    run(&home, &narrow).succeeds();
+    let held = run(&home, &["upgrade", "widgets"]).succeeds();
+    assert_status(&held, "for `--version ~0.1`\n");
+    publish(&home, "0.1.1", &["round"], &[]);
+    run(&home, &["upgrade", "widgets"]).succeeds();
+    let listed = || run(&home, &["install", "--list"]).succeeds().stdout;
+    assert!(listed().starts_with("widgets v0.1.1 "), "{}", listed());
+
+    publish(&home, "0.3.0", &["round"], &["--tag=nightly"]);
+    run(&home, &["install", "oci:out/widgets:nightly"]).succeeds();
+    publish(&home, "0.4.0", &["round"], &["--tag=nightly"]);
+    run(&home, &["upgrade", "oci:out/widgets"]).succeeds();
+    assert!(listed().starts_with("widgets v0.4.0 "), "{}", listed());
+}
+
+#[test]
+fn uninstall_accepts_names_and_checks_the_tag() {
+    let home = Home::new();
+    publish(&home, "0.1.0", &["round"], &[]);
+    run(&home, &["install", "oci:out/widgets"]).succeeds();
+    let other = run(&home, &["uninstall", "oci:out/widgets:0.2.0"]).fails_with(4);
+    assert_status(&other, "the installed version is 0.1.0\n");
+    let program = home.path().join(".cargo/bin/round");
+    assert!(program.exists());
+    let both = run(&home, &["uninstall", "gadgets", "widgets"]).fails_with(4);
+    assert_status(
+        &both,
+        "Successfully uninstalled widgets! Failed to uninstall gadgets",
+    );
+    assert!(!program.exists());
+    run(&home, &["install", "oci:out/widgets"]).succeeds();
+    run(&home, &["uninstall", "oci:out/widgets:0.1.0"]).succeeds();
+    assert!(!program.exists());
+}
