@@ -10,7 +10,8 @@ use e2e::sources::{Sources, host_triple};
 /// Publishes a release to the layout `out/widgets` of the home directory. The programs of the release are scripts.
 fn publish(home: &Home, version: &str, programs: &[&str], more: &[&str]) {
     let sources = Sources::widgets();
-    let manifest = fs::read_to_string(sources.path().join("Cargo.toml")).unwrap();
+    let manifest = fs::read_to_string(sources.path().join("Cargo.toml"));
+    let manifest = manifest.expect("the manifest can be read");
     sources.write("Cargo.toml", &manifest.replace("1.2.3", version));
     sources.write("made", &format!("#!/bin/sh\necho {version}\n"));
     let registry = format!("oci:{}", home.path().join("out").display());
@@ -30,7 +31,8 @@ fn run(home: &Home, arguments: &[&str]) -> Run {
 
 /// Name of the layout in messages.
 fn location(home: &Home) -> String {
-    let path = home.path().join("out/widgets").canonicalize().unwrap();
+    let path = home.path().join("out/widgets").canonicalize();
+    let path = path.expect("the layout exists");
     format!("oci:{}", path.display())
 }
 

@@ -4,6 +4,7 @@
 //! in [`command`](crate::command), the common options in [`options`](crate::options).
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -86,22 +87,23 @@ fn command() -> clap::Command {
         "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{header}Examples:{header:#}\n"
     );
     for example in EXAMPLES {
-        template.push_str(&format!("  {example}\n"));
+        let _ = writeln!(template, "  {example}");
     }
     for (group, names) in GROUPS {
-        template.push_str(&format!("\n{header}{group}:{header:#}\n"));
+        let _ = writeln!(template, "\n{header}{group}:{header:#}");
         for verb in names
             .iter()
             .filter_map(|name| command.find_subcommand(name))
         {
             let (label, about) = (label(verb), verb.get_about());
             let about = about.map(ToString::to_string).unwrap_or_default();
-            template.push_str(&format!("  {literal}{label:<width$}{literal:#}  {about}\n"));
+            let _ = writeln!(template, "  {literal}{label:<width$}{literal:#}  {about}");
         }
     }
-    template.push_str(&format!(
+    let _ = write!(
+        template,
         "\n{header}Common Options:{header:#}\n{{options}}{{after-help}}"
-    ));
+    );
     command.help_template(template)
 }
 

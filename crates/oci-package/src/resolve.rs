@@ -449,7 +449,7 @@ mod tests {
             tags[1], tags[0]
         ));
         let error = resolve_whole(&source, &location, &identifier, &[]).await;
-        assert_eq!(error.unwrap_err().hints(), [expected.clone()]);
+        assert_eq!(error.unwrap_err().hints(), std::slice::from_ref(&expected));
         let error = resolve_manifest(&source, &location, &identifier, &[]).await;
         assert_eq!(error.unwrap_err().hints(), [expected]);
     }

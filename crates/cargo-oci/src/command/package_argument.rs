@@ -98,7 +98,8 @@ impl PackageArgument {
                         if verb == "uninstall" { verb } else { "install" }
                     )));
                 }
-                self.check_version(&found, verb, self.version.clone().map(Wanted::Version))?;
+                let wanted = self.version.clone().map(Wanted::Version);
+                self.check_version(&found, verb, wanted.as_ref())?;
                 found
             }
             PackageSelector::Repository(text) => {
@@ -119,7 +120,7 @@ impl PackageArgument {
                     }),
                     (None, None) => None,
                 };
-                self.check_version(&found, verb, wanted)?;
+                self.check_version(&found, verb, wanted.as_ref())?;
                 found
             }
         };
@@ -134,9 +135,9 @@ impl PackageArgument {
         &self,
         found: &[&InstalledPackage],
         verb: &str,
-        wanted: Option<Wanted>,
+        wanted: Option<&Wanted>,
     ) -> Result<(), Error> {
-        let is_wanted = |one: &InstalledPackage| match &wanted {
+        let is_wanted = |one: &InstalledPackage| match wanted {
             None => true,
             Some(Wanted::Version(version)) => one.version == version.to_string(),
             Some(Wanted::Tag(tag)) => one.followed_tag.as_ref() == Some(tag),

@@ -110,13 +110,12 @@ async fn upgrade(session: &Session, root: &Path, package: &InstalledPackage) -> 
     let followed = followed.and_then(|tag| tag.parse::<Tag>().ok());
     let requirement = package.version_req.as_deref();
     let requirement = requirement.and_then(|text| text.parse::<VersionReq>().ok());
-    let identifier: Identifier = match followed {
-        Some(tag) => tag.into(),
-        None => {
-            let source = session.open_source(&package.location).await?;
-            let requirement = requirement.as_ref();
-            oci_package::resolve_identifier(&*source, &package.location, requirement).await?
-        }
+    let identifier: Identifier = if let Some(tag) = followed {
+        tag.into()
+    } else {
+        let source = session.open_source(&package.location).await?;
+        let requirement = requirement.as_ref();
+        oci_package::resolve_identifier(&*source, &package.location, requirement).await?
     };
     let available = match &identifier {
         Identifier::Tag(tag) => tag::version(tag),
