@@ -27,7 +27,7 @@ fn text(hint: &Hint) -> Option<String> {
         }
         Hint::LogIn { registry } => {
             return Some(format!(
-                "log in to `{registry}` with `docker login {registry}`, or set `DOCKER_AUTH_CONFIG`"
+                "run `cargo oci login {registry}` or `docker login {registry}`, or set `DOCKER_AUTH_CONFIG`"
             ));
         }
         Hint::TrustCertificate => {

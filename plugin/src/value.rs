@@ -8,7 +8,10 @@ use std::collections::BTreeSet;
 use chrono::DateTime;
 use nu_protocol::{Record, Span, Type, Value, record};
 use oci_package::{Details, InspectedTarget, Inspection, Summary, annotation, platform};
-use oci_registry::{Annotations, Descriptor, Digest, Identifier, Manifest, Platform, Reference};
+use oci_registry::{
+    Annotations, Descriptor, Digest, Identifier, Manifest, PingResponse, Platform, Reference,
+    RegistryAccess, RegistryName,
+};
 
 use crate::open_location::OpenLocation;
 
@@ -155,10 +158,43 @@ pub(crate) fn tag_details(
 pub(crate) fn ping_columns() -> Columns {
     columns([
         ("reference", Type::String),
+        ("access", Type::String),
         ("authenticated", Type::Bool),
         ("credential_source", nullable(Type::String)),
+        ("rate_limit", nullable(record(rate_limit_columns()))),
         ("latency", Type::Duration),
     ])
+}
+
+fn rate_limit_columns() -> Columns {
+    columns([
+        ("limit", nullable(Type::Int)),
+        ("remaining", nullable(Type::Int)),
+    ])
+}
+
+/// Converts the result of a ping to a record.
+pub(crate) fn ping(registry: &RegistryName, response: PingResponse, span: Span) -> Value {
+    let number = |number: Option<u64>| {
+        let number = number.and_then(|number| i64::try_from(number).ok());
+        number.map_or(Value::nothing(span), |number| Value::int(number, span))
+    };
+    let rate_limit = response.rate_limit.map(|rate_limit| {
+        record! {
+            "limit" => number(rate_limit.limit),
+            "remaining" => number(rate_limit.remaining),
+        }
+    });
+    let latency = i64::try_from(response.latency.as_nanos()).unwrap_or(i64::MAX);
+    let row = record! {
+        "reference" => Value::string(registry.as_str(), span),
+        "access" => text(Some(response.access), span),
+        "authenticated" => Value::bool(response.access == RegistryAccess::Authenticated, span),
+        "credential_source" => text(response.credential_source, span),
+        "rate_limit" => rate_limit.map_or(Value::nothing(span), |record| Value::record(record, span)),
+        "latency" => Value::duration(latency, span),
+    };
+    Value::record(row, span)
 }
 
 /// Columns of `oci copy`, `oci delete` and `oci tag`.

@@ -171,15 +171,15 @@ fn whoami_messages_list_searched_and_used_sources() {
     assert_eq!(places[1]["used"], true);
     assert_eq!(
         *last,
-        json!({"reason": "oci-identity", "registry": host, "username": USER, "source": source, "demanded": true})
+        json!({"reason": "oci-identity", "registry": host, "username": USER, "source": source, "demanded": true, "access": "authenticated", "rate-limit": null})
     );
     let open = Registry::open();
     let who = home.cargo_oci(["whoami", open.host(), "--message-format=json"]);
     let messages = Schema::from_documentation().validate(&who.succeeds().stdout);
     let last = messages.last().unwrap();
     assert_eq!(
-        (&last["username"], &last["demanded"]),
-        (&Value::Null, &json!(false))
+        (&last["username"], &last["demanded"], &last["access"]),
+        (&Value::Null, &json!(false), &json!("anonymous"))
     );
 }
 

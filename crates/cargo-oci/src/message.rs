@@ -136,6 +136,8 @@ pub(crate) enum Message<'a> {
         username: Option<&'a str>,
         source: Option<&'a str>,
         demanded: bool,
+        access: String,
+        rate_limit: Option<RateLimit>,
     },
     /// A problem that does not stop the command.
     #[serde(rename = "oci-warning")]
@@ -159,6 +161,25 @@ pub(crate) enum Message<'a> {
         bytes: u64,
         seconds: f64,
     },
+}
+
+/// Rate limit of a registry.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct RateLimit {
+    limit: Option<u64>,
+    remaining: Option<u64>,
+    /// Length of the window, in seconds.
+    window: Option<u64>,
+}
+
+impl From<oci_registry::RateLimit> for RateLimit {
+    fn from(rate_limit: oci_registry::RateLimit) -> Self {
+        Self {
+            limit: rate_limit.limit,
+            remaining: rate_limit.remaining,
+            window: rate_limit.window.map(|window| window.as_secs()),
+        }
+    }
 }
 
 /// Result of pushing a manifest.

@@ -11,6 +11,7 @@ use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::escape::escape;
+use crate::rate_limit::RateLimit;
 use crate::reference::Reference;
 
 /// Maximum number of names that [`OmittedNames`] stores.
@@ -34,6 +35,8 @@ pub enum ClientEvent {
         url: String,
         /// Status of the response; `None` if there was no response.
         status: Option<u16>,
+        /// Rate limit that the response states.
+        rate_limit: Option<RateLimit>,
     },
     /// A server sent a warning for the first time (distribution-spec, "Warnings").
     Warning {
@@ -75,11 +78,16 @@ impl fmt::Display for ClientEvent {
                 method,
                 url,
                 status,
+                rate_limit,
             } => {
                 write!(f, "{method} {url} ")?;
                 match status {
-                    Some(status) => write!(f, "{status}"),
-                    None => f.write_str("-"),
+                    Some(status) => write!(f, "{status}")?,
+                    None => f.write_str("-")?,
+                }
+                match rate_limit {
+                    Some(rate_limit) => write!(f, ", rate limit: {rate_limit}"),
+                    None => Ok(()),
                 }
             }
             Self::Warning { from, text } => write!(f, "warning from `{from}`: {text}"),

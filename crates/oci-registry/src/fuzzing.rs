@@ -30,6 +30,7 @@ use crate::exchange::retry;
 use crate::export::tree::{Limits, Tree};
 use crate::layout::{self, Listing, ListingEntry};
 use crate::manifest::{Descriptor, Manifest, MediaType};
+use crate::rate_limit::RateLimit;
 use crate::redact::{self, Secret, Secrets};
 use crate::reference::{
     ArchiveFormat, ImageName, LocationText, Reference, RegistryName, RepositoryName, Tag,
@@ -762,11 +763,30 @@ pub fn check_error_body(data: &[u8]) {
     }
 }
 
-/// Checks `Retry-After` headers.
+/// Checks `RateLimit-Limit` and `RateLimit-Remaining` headers.
+fn check_rate_limit(value: &HeaderValue) {
+    let mut headers = HeaderMap::new();
+    headers.insert("ratelimit-limit", value.clone());
+    let limit = RateLimit::from_headers(&headers);
+    headers.insert("ratelimit-remaining", value.clone());
+    let both = RateLimit::from_headers(&headers);
+    assert_eq!(
+        limit.map(|rate| (rate.limit, rate.window)),
+        both.map(|rate| (rate.remaining, rate.window))
+    );
+    if let Some(both) = both {
+        let text = both.to_string();
+        assert!(!text.contains(needs_escape), "{text:?}");
+        assert!(both.limit.is_some() && both.limit == both.remaining);
+    }
+}
+
+/// Checks `Retry-After` and rate limit headers.
 pub fn check_retry_after(data: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(data) else {
         return;
     };
+    check_rate_limit(&value);
     let mut headers = HeaderMap::new();
     headers.insert(header::RETRY_AFTER, value);
     let now = SystemTime::UNIX_EPOCH + Duration::from_hours(490_000);
@@ -883,7 +903,7 @@ mod tests {
         }
 
         #[test]
-        fn random_retry_after_is_seconds_a_date_or_ignored(data in text_like("-?[0-9]{0,25}|(Sun|Mon), 06 Nov (1994|2030) 08:49:37 GMT")) {
+        fn random_retry_after_is_seconds_a_date_or_ignored(data in text_like("-?[0-9]{0,25}(;w=[0-9]{0,25})?|(Sun|Mon), 06 Nov (1994|2030) 08:49:37 GMT")) {
             check_retry_after(&data);
         }
 

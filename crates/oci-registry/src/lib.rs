@@ -58,6 +58,7 @@
 //! | `file` | files opened without blocking on a pipe or device |
 //! | `digest` | digests and hashers |
 //! | `reference` | names of registries, repositories, tags and locations |
+//! | `rate_limit` | rate limit that a registry reports |
 //! | `event` | events of a client, and their observer |
 //! | `manifest` | manifests and indexes, with their exact bytes |
 //! | `graph` | limits on the size of the graph of one artifact |
@@ -153,6 +154,7 @@ mod manifest;
 mod memory;
 mod open;
 mod pack;
+mod rate_limit;
 mod redact;
 mod reference;
 mod referrers;
@@ -190,6 +192,7 @@ pub use manifest::{
 pub use memory::Memory;
 pub use open::Mode;
 pub use pack::Packed;
+pub use rate_limit::RateLimit;
 pub use redact::{Secret, without_user_info};
 pub use reference::{
     ArchiveFormat, Identifier, ImageName, Location, LocationText, Reference, RegistryName,
@@ -197,8 +200,8 @@ pub use reference::{
 };
 pub use referrers::{DescriptorStream, is_fallback_tag};
 pub use registry::{
-    Access, Client, ClientOptions, PingResponse, Registry, RegistryOptions, Repository,
-    TransferStats,
+    Access, Client, ClientOptions, PingResponse, Registry, RegistryAccess, RegistryOptions,
+    Repository, TransferStats,
 };
 pub use storage::{Delete, Delivery, OtherName, Source, TagStream, Target};
 pub use unpack::{FileEntry, FileName, UnpackOptions, partial_size, unpack};

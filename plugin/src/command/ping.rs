@@ -1,9 +1,7 @@
 //! `oci ping`: checks whether a registry is reachable and which credential it accepts.
 
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
-use nu_protocol::{
-    Category, Example, LabeledError, PipelineData, Signature, SyntaxShape, Value, record,
-};
+use nu_protocol::{Category, Example, LabeledError, PipelineData, Signature, SyntaxShape};
 use oci_registry::RegistryName;
 
 use crate::OciPlugin;
@@ -42,9 +40,11 @@ impl PluginCommand for PingCommand {
     }
 
     fn extra_description(&self) -> &'static str {
-        "`authenticated` is true if the registry accepted a credential; `credential_source` names its source. A \
-         registry that requires a credential is reachable even if no credential was found. A rejected credential is an \
-         error. `latency` is the duration of one request, without connection setup and authentication."
+        "`access` is `authenticated` if the registry accepted a credential, `anonymous` if it accepts requests without \
+         a credential, and `login required` if it requires a credential and none was found. `credential_source` names \
+         the source of the accepted credential. A rejected credential is an error. `rate_limit` is the rate limit that \
+         the response states, or null; Docker Hub states it only for manifests. `latency` is the duration of one \
+         request, without connection setup and authentication."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -83,15 +83,7 @@ impl PluginCommand for PingCommand {
             let registry = client.registry(&operand.name);
             let registry = registry.map_err(|error| error.at(at))?;
             let response = registry.ping().await.map_err(|error| error.at(at))?;
-            let source = response.credential_source;
-            let latency = i64::try_from(response.latency.as_nanos()).unwrap_or(i64::MAX);
-            let row = record! {
-                "reference" => Value::string(operand.name.as_str(), span),
-                "authenticated" => Value::bool(source.is_some(), span),
-                "credential_source" => value::text(source, span),
-                "latency" => Value::duration(latency, span),
-            };
-            Ok(Value::record(row, span))
+            Ok(value::ping(&operand.name, response, span))
         })
     }
 }

@@ -459,12 +459,23 @@ fn unreadable_referrer_row_has_no_size() {
 
 #[test]
 fn ping_reports_authentication_and_latency() {
-    let open = serve(|_| ok("{}"));
+    let open = serve(|_| ok("{}").header("RateLimit-Limit", "100;w=21600"));
     let row = eval(&format!("oci ping {}", open.host())).unwrap();
     assert_eq!(
         columns(&row),
-        ["reference", "authenticated", "credential_source", "latency"]
+        [
+            "reference",
+            "access",
+            "authenticated",
+            "credential_source",
+            "rate_limit",
+            "latency"
+        ]
     );
+    assert_eq!(cell(&row, "access").as_str().unwrap(), "anonymous");
+    let rate_limit = cell(&row, "rate_limit");
+    assert_eq!(*cell(rate_limit, "limit"), Value::test_int(100));
+    assert!(cell(rate_limit, "remaining").is_nothing());
     assert_eq!(cell(&row, "reference").as_str().unwrap(), open.host());
     assert_eq!(*cell(&row, "authenticated"), Value::test_bool(false));
     assert!(cell(&row, "credential_source").is_nothing());

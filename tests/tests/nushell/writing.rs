@@ -121,18 +121,19 @@ fn whoami_names_credential_in_use() {
     let registry = Registry::with_passwords();
     let home = Home::for_user(registry.host());
     let row = home.nu_value(&format!(
-        "oci ping {} | select authenticated credential_source",
+        "oci ping {} | select access authenticated credential_source rate_limit",
         registry.host()
     ));
     let location = home.docker_config().join("config.json");
     let expected = json!({
+        "access": "authenticated",
         "authenticated": true,
         "credential_source": format!("docker config `{}`", location.display()),
+        "rate_limit": null,
     });
     assert_eq!(row, expected);
-    let authenticated =
-        Home::new().nu_value(&format!("oci ping {} | get authenticated", registry.host()));
-    assert_eq!(authenticated, false);
+    let access = Home::new().nu_value(&format!("oci ping {} | get access", registry.host()));
+    assert_eq!(access, "login required");
     let other = Home::with_login(registry.host(), "carol", "wrong");
     let code = other.nu_error_code(&format!("oci ping {}", registry.host()));
     assert_eq!(code, "oci::unauthenticated");

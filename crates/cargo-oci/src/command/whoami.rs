@@ -1,9 +1,11 @@
 //! `cargo oci whoami`: show the credential used for a registry, and its source.
 
 use clap::Args;
-use oci_registry::{Credential, CredentialChain, CredentialRequest, ErrorKind, RegistryName};
+use oci_registry::{
+    Credential, CredentialChain, CredentialRequest, ErrorKind, RegistryAccess, RegistryName,
+};
 
-use crate::message::{FormatFlag, Message};
+use crate::message::{self, FormatFlag, Message};
 use crate::options::parse_registry;
 use crate::report::{self, Error};
 use crate::session::Session;
@@ -15,7 +17,7 @@ const ANONYMOUS: &str = "<anonymous>";
 ///
 /// Prints the user name, or `<anonymous>` if there is no credential and the registry requires none. The credential
 /// sources are listed in search order; the first one with a credential is used. The credential is verified with the
-/// registry.
+/// registry. If the registry reports a rate limit, it is printed too.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci whoami ghcr.io\n  cargo oci whoami ghcr.io --message-format json"
@@ -70,7 +72,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         }
     }
     let response = session.open_registry(name)?.ping().await?;
-    if used.is_none() && response.needs_credential {
+    if used.is_none() && response.access == RegistryAccess::LoginRequired {
         let sources: Vec<_> = results
             .iter()
             .map(|result| result.source.as_str())
@@ -103,7 +105,12 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         username,
         source: used.map(|used| used.source.as_str()),
         demanded,
+        access: response.access.to_string(),
+        rate_limit: response.rate_limit.map(message::RateLimit::from),
     });
+    if let Some(rate_limit) = response.rate_limit {
+        reporter.status("Rate limit", rate_limit);
+    }
     if reporter.is_json() {
         return reporter.finish();
     }

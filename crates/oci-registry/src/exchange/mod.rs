@@ -32,6 +32,7 @@ use url::Url;
 
 use crate::environment::Environment;
 use crate::event::{ClientEvent, Observer, Retry};
+use crate::rate_limit::RateLimit;
 use crate::redact::{RedactedUrl, Secrets};
 use address_class::AddressClass;
 use body::Progress;
@@ -268,13 +269,15 @@ impl Exchange {
             // party chose its URL.
             is_trusted &= Origin::from_url(&url) == origin;
             let outcome = self.send_once(request, &url, is_trusted).await;
-            self.settings.observer.notify(|| ClientEvent::Request {
-                method: request.method.to_string(),
-                url: self.redact_url(&url).without_quotes().to_owned(),
-                status: outcome
-                    .as_ref()
-                    .ok()
-                    .map(|response| response.status.as_u16()),
+            self.settings.observer.notify(|| {
+                let response = outcome.as_ref().ok();
+                ClientEvent::Request {
+                    method: request.method.to_string(),
+                    url: self.redact_url(&url).without_quotes().to_owned(),
+                    status: response.map(|response| response.status.as_u16()),
+                    rate_limit: response
+                        .and_then(|response| RateLimit::from_headers(&response.headers)),
+                }
             });
             let response = outcome?;
             let warnings = if request.redirects == RedirectPolicy::Secret {

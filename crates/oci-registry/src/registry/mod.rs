@@ -20,6 +20,6 @@ mod upload;
 
 pub use catalog::Registry;
 pub use client::{Client, ClientOptions, RegistryOptions, TransferStats};
-pub use ping::PingResponse;
+pub use ping::{PingResponse, RegistryAccess};
 pub use repository::Repository;
 pub use requests::Access;

@@ -1,5 +1,6 @@
 //! Availability and credential check for a registry (distribution-spec, "Determining Support").
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
@@ -10,6 +11,7 @@ use super::response;
 use crate::auth::scope::Scope;
 use crate::error::{ErrorKind, Failure};
 use crate::exchange::Request;
+use crate::rate_limit::RateLimit;
 use crate::reference::RegistryName;
 use crate::transport::Account;
 
@@ -26,6 +28,28 @@ impl Failure for PingError {
     }
 }
 
+/// Access that a registry grants with the credential that was found for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RegistryAccess {
+    /// The registry accepts requests without a credential.
+    Anonymous,
+    /// The registry requires a credential, but no credential was found.
+    LoginRequired,
+    /// The registry accepted a credential.
+    Authenticated,
+}
+
+impl fmt::Display for RegistryAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Anonymous => "anonymous",
+            Self::LoginRequired => "login required",
+            Self::Authenticated => "authenticated",
+        })
+    }
+}
+
 /// Result of [`Registry::ping`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -33,8 +57,10 @@ pub struct PingResponse {
     /// Source of the credential that the registry accepted. `None` if the registry required no credential, or if no
     /// credential was found.
     pub credential_source: Option<String>,
-    /// Whether the registry required a credential, but no credential was found.
-    pub needs_credential: bool,
+    /// Access with this credential, or without a credential.
+    pub access: RegistryAccess,
+    /// Rate limit that the response states. Docker Hub states it only in responses to requests for manifests.
+    pub rate_limit: Option<RateLimit>,
     /// Time between request and response, measured over an open connection and with an existing token.
     pub latency: Duration,
 }
@@ -59,37 +85,42 @@ impl Registry {
         self.request_base().await?;
         // The second request uses the connection and the token of the first request.
         let start = Instant::now();
-        self.request_base().await?;
+        let base = self.request_base().await?;
         let latency = start.elapsed();
-        let (credential_source, needs_credential) =
-            match self.transport.account(&Scope::Authenticate).await {
-                Account::Credential { location } => (Some(location), false),
-                Account::NotDemanded => (None, false),
-                Account::Anonymous { .. } => (None, true),
-            };
+        let credential_source = match self.transport.account(&Scope::Authenticate).await {
+            Account::Credential { location } => Some(location),
+            Account::NotDemanded | Account::Anonymous { .. } => None,
+        };
+        let access = match (&credential_source, base.is_accepted) {
+            (Some(_), _) => RegistryAccess::Authenticated,
+            (None, true) => RegistryAccess::Anonymous,
+            (None, false) => RegistryAccess::LoginRequired,
+        };
         Ok(PingResponse {
             credential_source,
-            needs_credential,
+            access,
+            rate_limit: base.rate_limit,
             latency,
         })
     }
 
     /// Requests `/v2/`. Also succeeds if the registry requires a credential and no credential was found.
-    async fn request_base(&self) -> crate::Result<()> {
+    async fn request_base(&self) -> crate::Result<BaseResponse> {
         let request = Request::new(Method::GET, self.transport.url("/v2/"));
         let is_anonymous = async || {
             let account = self.transport.account(&Scope::Authenticate).await;
             matches!(account, Account::Anonymous { .. })
         };
         match self.transport.send(request, &Scope::Authenticate).await {
-            Ok(authorized) if authorized.response.status.is_success() => Ok(()),
-            Ok(authorized)
-                if authorized.response.status == StatusCode::UNAUTHORIZED
-                    && is_anonymous().await =>
-            {
-                Ok(())
-            }
             Ok(authorized) => {
+                let status = authorized.response.status;
+                let is_accepted = status.is_success();
+                if is_accepted || status == StatusCode::UNAUTHORIZED && is_anonymous().await {
+                    return Ok(BaseResponse {
+                        is_accepted,
+                        rate_limit: RateLimit::from_headers(&authorized.response.headers),
+                    });
+                }
                 Err(response::into_error(self.transport.registry(), authorized).await)
             }
             // The token server issues no anonymous tokens.
@@ -97,9 +128,19 @@ impl Registry {
                 if matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Denied)
                     && is_anonymous().await =>
             {
-                Ok(())
+                Ok(BaseResponse {
+                    is_accepted: false,
+                    rate_limit: None,
+                })
             }
             Err(error) => Err(error),
         }
     }
+}
+
+/// Response to a request for `/v2/`.
+struct BaseResponse {
+    /// Whether the registry accepted the request. It is `false` only if no credential was found.
+    is_accepted: bool,
+    rate_limit: Option<RateLimit>,
 }

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use oci_registry::{
     Access, Client, Credential, CredentialProvider, CredentialRequest, Error, ErrorKind, Lookup,
-    Secret,
+    RegistryAccess, Secret,
 };
 use testkit::server::{Request, Response, Server};
 
@@ -235,14 +235,44 @@ async fn ping_reports_the_source_of_the_credential() {
     };
     let known = ping(Some("right")).await.unwrap();
     assert_eq!(known.credential_source.as_deref(), Some("a test"));
-    assert!(!known.needs_credential);
+    assert_eq!(known.access, RegistryAccess::Authenticated);
+    assert_eq!(known.rate_limit, None);
     assert!(known.latency > std::time::Duration::ZERO);
     // The challenge, the authenticated request, and the request whose latency is measured.
     assert_eq!(server.request_lines(), ["GET /v2/"; 3]);
     let anonymous = ping(None).await.unwrap();
     assert_eq!(anonymous.credential_source, None);
-    assert!(anonymous.needs_credential);
+    assert_eq!(anonymous.access, RegistryAccess::LoginRequired);
     let error = ping(Some(CANARY)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthenticated);
     assert!(error.to_string().ends_with(&format!("`{name}`")), "{error}");
+}
+
+#[tokio::test]
+async fn ping_with_anonymous_token_reports_anonymous_access() {
+    let server = Server::start(|request, _| {
+        if request.target.starts_with("/token") {
+            Response::new(200).body(r#"{"token":"t"}"#)
+        } else if request.header("authorization") == Some("Bearer t") {
+            Response::new(200)
+                .header("RateLimit-Limit", "100;w=21600")
+                .header("RateLimit-Remaining", "76;w=21600")
+        } else {
+            Response::challenge("Bearer realm=\"/token\",service=\"s\"")
+        }
+    });
+    let (client, _) = client(|_| None);
+    let registry = client.registry(&server.host().parse().unwrap()).unwrap();
+    let response = registry.ping().await.unwrap();
+    assert_eq!(response.access, RegistryAccess::Anonymous);
+    assert_eq!(response.credential_source, None);
+    let rate_limit = response.rate_limit.unwrap();
+    assert_eq!(
+        (rate_limit.limit, rate_limit.remaining, rate_limit.window),
+        (
+            Some(100),
+            Some(76),
+            Some(std::time::Duration::from_hours(6))
+        )
+    );
 }
