@@ -255,14 +255,18 @@ pub(crate) fn release_columns() -> Columns {
     ])
 }
 
+/// Columns of the `targets` of `oci inspect`.
+///
+/// If a column does not fit, Nushell replaces two or more columns after it by `...`, but draws a single one with a width
+/// of one character. So `digest` is not the last column.
 fn target_columns() -> Columns {
     columns([
         ("target", nullable(Type::String)),
         ("platform", nullable(Type::String)),
-        ("glibc", nullable(Type::String)),
         ("size", nullable(Type::Filesize)),
         ("reference", Type::String),
         ("digest", Type::String),
+        ("glibc", nullable(Type::String)),
     ])
 }
 
@@ -309,10 +313,10 @@ fn target_row(location: &OpenLocation, target: &InspectedTarget, span: Span) -> 
     let row = record! {
         "target" => text(target.target.as_ref(), span),
         "platform" => text(target.platform.as_ref(), span),
-        "glibc" => text(target.glibc, span),
         "size" => size(target.size, span),
         "reference" => text(Some(location.reference(target.digest.clone())), span),
         "digest" => text(Some(&target.digest), span),
+        "glibc" => text(target.glibc, span),
     };
     Value::record(row, span)
 }

@@ -44,7 +44,7 @@ impl PluginCommand for InspectCommand {
     fn extra_description(&self) -> &'static str {
         "The values are read from the annotations or, if these are missing, from the labels of the image. `targets` \
          has one row per manifest of an index, or a single row for a manifest: its `target`, `platform` and `size`, \
-         the lowest `glibc` version that it runs with, its `reference` and its `digest`. If the tag, index, manifest \
+         its `reference` and `digest`, and the lowest `glibc` version that it runs with. If the tag, index, manifest \
          and config of a package contradict each other, `conflicts` lists the differences. If a target was built \
          from a work tree with uncommitted changes, `dirty` is true. Without tag and digest, the \
          highest release of the repository is used."

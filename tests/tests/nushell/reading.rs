@@ -215,6 +215,19 @@ fn manifest_returns_record_with_layers() {
 }
 
 #[test]
+fn inspect_is_readable_in_a_terminal_of_100_columns() {
+    require!(DockerRegistry, Nu);
+    let (registry, _sources) = registry_with_widgets();
+    // Nushell draws a column of one character if only `digest` follows a column that does not fit.
+    let inspect = format!("oci inspect {}/widgets", registry.host());
+    for (shown, most) in [(inspect.clone(), 30), (inspect + " | get targets", 10)] {
+        let lines = format!("{shown} | table --expand --width 100 | lines | length");
+        let lines = Home::new().nu_value(&lines).as_u64().unwrap();
+        assert!(lines <= most, "{shown}: {lines} lines");
+    }
+}
+
+#[test]
 fn catalog_rows_are_accepted_by_tags() {
     require!(DockerRegistry, Nu);
     let (registry, _) = registry_with_widgets();
