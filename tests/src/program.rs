@@ -88,6 +88,12 @@ impl Home {
         )
     }
 
+    /// Prepares a run of a script in zsh or fish. The shell reads the startup files of the home directory.
+    #[must_use]
+    pub fn shell(&self, shell: Tool, script: &str) -> Run {
+        self.run(&shell.path(), ["-c", script])
+    }
+
     /// Prepares a run of a bash script in a session with a message bus and an unlocked keyring. Both stop when the
     /// script exits. `PATH` contains `cargo-oci` and `secret-tool`.
     #[must_use]

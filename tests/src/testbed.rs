@@ -13,6 +13,12 @@ pub enum Tool {
     DockerRegistry,
     /// Nushell.
     Nu,
+    /// zsh.
+    Zsh,
+    /// fish.
+    Fish,
+    /// bash-completion, which cargo's completion script for bash requires.
+    BashCompletion,
     /// `skopeo`, a third-party client.
     Skopeo,
     /// `oras`, a third-party client that is written in Python.
@@ -36,6 +42,9 @@ impl Tool {
         let inside = match self {
             Self::DockerRegistry => "bin/docker-registry",
             Self::Nu => "bin/nu",
+            Self::Zsh => "bin/zsh",
+            Self::Fish => "bin/fish",
+            Self::BashCompletion => "bash-completion/usr/share/bash-completion/bash_completion",
             Self::Skopeo => "bin/skopeo",
             Self::Oras => "bin/oras",
             Self::Moto => "bin/moto_server",

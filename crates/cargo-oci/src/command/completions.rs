@@ -1,6 +1,7 @@
 //! `cargo oci completions`: print a shell completion script.
 //!
-//! The scripts complete only `cargo-oci`. Cargo's own completion script completes `cargo oci`.
+//! `clap_complete` generates the completion of `cargo-oci`. For bash, zsh, fish and Nushell, an addition from the
+//! directory `completions` also completes `cargo oci`, and leaves all other commands of cargo to cargo's own completion.
 
 use clap::{Args, CommandFactory as _, ValueEnum};
 use clap_complete::generate;
@@ -14,10 +15,16 @@ use crate::session::Session;
 /// Name of the program that the scripts complete.
 const PROGRAM: &str = "cargo-oci";
 
-/// Print a shell completion script for `cargo-oci`
+/// Print a shell completion script for `cargo oci`
+///
+/// The scripts for bash, zsh, fish and Nushell complete `cargo oci` and `cargo-oci`, those for PowerShell and elvish
+/// only `cargo-oci`. All other commands of cargo are completed as before.
+///
+/// For bash, add the line of the example to ~/.bashrc, after the lines that load other completions. For zsh, add
+/// `fpath+=~/.zfunc` to ~/.zshrc before `compinit`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  cargo oci completions bash > ~/.local/share/bash-completion/completions/cargo-oci\n  cargo oci completions zsh > ~/.zfunc/_cargo-oci\n  cargo oci completions fish > ~/.config/fish/completions/cargo-oci.fish\n  cargo oci completions nushell | save --force ($nu.user-autoload-dirs.0 | path join cargo-oci.nu)"
+    after_help = "Examples:\n  source <(cargo oci completions bash)\n  cargo oci completions zsh > ~/.zfunc/_cargo-oci\n  cargo oci completions fish > ~/.config/fish/conf.d/cargo-oci.fish\n  cargo oci completions nushell | save --force ($nu.user-autoload-dirs.0 | path join cargo-oci.nu)"
 )]
 pub(crate) struct Flags {
     /// Shell to generate the script for
@@ -53,19 +60,31 @@ fn generate_script(shell: Shell, mut program: clap::Command) -> Vec<u8> {
         Shell::Powershell => generate(PowerShell, command, PROGRAM, out),
         Shell::Elvish => generate(Elvish, command, PROGRAM, out),
     }
-    match shell {
-        Shell::Bash => correct_name(script),
-        _ => script,
-    }
+    let script = String::from_utf8(script).expect("a script is text");
+    let script = match shell {
+        Shell::Bash => correct_name(&script) + include_str!("completions/cargo.bash"),
+        Shell::Zsh => add_to_zsh(&script),
+        Shell::Fish => script + include_str!("completions/cargo.fish"),
+        Shell::Nushell => script + include_str!("completions/cargo.nu"),
+        Shell::Powershell | Shell::Elvish => script,
+    };
+    script.into_bytes()
 }
 
 /// Corrects the name `cargo-oci` in function names of the script. `clap_complete` replaces the hyphen in two different
 /// ways, so without the correction the script would complete no command.
-fn correct_name(script: Vec<u8>) -> Vec<u8> {
-    let script = String::from_utf8(script).expect("a script is text");
-    script
-        .replace("cargo__subcmd__oci", "cargo__oci")
-        .into_bytes()
+fn correct_name(script: &str) -> String {
+    script.replace("cargo__subcmd__oci", "cargo__oci")
+}
+
+/// Renames the generated function and adds a function that calls it. Both `compinit` and cargo's own completion call
+/// this function by its name, `_cargo-oci`.
+fn add_to_zsh(script: &str) -> String {
+    let script = script
+        .replacen("#compdef cargo-oci", "#compdef cargo-oci cargo", 1)
+        .replacen("\n_cargo-oci() {", "\n_cargo-oci_main() {", 1);
+    let end = script.rfind("\nif [ ").unwrap_or(script.len());
+    script[..end].to_owned() + include_str!("completions/cargo.zsh")
 }
 
 #[cfg(test)]
