@@ -4,6 +4,8 @@ use std::fs;
 
 use e2e::program::Home;
 use e2e::require;
+use e2e::terminal::Terminal;
+use e2e::testbed::program_path;
 
 #[test]
 fn bash_completes_subcommands_and_flags() {
@@ -63,4 +65,32 @@ fn man_writes_all_pages_or_prints_one() {
     let version = r#".TH CARGO-OCI-PUSH 1  "cargo-oci 0.1.0" "Cargo OCI Manual""#;
     assert!(printed.contains(version), "{printed}");
     home.cargo_oci(["man", "pusj"]).fails_with(2);
+}
+
+#[test]
+fn man_on_terminal_runs_man_or_prints_the_page() {
+    let home = Home::new();
+    let bin = home.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    std::os::unix::fs::symlink(program_path("cargo-oci"), bin.join("cargo-oci")).unwrap();
+    let show = || {
+        let line = format!("PATH={}; exec cargo-oci man push", bin.display());
+        let (code, _, output) = Terminal::start(&home.bash(&line)).wait_for_end();
+        assert_eq!(code, Some(0), "{output}");
+        output
+    };
+    let page = home.cargo_oci(["man", "push"]).succeeds().stdout;
+    assert!(show().starts_with(page.lines().next().unwrap()));
+    let man = "#!/bin/sh\necho \"$*\" >arguments\n/bin/cat >page\n";
+    fs::write(bin.join("man"), man).unwrap();
+    fs::set_permissions(
+        bin.join("man"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    assert_eq!(show(), "");
+    let read = |name: &str| fs::read_to_string(home.path().join(name)).unwrap();
+    assert_eq!((read("arguments"), read("page")), ("-l -\n".into(), page));
+    let left = fs::read_dir(home.path().join("tmp")).unwrap();
+    assert_eq!(left.count(), 0);
 }

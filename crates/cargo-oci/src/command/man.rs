@@ -1,4 +1,4 @@
-//! `cargo oci man`: print or write the manual pages of the program and of each command.
+//! `cargo oci man`: show, print or write the manual pages of the program and of each command.
 
 use std::path::{Path, PathBuf};
 
@@ -8,18 +8,20 @@ use clap_mangen::roff::{Roff, roman};
 use oci_registry::ErrorKind;
 
 use crate::cli::Cli;
+use crate::output;
 use crate::report::{self, Error};
 use crate::session::Session;
 
-/// Print the manual page of a command, or write all pages to a directory
+/// Show the manual page of a command, or write all pages to a directory
 ///
-/// Every command has a page, such as `cargo-oci-push`. The page of the program is `cargo-oci`.
+/// Every command has a page, such as `cargo-oci-push`. The page of the program is `cargo-oci`. On a terminal, `man`
+/// shows the page, if it is installed. Otherwise, the page is printed in the format of `man`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  cargo oci man push | man -l -\n  cargo oci man --output ~/.local/share/man/man1"
+    after_help = "Examples:\n  cargo oci man push\n  cargo oci man push > cargo-oci-push.1\n  cargo oci man --output ~/.local/share/man/man1"
 )]
 pub(crate) struct Flags {
-    /// Command whose manual page is printed (default: `cargo-oci`)
+    /// Command whose manual page is shown (default: `cargo-oci`)
     #[arg(value_name = "COMMAND", conflicts_with = "output")]
     command: Option<String>,
 
@@ -28,7 +30,7 @@ pub(crate) struct Flags {
     output: Option<PathBuf>,
 }
 
-/// Prints or writes the manual pages of this program.
+/// Shows, prints or writes the manual pages of this program.
 #[expect(clippy::unused_async, reason = "all commands have the same signature")]
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let pages = render_pages(Cli::command());
@@ -48,13 +50,39 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     };
     let found = pages.iter().find(|(page_name, _)| *page_name == name);
     match found {
-        Some((_, page)) => report::write_bytes(page),
+        Some((_, page)) => show_page(page),
         None => Err(Error::usage(format!(
             "failed to find a manual page: unknown command `{}`",
             flags.command.unwrap_or_default()
         ))
         .help("run `cargo oci help` to list the commands")),
     }
+}
+
+/// Shows a page with `man` if stdout is a terminal. Prints the page if stdout is no terminal, or if `man` cannot be run.
+fn show_page(page: &[u8]) -> Result<(), Error> {
+    if output::is_stdout_terminal() {
+        run_man(page).ok();
+    }
+    report::write_bytes(page)
+}
+
+/// Replaces this process by `man`, so that Ctrl-C reaches only `man` and its pager.
+#[cfg(unix)]
+fn run_man(page: &[u8]) -> std::io::Result<()> {
+    use std::io::{Seek as _, Write as _};
+    use std::os::unix::process::CommandExt as _;
+    // The system deletes this file when `man` closes it.
+    let mut file = tempfile::tempfile()?;
+    file.write_all(page)?;
+    file.rewind()?;
+    let mut man = std::process::Command::new("man");
+    Err(man.args(["-l", "-"]).stdin(file).exec())
+}
+
+#[cfg(not(unix))]
+fn run_man(_: &[u8]) -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
 }
 
 fn write_error(path: &Path, error: &std::io::Error) -> Error {
