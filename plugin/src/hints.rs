@@ -1,6 +1,6 @@
 //! Text of the hints of library errors, with the plugin's flags, commands and settings.
 
-use oci_registry::{Error, Hint};
+use oci_registry::{Error, Forge, Hint};
 
 /// Returns the hints of an error as text.
 pub(crate) fn texts(error: &Error) -> Vec<String> {
@@ -29,6 +29,28 @@ fn text(hint: &Hint) -> Option<String> {
             return Some(format!(
                 "run `cargo oci login {registry}` or `docker login {registry}`, or set `DOCKER_AUTH_CONFIG`"
             ));
+        }
+        Hint::JobToken {
+            forge,
+            has_credential,
+            is_write,
+            ..
+        } => {
+            let access = if *is_write { "write" } else { "read" };
+            return Some(match (forge, has_credential) {
+                (Forge::GitHub, false) => format!(
+                    "add `packages: {access}` to `permissions` of the job, and `GITHUB_TOKEN: ${{{{ secrets.GITHUB_TOKEN }}}}` to its `env`"
+                ),
+                (Forge::GitHub, true) => format!(
+                    "add `packages: {access}` to `permissions` of the job; if the package exists, grant the repository {access} access in the package settings"
+                ),
+                (Forge::GitLab, false) => {
+                    "set `CI_REGISTRY_USER` and `CI_REGISTRY_PASSWORD` in the job".to_owned()
+                }
+                (Forge::GitLab, true) => {
+                    "if the repository belongs to another project, permit the job token of this project in the settings of the other".to_owned()
+                }
+            });
         }
         Hint::TrustCertificate => {
             "no trusted authority signed the certificate of the registry: pass the certificate of its authority with `--ca-file`, or store it as `certs.d/HOST[:PORT]/ca.crt`"

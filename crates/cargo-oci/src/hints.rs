@@ -1,6 +1,6 @@
 //! Conversion of the libraries' hints to text that names flags, commands and settings of `cargo oci`.
 
-use oci_registry::{Error, ErrorKind, Hint};
+use oci_registry::{Error, ErrorKind, Forge, Hint};
 
 /// Returns the hints of an error as text.
 pub(crate) fn describe(error: &Error) -> Vec<String> {
@@ -39,6 +39,12 @@ fn describe_hint(hint: &Hint) -> Vec<String> {
                 "run `cargo oci login {registry}`, or set `DOCKER_AUTH_CONFIG`"
             )];
         }
+        Hint::JobToken {
+            forge,
+            registry,
+            has_credential,
+            is_write,
+        } => return describe_job_token(*forge, registry, *has_credential, *is_write),
         Hint::TrustCertificate => {
             "pass the CA certificate of the registry with `--ca-file`, or store it as `certs.d/HOST[:PORT]/ca.crt`: no trusted authority signed the certificate of the registry"
         }
@@ -95,6 +101,46 @@ fn describe_hint(hint: &Hint) -> Vec<String> {
         }
     };
     vec![text.to_owned()]
+}
+
+/// Returns the settings of a CI job that give it access to the registry of its forge.
+fn describe_job_token(
+    forge: Forge,
+    registry: &str,
+    has_credential: bool,
+    is_write: bool,
+) -> Vec<String> {
+    let access = if is_write { "write" } else { "read" };
+    match (forge, has_credential) {
+        (Forge::GitHub, false) => vec![format!(
+            "the job has no token for `{registry}`: add these lines to the job in the workflow file
+permissions:
+  contents: read
+  packages: {access}
+env:
+  GITHUB_TOKEN: ${{{{ secrets.GITHUB_TOKEN }}}}"
+        )],
+        (Forge::GitHub, true) => vec![
+            format!(
+                "add these lines to the job in the workflow file, if it uses its own token
+permissions:
+  contents: read
+  packages: {access}"
+            ),
+            format!(
+                "if the package exists, grant the repository {access} access: package settings, \"Manage Actions access\""
+            ),
+        ],
+        (Forge::GitLab, false) => vec![format!(
+            "`CI_REGISTRY_USER` and `CI_REGISTRY_PASSWORD` are not set: enable the container registry of the project, or pass both variables to the job, for `{registry}`"
+        )],
+        (Forge::GitLab, true) => vec![
+            "if the repository belongs to another project, add the project of the job to its list in Settings > CI/CD > Job token permissions".into(),
+            format!(
+                "or use a deploy token with the scope `{access}_registry` as `CI_REGISTRY_USER` and `CI_REGISTRY_PASSWORD`"
+            ),
+        ],
+    }
 }
 
 /// Returns the general advice for an error kind, or `None` if no advice fits all errors of this kind.

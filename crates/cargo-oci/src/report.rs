@@ -680,7 +680,14 @@ fn format_error(error: &Error) -> String {
     let cyan = style::NOTE;
     for (at, help) in error.help.iter().enumerate() {
         let gap = if at == 0 { "\n" } else { "" };
-        let _ = writeln!(out, "{gap}{cyan}help{cyan:#}: {}", line(help));
+        let mut lines = help.lines();
+        let first = lines.next().unwrap_or_default();
+        let _ = writeln!(out, "{gap}{cyan}help{cyan:#}: {}", line(&first));
+        for more in lines {
+            let text = more.trim_start();
+            let indent = 2 + more.len() - text.len();
+            let _ = writeln!(out, "{:indent$}{}", "", line(&text));
+        }
     }
     out
 }

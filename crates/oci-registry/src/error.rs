@@ -100,6 +100,17 @@ pub enum Hint {
         /// Registry to log in to.
         registry: String,
     },
+    /// A CI job accessed the registry of the forge that runs it. The forge issues a token for this to each job.
+    JobToken {
+        /// Forge that runs the job.
+        forge: Forge,
+        /// Registry of the forge.
+        registry: String,
+        /// Whether the request was sent with a credential, which the registry rejected.
+        has_credential: bool,
+        /// Whether write access was requested.
+        is_write: bool,
+    },
     /// The certificate of the registry is not signed by a trusted authority.
     TrustCertificate,
     /// The registry requires a client certificate.
@@ -158,6 +169,15 @@ impl From<String> for Hint {
     fn from(advice: String) -> Self {
         Self::Advice(advice.into())
     }
+}
+
+/// Software forge with a container registry and a CI system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forge {
+    /// GitHub, with GitHub Actions and `ghcr.io`.
+    GitHub,
+    /// GitLab, with GitLab CI and the registry in `CI_REGISTRY`.
+    GitLab,
 }
 
 /// Side of a copy, for an error of the source or of the target.

@@ -177,7 +177,7 @@ pub use cache::Cache;
 pub use copy::{CopyEvent, CopyOptions, copy, copy_all};
 pub use digest::{Algorithm, Digest, Hasher};
 pub use environment::Environment;
-pub use error::{Error, ErrorKind, Failure, Hint, Optional, RegistryError, Result, Side};
+pub use error::{Error, ErrorKind, Failure, Forge, Hint, Optional, RegistryError, Result, Side};
 pub use escape::{escape, needs_escape, without_workflow_commands};
 pub use event::{ClientEvent, Observer, OmittedNames, Retry};
 pub use exchange::Resolve;

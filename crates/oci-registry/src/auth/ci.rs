@@ -9,6 +9,8 @@ use url::Url;
 
 use super::{Credential, CredentialProvider, CredentialRequest, Lookup};
 use crate::environment::Environment;
+use crate::error::Forge;
+use crate::reference::RegistryName;
 
 /// GitHub's container registry.
 const GITHUB_REGISTRY: &str = "ghcr.io";
@@ -19,6 +21,35 @@ const GITHUB_SERVER: &str = "https://github.com";
 /// User name that GitHub documents for tokens that belong to no specific user.
 const GITHUB_USER: &str = "x-access-token";
 
+/// Returns the forge that runs the current CI job, if the registry belongs to this forge.
+pub(crate) fn detect_job(environment: &Environment, registry: &RegistryName) -> Option<Forge> {
+    let is_job = |forge: &Forge| match forge {
+        Forge::GitHub => environment.var("GITHUB_ACTIONS").is_some(),
+        Forge::GitLab => true,
+    };
+    find_forge(environment, registry).filter(is_job)
+}
+
+/// Returns the forge to which the registry belongs, according to the variables of the CI system.
+fn find_forge(environment: &Environment, registry: &RegistryName) -> Option<Forge> {
+    let registry = registry.as_str();
+    let gitlab = environment.var("CI_REGISTRY");
+    if gitlab.is_some_and(|host| host.eq_ignore_ascii_case(registry)) {
+        Some(Forge::GitLab)
+    } else if registry == GITHUB_REGISTRY && is_github(environment) {
+        Some(Forge::GitHub)
+    } else {
+        None
+    }
+}
+
+/// Whether `GITHUB_TOKEN` is a token for github.com, and not for another forge or a GitHub Enterprise server.
+fn is_github(environment: &Environment) -> bool {
+    let server = environment.var("GITHUB_SERVER_URL");
+    let origin = |url: &str| Some(Url::parse(url).ok()?.origin().ascii_serialization());
+    server.is_none_or(|url| origin(url).as_deref() == Some(GITHUB_SERVER))
+}
+
 /// Credential provider that reads the variables of the CI system.
 #[derive(Debug)]
 pub(super) struct CiVariables {
@@ -28,13 +59,6 @@ pub(super) struct CiVariables {
 impl CiVariables {
     pub(super) fn new(environment: Environment) -> Self {
         Self { environment }
-    }
-
-    /// Whether `GITHUB_TOKEN` is a token for github.com, and not for another forge or a GitHub Enterprise server.
-    fn is_github(&self) -> bool {
-        let server = self.environment.var("GITHUB_SERVER_URL");
-        let origin = |url: &str| Some(Url::parse(url).ok()?.origin().ascii_serialization());
-        server.is_none_or(|url| origin(url).as_deref() == Some(GITHUB_SERVER))
     }
 
     fn github_credential(&self) -> Option<Credential> {
@@ -53,14 +77,12 @@ impl CiVariables {
 #[async_trait]
 impl CredentialProvider for CiVariables {
     async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup> {
-        let registry = request.registry.as_str();
-        let gitlab = self.environment.var("CI_REGISTRY");
-        let lookup = if gitlab.is_some_and(|host| host.eq_ignore_ascii_case(registry)) {
-            Lookup::for_source("`CI_REGISTRY_PASSWORD`", self.gitlab_credential())
-        } else if registry == GITHUB_REGISTRY && self.is_github() {
-            Lookup::for_source("`GITHUB_TOKEN`", self.github_credential())
-        } else {
-            Lookup::not_applicable()
+        let lookup = match find_forge(&self.environment, request.registry) {
+            Some(Forge::GitLab) => {
+                Lookup::for_source("`CI_REGISTRY_PASSWORD`", self.gitlab_credential())
+            }
+            Some(Forge::GitHub) => Lookup::for_source("`GITHUB_TOKEN`", self.github_credential()),
+            None => Lookup::not_applicable(),
         };
         Ok(Lookup {
             is_ambient: true,

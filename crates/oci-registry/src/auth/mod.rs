@@ -8,7 +8,7 @@ mod auth_entry;
 pub(crate) mod auth_file;
 pub(crate) mod chain;
 pub(crate) mod challenge;
-mod ci;
+pub(crate) mod ci;
 mod containers;
 pub(crate) mod credential_helper;
 mod docker;

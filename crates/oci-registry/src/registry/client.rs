@@ -15,6 +15,7 @@ use super::requests::Access;
 use super::upload::Uploads;
 use crate::auth::CredentialProvider;
 use crate::auth::chain::CredentialChain;
+use crate::auth::ci::detect_job;
 use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure};
 use crate::event::Observer;
@@ -149,6 +150,7 @@ pub struct Client {
 }
 
 struct Inner {
+    environment: Environment,
     exchange: Arc<Exchange>,
     credentials: Arc<dyn CredentialProvider>,
     plain_http: Option<bool>,
@@ -190,7 +192,8 @@ impl Client {
             observer: options.observer,
         };
         let inner = Arc::new(Inner {
-            exchange: Arc::new(Exchange::new(options.environment, settings)),
+            exchange: Arc::new(Exchange::new(options.environment.clone(), settings)),
+            environment: options.environment,
             credentials: options.credentials,
             plain_http: if wants_tls {
                 Some(false)
@@ -320,8 +323,10 @@ impl Client {
             Arc::clone(&self.inner.exchange)
         };
         let credentials = Arc::clone(&self.inner.credentials);
+        let job = detect_job(&self.inner.environment, name);
+        let transport = Transport::new(exchange, name.clone(), base, credentials, job);
         let host = Host {
-            transport: Arc::new(Transport::new(exchange, name.clone(), base, credentials)),
+            transport: Arc::new(transport),
             uploads: Arc::default(),
         };
         hosts.insert(name.clone(), host.clone());

@@ -88,7 +88,7 @@ impl Registry {
         let base = self.request_base().await?;
         let latency = start.elapsed();
         let credential_source = match self.transport.account(&Scope::Authenticate).await {
-            Account::Credential { location } => Some(location),
+            Account::Credential { location, .. } => Some(location),
             Account::NotDemanded | Account::Anonymous { .. } => None,
         };
         let access = match (&credential_source, base.is_accepted) {

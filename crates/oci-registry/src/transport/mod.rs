@@ -18,7 +18,7 @@ use crate::auth::challenge::Challenge;
 use crate::auth::scope::Scope;
 use crate::auth::token::{self, Token};
 use crate::auth::{Credential, CredentialProvider, CredentialRequest, Lookup};
-use crate::error::{ErrorKind, Failure, Hint};
+use crate::error::{ErrorKind, Failure, Forge, Hint};
 use crate::event::{ClientEvent, Observer};
 use crate::exchange::origin::{self, Origin, Peer};
 use crate::exchange::{self, Exchange, Request, Response};
@@ -75,27 +75,51 @@ pub(crate) enum Account {
     #[default]
     NotDemanded,
     /// Anonymous, because no credential was found in these sources.
-    Anonymous { searched: Vec<String> },
+    Anonymous {
+        searched: Vec<String>,
+        job: Option<JobAccess>,
+    },
     /// The credential from this source.
-    Credential { location: String },
+    Credential {
+        location: String,
+        job: Option<JobAccess>,
+    },
+}
+
+/// Access of a CI job to the registry of its forge.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct JobAccess {
+    forge: Forge,
+    /// Whether the registry rejected the token of the job, and the request was sent without it.
+    is_refused: bool,
+    is_write: bool,
 }
 
 impl Account {
     /// Returns the hints for a request that the registry rejected.
     pub(crate) fn hints(&self, registry: &RegistryName) -> Vec<Hint> {
         let registry = registry.to_string();
-        let log_in = Hint::LogIn {
-            registry: registry.clone(),
+        // A CI job cannot log in interactively, but its forge issues a token to it.
+        let get_access = |job: &Option<JobAccess>, has_credential: bool| match *job {
+            Some(job) => Hint::JobToken {
+                forge: job.forge,
+                registry: registry.clone(),
+                has_credential: has_credential || job.is_refused,
+                is_write: job.is_write,
+            },
+            None => Hint::LogIn {
+                registry: registry.clone(),
+            },
         };
         match self {
             Self::NotDemanded => Vec::new(),
-            Self::Anonymous { searched } => {
-                let searched = searched.clone();
-                vec![Hint::NoCredential { registry, searched }, log_in]
+            Self::Anonymous { searched, job } => {
+                let (searched, access) = (searched.clone(), get_access(job, false));
+                vec![Hint::NoCredential { registry, searched }, access]
             }
-            Self::Credential { location } => {
-                let source = location.clone();
-                vec![Hint::RejectedCredential { registry, source }, log_in]
+            Self::Credential { location, job } => {
+                let (source, access) = (location.clone(), get_access(job, true));
+                vec![Hint::RejectedCredential { registry, source }, access]
             }
         }
     }
@@ -119,6 +143,8 @@ struct AuthState {
     /// Results of credential lookups, by scope.
     lookups: HashMap<Scope, Lookup>,
     tokens: HashMap<Scope, Token>,
+    /// Forge that runs the CI job, if the registry belongs to the forge.
+    job: Option<Forge>,
 }
 
 /// Authentication scheme that the registry demands.
@@ -151,15 +177,20 @@ impl Transport {
         registry: RegistryName,
         base: Url,
         provider: Arc<dyn CredentialProvider>,
+        job: Option<Forge>,
     ) -> Self {
         let origin = Origin::from_url(&base);
+        let state = AuthState {
+            job,
+            ..AuthState::default()
+        };
         Self {
             exchange,
             registry,
             base,
             origin,
             provider,
-            state: Arc::default(),
+            state: Arc::new(Mutex::new(state)),
             base_challenge: Arc::default(),
         }
     }
@@ -559,16 +590,24 @@ impl AuthState {
     }
 
     fn account(&self, scope: &Scope) -> Account {
-        match self.lookups.get(&scope.credential_scope()) {
+        let lookup = self.lookups.get(&scope.credential_scope());
+        let job = self.job.map(|forge| JobAccess {
+            forge,
+            is_refused: lookup.is_some_and(|lookup| lookup.is_ambient && lookup.found.is_none()),
+            is_write: matches!(scope, Scope::Push(_) | Scope::Mount { .. }),
+        });
+        match lookup {
             None => Account::NotDemanded,
             Some(Lookup {
                 found: Some((_, location)),
                 ..
             }) => Account::Credential {
                 location: location.clone(),
+                job,
             },
             Some(lookup) => Account::Anonymous {
                 searched: lookup.searched.clone(),
+                job,
             },
         }
     }
