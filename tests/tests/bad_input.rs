@@ -233,7 +233,12 @@ fn undeclared_target_is_rejected() {
 fn floating_without_declared_targets_is_rejected() {
     push_error(
         &Sources::widgets(),
-        &["--floating", "--registry", "oci:out"],
+        &[
+            "--floating",
+            "--registry=oci:out",
+            "--target=aarch64-apple-darwin",
+            "--target=x86_64-apple-darwin",
+        ],
     );
 }
 

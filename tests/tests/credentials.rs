@@ -31,7 +31,7 @@ fn credential_of_docker_config_is_used() {
         let (host, sources) = (registry.host(), Sources::shellharden());
         let home = Home::for_user(host);
         let pushed = push(&home, host, &sources).succeeds();
-        let stored = registry.digest("acme/shellharden", &sources.target_tag());
+        let stored = registry.digest("acme/shellharden", &sources.version());
         assert_eq!(stored, Some(pushed.printed_digest()));
 
         let reference = format!("{host}/acme/shellharden:{}", sources.version());

@@ -32,7 +32,9 @@ fn oci_toml_sets_registry_and_connection() {
     ));
     let pushed = push(&home, &sources, &once).succeeds();
     assert!(
-        pushed.stdout.starts_with(&format!("{host}/team/widgets@")),
+        pushed
+            .stdout
+            .starts_with(&format!("{host}/team/widgets:1.2.3@")),
         "{pushed}"
     );
     assert_eq!(registry.tags("team/widgets").len(), 2);
@@ -112,7 +114,7 @@ fn gitlab_job_variables_set_registry_and_credential() {
     );
     sources.append("Cargo.toml", &proposed.stdout);
     let pushed = in_gitlab(push(&home, &sources, &[])).succeeds();
-    let name = format!("{host}/acme/tools/widgets@");
+    let name = format!("{host}/acme/tools/widgets:1.2.3@");
     assert!(pushed.stdout.starts_with(&name), "{pushed}");
     assert!(!pushed.stderr.contains(PASSWORD), "{pushed}");
     let tag = sources.target_tag();

@@ -47,7 +47,7 @@ fn aws_keys_authenticate_push_and_pull() {
         .configure(push(&home, &name, &flags, &sources))
         .succeeds();
     assert_no_secret_shown(&pushed);
-    let stored = registry.digest("acme/shellharden", &sources.target_tag());
+    let stored = registry.digest("acme/shellharden", &sources.version());
     assert_eq!(stored, Some(pushed.printed_digest()));
     // The token has expired according to its expiry time, but is used for the whole push.
     assert_eq!(aws.requests(), 1);
@@ -103,7 +103,7 @@ fn public_registry_push_uses_aws_token() {
         .configure(push(&home, &name, &flags, &sources))
         .succeeds();
     assert_no_secret_shown(&pushed);
-    let stored = registry.digest("acme/shellharden", &sources.target_tag());
+    let stored = registry.digest("acme/shellharden", &sources.version());
     assert_eq!(stored, Some(pushed.printed_digest()));
     assert_eq!(aws.requests(), 1);
     let tokens = registry.tokens().take();

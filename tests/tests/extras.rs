@@ -217,10 +217,12 @@ fn version_tag_is_set_after_all_release_targets() {
     let first = one(OTHER, &json).succeeds();
     assert_eq!(registry.tags("widgets"), [format!("1.2.3__{OTHER}")]);
     let note = format!(
-        "1.2.3 is incomplete; its index is written once these targets are pushed: {}",
+        "1.2.3 is incomplete: {} is missing; until then `pull` and `install` without a version select the release before it",
         host_triple()
     );
-    assert!(first.stderr.contains(&note), "{first}");
+    let status = format!("   Published {host}/widgets:1.2.3__{OTHER}\n");
+    let end = format!("warning: {note}\n{status}");
+    assert!(first.stderr.ends_with(&end), "{first}");
     let messages = Schema::from_documentation().validate(&first.stdout);
     let warned = |message: &serde_json::Value| {
         message["reason"] == "oci-warning" && message["message"] == *note
@@ -248,7 +250,9 @@ fn version_tag_is_set_after_all_release_targets() {
     assert!(!other.stderr.contains("is not complete"), "{other}");
     let named = format!("{repository}:1.2.3");
     let pull = ["pull", &named, "--target", OTHER, "--output=early"];
-    home.cargo_oci(pull).succeeds();
+    let early = home.cargo_oci(pull).succeeds();
+    let warning = "warning: 1.2.3 has no version tag yet (targets published so far: 1)";
+    assert!(early.stderr.contains(warning), "{early}");
 
     let incomplete =
         one(OTHER, &["--floating"]).with("CARGO_OCI_RELEASE_TARGETS", both.replace(',', " "));
@@ -270,7 +274,69 @@ fn version_tag_is_set_after_all_release_targets() {
         registry.digest("widgets", "latest"),
         registry.digest("widgets", "1.2.3")
     );
-    one(OTHER, &["--floating"]).fails_with(2);
+    let refused = one(OTHER, &["--floating"]).fails_with(2);
+    let declaration = format!("release-targets = [\"{OTHER}\", \"{}\"]", host_triple());
+    assert!(refused.stderr.contains(&declaration), "{refused}");
+    let other_job = one(OTHER, &[]).succeeds();
+    assert!(
+        other_job.stderr.contains("set `release-targets`"),
+        "{other_job}"
+    );
+}
+
+#[test]
+fn floating_follows_single_target_without_declaration() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    sources.write("made", "x");
+    let one = |more: &[&str]| {
+        let fixed = ["--file=round=made", "--target", OTHER, "--floating"];
+        push(&home, &sources, registry.host(), &[&fixed, more].concat())
+    };
+    let moving = one(&["--tag=nightly"]).fails_with(2);
+    assert!(moving.stderr.contains("requires a version tag"), "{moving}");
+    one(&[]).succeeds();
+    let index = registry.digest("widgets", "1.2.3");
+    for tag in ["1.2", "1", "latest"] {
+        assert_eq!(registry.digest("widgets", tag), index, "{tag}");
+    }
+}
+
+#[test]
+fn printed_names_are_accepted_and_have_the_printed_digest() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    sources.write("made", "x");
+    let archive = format!("oci-archive:{}", home.path().join("out.tar").display());
+    for to in [registry.host(), "oci:out", &archive] {
+        for more in [&["--tag=1.2.3", "--tag=nightly"][..], &["--no-index"]] {
+            let fixed = ["push", "--file=round=made", "--target", OTHER];
+            let to = if to == archive {
+                vec![to]
+            } else {
+                vec!["--registry", to]
+            };
+            let line = [&fixed[..], more, &to].concat();
+            let pushed = home.cargo_oci(line).within(sources.path()).succeeds();
+            assert!(!pushed.stdout.is_empty(), "{pushed}");
+            for name in pushed.stdout.lines() {
+                let (_, digest) = name.split_once('@').unwrap();
+                let shown = home.cargo_oci(["manifest", "--raw", name]);
+                let shown = shown.within(sources.path()).succeeds();
+                assert_eq!(e2e::sha256(shown.stdout.as_bytes()), digest, "{name}");
+                for verb in [
+                    &["inspect"][..],
+                    &["verify"],
+                    &["referrers"],
+                    &["config", "--target", OTHER],
+                    &["pull", "--target", OTHER, "-o", "pulled"],
+                ] {
+                    let line = verb.iter().copied().chain([name]);
+                    home.cargo_oci(line).within(sources.path()).succeeds();
+                }
+            }
+        }
+    }
 }
 
 #[test]

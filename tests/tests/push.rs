@@ -40,14 +40,14 @@ fn layer_has_bytes_of_the_built_file() {
         .succeeds();
 
     let binary = sources.built_file("shellharden");
-    let (digest, manifest) = registry
+    let (_, manifest) = registry
         .manifest(REPOSITORY, &sources.target_tag())
         .unwrap();
-    assert_eq!(
-        pushed.last_line(),
-        format!("{}/{REPOSITORY}@{digest}", registry.host()),
-        "the printed digest is that of the target's manifest"
-    );
+    let index = registry.digest(REPOSITORY, &sources.version()).unwrap();
+    let name = format!("{}/{REPOSITORY}:{}", registry.host(), sources.version());
+    assert_eq!(pushed.stdout, format!("{name}@{index}\n"));
+    let last = pushed.stderr.lines().last().unwrap_or_default();
+    assert_eq!(last.trim_start(), format!("Published {name}"));
     assert_eq!(
         manifest["artifactType"],
         "application/vnd.cargo-oci.package-target.v1"
@@ -82,8 +82,7 @@ fn layer_has_bytes_of_the_built_file() {
 fn version_tag_is_an_index_of_targets() {
     require!(DockerRegistry, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
-    let pushed = home
-        .cargo_oci(["push", "--registry", &registry_argument(registry.host())])
+    home.cargo_oci(["push", "--registry", &registry_argument(registry.host())])
         .within(sources.path())
         .succeeds();
     assert_eq!(
@@ -101,7 +100,8 @@ fn version_tag_is_an_index_of_targets() {
     );
     let entries = index["manifests"].as_array().unwrap();
     assert_eq!(entries.len(), 1, "{index}");
-    assert_eq!(entries[0]["digest"], pushed.printed_digest());
+    let target = registry.digest(REPOSITORY, &sources.target_tag());
+    assert_eq!(entries[0]["digest"], target.unwrap());
     assert_eq!(
         entries[0]["annotations"]["dev.cargo-oci.target"],
         host_triple()
@@ -136,6 +136,8 @@ fn repeated_push_sends_nothing() {
         "{requests:#?}"
     );
     assert_eq!(second.stdout, first.stdout);
+    let last = second.stderr.lines().last().unwrap_or_default();
+    assert!(last.trim_start().starts_with("Unchanged "), "{second}");
     assert_eq!(digests(&registry, &sources), before);
 }
 
@@ -223,7 +225,7 @@ fn changed_files_of_released_version_are_rejected() {
         .within(sources.path())
         .succeeds();
     let [version, target] = digests(&registry, &sources);
-    assert_eq!(target, Some(pushed.printed_digest()));
+    assert_eq!(version, Some(pushed.printed_digest()));
     assert_ne!([version, target], before);
 }
 
@@ -331,7 +333,7 @@ fn dry_run_of_rejected_push_exits_with_same_code() {
     );
     let (actions, shown) = plan(&refused);
     assert_eq!(actions, ["refuse", "write"]);
-    assert_ne!(shown["digest"], first);
+    assert_ne!(shown["tags"][1]["digest"], first);
     let allowed = push(&["--dry-run", "--message-format=json", "--overwrite"]).succeeds();
     let (actions, overwritten) = plan(&allowed);
     assert_eq!(actions, ["replace", "write"]);
@@ -341,7 +343,7 @@ fn dry_run_of_rejected_push_exits_with_same_code() {
     assert_eq!(push(&[]).succeeds().printed_digest(), first);
     sources.write("made", "second");
     let done = push(&["--overwrite"]).succeeds();
-    assert_eq!(shown["digest"], done.printed_digest());
+    assert_eq!(shown["tags"][1]["digest"], done.printed_digest());
 }
 
 /// Returns the lines on stderr, with the target triple replaced by `TARGET`.

@@ -51,8 +51,17 @@ fn push_messages_match_documentation() {
     let stored = registry.digest("widgets", &sources.target_tag()).unwrap();
     let index = registry.digest("widgets", &sources.version()).unwrap();
     let finished = messages_with_reason(&messages, "oci-finished")[0];
-    assert_eq!(finished["reference"], format!("{host}/widgets@{stored}"));
-    assert_eq!(finished["digest"], stored);
+    assert_eq!(
+        finished["reference"],
+        format!("{host}/widgets:1.2.3@{index}")
+    );
+    assert_eq!(finished["digest"], index);
+    let target = &finished["targets"][0];
+    assert_eq!(target["target"], host_triple());
+    assert_eq!(
+        target["reference"],
+        format!("{host}/widgets:{}@{stored}", sources.target_tag())
+    );
     assert_eq!(finished["index-digest"], index);
     assert!(finished["requests"].as_u64() > Some(10), "{finished}");
     let sizes = messages_with_reason(&messages, "oci-blob");
@@ -74,7 +83,7 @@ fn push_messages_match_documentation() {
         assert!(pushed.stderr.contains(line), "{pushed}");
     }
     let again = push(&home, &sources, host, &[]).succeeds();
-    assert_eq!(again.stdout, format!("{host}/widgets@{stored}\n"));
+    assert_eq!(again.stdout, format!("{host}/widgets:1.2.3@{index}\n"));
     let again = push(&home, &sources, host, &json).succeeds();
     let messages = schema.validate(&again.stdout);
     assert_eq!(reasons(&messages), ["oci-manifest", "oci-finished"]);
@@ -149,19 +158,20 @@ fn push_writes_github_outputs_for_later_steps() {
     };
     fs::write(at("GITHUB_OUTPUT"), "earlier=1\n").unwrap();
     let pushed = in_action(&[]).succeeds();
-    let digest = pushed.printed_digest();
-    let index = registry.digest("widgets", &sources.version()).unwrap();
+    let index = pushed.printed_digest();
+    assert_eq!(registry.digest("widgets", "1.2.3").unwrap(), index);
+    let digest = registry.digest("widgets", &sources.target_tag()).unwrap();
+    let target = format!("{host}/widgets:{}@{digest}", sources.target_tag());
+    let triple = host_triple();
     let read = |name: &str| fs::read_to_string(at(name)).unwrap();
     assert_eq!(
         read("GITHUB_OUTPUT"),
         format!(
-            "earlier=1\nreference={host}/widgets@{digest}\ndigest={digest}\nindex-digest={index}\n"
+            "earlier=1\nreference={host}/widgets:1.2.3@{index}\ndigest={index}\nindex-digest={index}\n\
+             targets=[{{\"package\":\"widgets\",\"target\":\"{triple}\",\"reference\":\"{target}\",\"digest\":\"{digest}\"}}]\n"
         )
     );
-    assert_eq!(
-        read("GITHUB_ARTIFACTS"),
-        format!("oci://{host}/widgets@{digest}\n")
-    );
+    assert_eq!(read("GITHUB_ARTIFACTS"), format!("oci://{target}\n"));
     let summary = read("GITHUB_STEP_SUMMARY");
     let row = format!(
         "| widgets 1.2.3 | {} | `{host}/widgets:1.2.3` |",
@@ -171,6 +181,8 @@ fn push_writes_github_outputs_for_later_steps() {
         summary.lines().nth(2).unwrap().starts_with(&row),
         "{summary}"
     );
+    let install = format!("cargo oci install {host}/widgets:1.2.3\n");
+    assert!(summary.contains(&install), "{summary}");
     assert!(!pushed.stderr.contains("::error"), "{pushed}");
 
     sources.append(
@@ -211,8 +223,14 @@ fn push_of_workspace_reports_packages_in_name_order() {
     let [first, second] = names[..] else {
         panic!("one name per package: {pushed}");
     };
-    assert!(first.starts_with(&format!("{host}/gadgets@")), "{pushed}");
-    assert!(second.starts_with(&format!("{host}/widgets@")), "{pushed}");
+    assert!(
+        first.starts_with(&format!("{host}/gadgets:2.0.0__")),
+        "{pushed}"
+    );
+    assert!(
+        second.starts_with(&format!("{host}/widgets:1.2.3__")),
+        "{pushed}"
+    );
     let digests = [first, second].map(|name| name.split_once('@').unwrap().1);
     let read = |name: &str| fs::read_to_string(at(name)).unwrap();
     let output = read("GITHUB_OUTPUT");
@@ -220,15 +238,13 @@ fn push_of_workspace_reports_packages_in_name_order() {
     let delimiter = delimiter.unwrap();
     let lines = |values: [&str; 2]| format!("<<{delimiter}\n{}\n{delimiter}\n", values.join("\n"));
     // If a push writes no index, its index digest is empty.
-    assert_eq!(
-        output,
-        format!(
-            "reference{}digest{}index-digest{}",
-            lines([first, second]),
-            lines(digests),
-            lines(["", ""])
-        )
+    let expected = format!(
+        "reference{}digest{}index-digest{}targets=[",
+        lines([first, second]),
+        lines(digests),
+        lines(["", ""])
     );
+    assert!(output.starts_with(&expected), "{output}");
     assert_eq!(
         read("GITHUB_ARTIFACTS"),
         format!("oci://{first}\noci://{second}\n")
@@ -250,7 +266,14 @@ fn push_of_workspace_reports_packages_in_name_order() {
         .iter()
         .map(|end| end["reference"].as_str().unwrap())
         .collect();
-    assert_eq!(messages, [first, second]);
+    let named = |name: &str, version: &str| {
+        let index = registry.digest(name, version).unwrap();
+        format!("{host}/{name}:{version}@{index}")
+    };
+    assert_eq!(
+        messages,
+        [named("gadgets", "2.0.0"), named("widgets", "1.2.3")]
+    );
     assert!(finished.iter().all(|end| end["index-digest"].is_string()));
 }
 

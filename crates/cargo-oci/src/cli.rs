@@ -281,7 +281,6 @@ mod tests {
         };
         for line in [
             "push a.b/c --registry a.b",
-            "push --floating --tag x",
             "push --floating --no-index",
             "push --no-build --file a=b",
             "push --no-build --messages -",

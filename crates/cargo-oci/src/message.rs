@@ -61,9 +61,6 @@ pub(crate) enum Message<'a> {
         target: Option<&'a str>,
         size: u64,
         digest: &'a Digest,
-        /// Reference with a tag, for the status line.
-        #[serde(skip)]
-        display_name: String,
     },
     /// An index was written and tagged.
     #[serde(rename = "oci-index")]
@@ -157,6 +154,8 @@ pub(crate) enum Message<'a> {
         reference: String,
         digest: &'a Digest,
         index_digest: Option<&'a Digest>,
+        /// Published targets of a push.
+        targets: Option<&'a [FinishedTarget]>,
         requests: u64,
         bytes: u64,
         seconds: f64,
@@ -180,6 +179,16 @@ impl From<oci_registry::RateLimit> for RateLimit {
             window: rate_limit.window.map(|window| window.as_secs()),
         }
     }
+}
+
+/// Target of a package that a push published.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct FinishedTarget {
+    pub(crate) package: String,
+    pub(crate) target: String,
+    /// Reference with the tag of the target and the digest of its manifest.
+    pub(crate) reference: String,
+    pub(crate) digest: Digest,
 }
 
 /// Result of pushing a manifest.
@@ -302,18 +311,6 @@ impl<'a> Message<'a> {
                     None => digest.as_str(),
                 };
                 (verb, format!("{title} ({})", Size(*size)))
-            }
-            Self::Manifest {
-                action: ManifestAction::Exists,
-                target,
-                display_name,
-                ..
-            } => {
-                let target = target.map(|target| format!(" for {target}"));
-                (
-                    "Unchanged",
-                    format!("{display_name}{}", target.unwrap_or_default()),
-                )
             }
             Self::Index {
                 reference,

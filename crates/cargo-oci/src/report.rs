@@ -19,7 +19,7 @@ use oci_registry::{Digest, Environment, ErrorKind, Location, TransferStats};
 
 use crate::cargo;
 use crate::figures::Portion;
-use crate::message::{Message, MessageFormat, TagUpdate};
+use crate::message::{FinishedTarget, Message, MessageFormat, TagUpdate};
 use crate::options::CommonOptions;
 use crate::progress::{Batch, ProgressBars};
 use crate::query_result::QueryResult;
@@ -453,12 +453,13 @@ impl Reporter {
         }
     }
 
-    /// Writes the reference of a result to stdout. This is the last output about the result.
+    /// Writes the references of a result to stdout, or the first one as JSON. This is the last output about the result.
     pub(crate) fn report_finished(
         self,
-        reference: String,
+        references: &[String],
         digest: &Digest,
         index_digest: Option<&Digest>,
+        targets: Option<&[FinishedTarget]>,
         stats: TransferStats,
     ) -> Result<(), Error> {
         if self.is_json() {
@@ -470,15 +471,18 @@ impl Reporter {
                 .unwrap_or_else(PoisonError::into_inner);
             let (before, then) = std::mem::replace(&mut *last, (stats, now));
             self.write_message(&Message::Finished {
-                reference,
+                reference: references.first().cloned().unwrap_or_default(),
                 digest,
                 index_digest,
+                targets,
                 requests: stats.requests - before.requests,
                 bytes: stats.sent + stats.received - before.sent - before.received,
                 seconds: (now - then).as_secs_f64(),
             });
         } else {
-            self.write(|| stdio::write_line(&reference));
+            for reference in references {
+                self.write(|| stdio::write_line(reference));
+            }
         }
         self.finish()
     }

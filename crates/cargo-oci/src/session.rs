@@ -11,6 +11,7 @@ use oci_registry::{
 
 use crate::cargo;
 use crate::defaults::Defaults;
+use crate::message::FinishedTarget;
 use crate::options::CommonOptions;
 use crate::report::{Error, Reporter};
 
@@ -104,7 +105,20 @@ impl Session {
     ) -> Result<(), Error> {
         let stats = self.client.transfer_stats();
         self.reporter
-            .report_finished(reference.to_string(), digest, index, stats)
+            .report_finished(&[reference.to_string()], digest, index, None, stats)
+    }
+
+    /// Reports the references of a published package. This is the last output about the package.
+    pub(crate) fn report_published(
+        &self,
+        references: &[String],
+        digest: &Digest,
+        index: Option<&Digest>,
+        targets: &[FinishedTarget],
+    ) -> Result<(), Error> {
+        let stats = self.client.transfer_stats();
+        self.reporter
+            .report_finished(references, digest, index, Some(targets), stats)
     }
 
     /// Opens a registry with credentials from the user's credential sources.

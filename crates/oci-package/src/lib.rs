@@ -132,13 +132,14 @@ pub use platform::{GlibcVersion, Libc, TargetCfg};
 pub use referrer_tree::{ReferrerNode, referrer_tree};
 pub use release::{
     AddOptions, DeletedSet, DeletionNote, EntryLocation, EntrySelector, FloatingTagUpdate, Note,
-    PlannedTag, PublishEvent, PublishObserver, PublishOptions, PublishPlan, Published,
-    PublishedTag, RemovedEntries, StoredTags, TagAction, TagDeletion, TaggedDigest, add, assemble,
-    find_entry, plan, plan_removal, plan_tag_deletion, publish, remove, update_floating_tags,
+    PendingPublication, PlannedTag, PublishEvent, PublishObserver, PublishOptions, PublishPlan,
+    Published, PublishedTag, RemovedEntries, StoredTags, TagAction, TagDeletion, TaggedDigest, add,
+    assemble, find_entry, other_release_targets, plan, plan_removal, plan_tag_deletion, publish,
+    publish_target, remove, update_floating_tags,
 };
 pub use resolve::{
-    explain, explain_repository, resolve_identifier, resolve_manifest, resolve_version,
-    resolve_whole,
+    count_incomplete_targets, explain, explain_repository, resolve_identifier, resolve_manifest,
+    resolve_version, resolve_whole,
 };
 pub use similar_name::find_similar_name;
 pub use summary::Summary;

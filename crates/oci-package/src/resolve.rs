@@ -149,6 +149,24 @@ pub async fn resolve_version(source: &dyn Source, version: &Version) -> crate::R
     Ok(release.index().clone())
 }
 
+/// Returns the number of published targets of a version that has no tag of its own yet. Returns `None` if the tag
+/// exists, if `identifier` is no version tag, or if the tags cannot be listed.
+pub async fn count_incomplete_targets(
+    source: &dyn Source,
+    identifier: &Identifier,
+) -> Option<usize> {
+    let Identifier::Tag(tag) = identifier else {
+        return None;
+    };
+    let release = ReleaseTag::new(tag.clone()).ok()?;
+    let tags: Vec<Tag> = source.tags().try_collect().await.ok()?;
+    if tags.contains(tag) {
+        return None;
+    }
+    let targets = tags.iter().filter_map(|tag| release.parse_target(tag));
+    Some(targets.count()).filter(|count| *count > 0)
+}
+
 /// Fetches the manifest that `identifier` refers to. If `wanted` is not empty and the manifest is an index, the entry
 /// for the first selector that matches is fetched, and the index is returned, too.
 ///
@@ -418,6 +436,17 @@ mod tests {
         let tags = [tags[0].as_str(), "latest"];
         assert_eq!(resolve(&tags, None).await, advice(incomplete));
         assert_eq!(resolve(&tags, Some("1")).await, advice(incomplete));
+    }
+
+    #[tokio::test]
+    async fn targets_are_counted_only_without_version_tag() {
+        let count = async |tags: &[&str]| {
+            let tag: Tag = "1.2.0".parse().unwrap();
+            count_incomplete_targets(&repository(tags).await, &tag.into()).await
+        };
+        assert_eq!(count(&["1.2.0__a", "1.2.0__b", "1.2.1__c"]).await, Some(2));
+        assert_eq!(count(&["1.2.0", "1.2.0__a"]).await, None);
+        assert_eq!(count(&["1.2.1"]).await, None);
     }
 
     #[tokio::test]

@@ -13,7 +13,8 @@ use fake_repository::{FakeRepository, rejected, unreachable_error};
 use oci_package::{
     Artifact, Build, FileKind, FloatingTagUpdate, InputFile, Note, PackOptions, Package,
     PackageIndex, PublishEvent, PublishOptions, Published, ReleaseTag, Revision, TagAction,
-    annotation, assemble, pack, plan, publish, update_floating_tags,
+    annotation, assemble, other_release_targets, pack, plan, publish, publish_target,
+    update_floating_tags,
 };
 use oci_registry::{
     Blob, Delivery, Digest, ErrorKind, Hint, Manifest, Memory, Packed, Source, Tag, Target,
@@ -661,6 +662,60 @@ async fn concurrent_publications_of_declared_targets_keep_entries() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn index_of_pending_targets_is_written_once() {
+    let repository = FakeRepository::new();
+    let (gnu, mac) = (
+        artifact(SPEC).await,
+        artifact(ArtifactSpec {
+            target: MAC,
+            ..SPEC
+        })
+        .await,
+    );
+    let (tags, options) = ([release("1.2.3")], PublishOptions::default());
+    let mut pending = Vec::new();
+    for artifact in [&gnu, &mac] {
+        let target = publish_target(artifact, &repository, &tags, &options, &|_| {}).await;
+        pending.push(target.unwrap());
+    }
+    let mut indexes = Vec::new();
+    for target in pending {
+        let published = target.update_indexes().await.unwrap();
+        indexes.push(published.tags[0].index.clone().unwrap());
+    }
+    assert_eq!(entries(&indexes[0]).len(), 2);
+    assert_eq!(indexes[0], indexes[1]);
+    let calls = repository.calls();
+    assert_eq!(calls.iter().filter(|call| *call == "tag 1.2.3").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_release_targets_are_those_of_two_releases() {
+    let repository = FakeRepository::new();
+    for (target, version) in [(GNU, "1.0.0"), (MAC, "1.1.0"), (GNU, "1.2.3")] {
+        let spec = ArtifactSpec {
+            target,
+            version,
+            ..SPEC
+        };
+        let artifact = artifact(spec).await;
+        let options = PublishOptions::default();
+        push_with(&artifact, &repository, version, &options)
+            .await
+            .0
+            .unwrap();
+    }
+    let others = async |version: &str, target: &str| {
+        let others = other_release_targets(&repository, &release(version), target).await;
+        others.unwrap().into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(others("1.2.3", GNU).await, [MAC]);
+    assert_eq!(others("1.1.5", MAC).await, [""; 0]);
+    assert_eq!(others("1.0.0", GNU).await, [""; 0]);
+    assert_eq!(others("1.0.0", MAC).await, [GNU]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn last_declared_target_writes_index_once() {
     let repository = FakeRepository::new();
     let declared: BTreeSet<_> = [GNU, MAC].map(str::to_owned).into();
@@ -674,6 +729,7 @@ async fn last_declared_target_writes_index_once() {
         .0
         .unwrap();
     assert_eq!(first.tags[0].index, None);
+    assert_eq!(first.tags[0].missing, [MAC]);
     let planned = plan(&gnu, &repository, &[release("1.2.3")], &options, &|_| {})
         .await
         .unwrap();

@@ -362,7 +362,6 @@ impl<'a> CopyReporter<'a> {
                     target: None,
                     size: manifest.size,
                     digest: &manifest.digest,
-                    display_name: String::new(),
                 });
             }
             CopyEvent::Tag(tag, manifest, previous) => {

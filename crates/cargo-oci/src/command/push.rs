@@ -9,6 +9,7 @@ mod files;
 mod git_tag;
 mod github;
 mod include;
+mod outcome;
 mod plan;
 mod publication;
 mod publish;
@@ -77,8 +78,9 @@ pub(crate) struct Flags {
 
     /// Also move tags `1.2`, `1` and `latest` to this release
     ///
-    /// The tags move when all declared targets are pushed; see `--release-targets`.
-    #[arg(long, conflicts_with_all = ["no_index", "tag"])]
+    /// The tags move when all declared targets are pushed; see `--release-targets`. A package that has only one target
+    /// needs no declaration.
+    #[arg(long, conflicts_with = "no_index")]
     floating: bool,
 
     /// Hold back the version tag until all these targets are pushed
@@ -216,6 +218,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             publication::check_destinations(session, &built.collect::<Vec<_>>())?;
         }
         let repositories = open_repositories(session, &publications, &targets).await?;
+        publication::check_floating(session, &publications, &repositories, &targets).await?;
         (
             files::build(session, &workspace, &publications, &flags, &toolchain.host).await?,
             repositories,
@@ -224,6 +227,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         let output = files::from_arguments(session, &publications, &flags).await?;
         let targets = std::slice::from_ref(&output.target);
         let repositories = open_repositories(session, &publications, targets).await?;
+        publication::check_floating(session, &publications, &repositories, targets).await?;
         (vec![output], repositories)
     };
     let pushed: Vec<_> = publications

@@ -224,7 +224,7 @@ async fn add_targets(
             target: &target,
         };
         let mut decision = publication.decide(&mut own).await?;
-        let own = decision.kept.take().map_or(own, OwnManifest::stored);
+        let own = decision.kept.take().unwrap_or(own);
         let tag = publication.tag;
         publications.push((own, decision, target, tag));
     }

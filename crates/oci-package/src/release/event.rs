@@ -50,13 +50,6 @@ pub enum Note {
         /// The tag.
         tag: Tag,
     },
-    /// The index was not written, because declared targets are missing.
-    IndexIncomplete {
-        /// Tag of the index.
-        tag: Tag,
-        /// Target triples of the missing targets.
-        missing: Vec<String>,
-    },
     /// The tags could not be listed, so targets that are not in the index are not found.
     TagListFailed {
         /// The error.
@@ -111,13 +104,6 @@ impl fmt::Display for Note {
                 write!(
                     f,
                     "another job moved `{tag}` after it was set; keeping the tag of that job"
-                )
-            }
-            Self::IndexIncomplete { tag, missing } => {
-                write!(
-                    f,
-                    "{tag} is incomplete; its index is written once these targets are pushed: {}",
-                    missing.join(", ")
                 )
             }
             Self::TagListFailed { reason } => {

@@ -2,13 +2,17 @@
 //!
 //! A floating tag is never moved to a lower version. Callers update floating tags only for an index that is complete.
 
-use oci_registry::{ErrorKind, Failure, Manifest, Optional as _, Tag, Target};
+use std::collections::BTreeSet;
+
+use futures_util::TryStreamExt as _;
+use oci_registry::{ErrorKind, Failure, Manifest, Optional as _, Source, Tag, Target};
 use semver::Version;
 use snafu::{IntoError, ResultExt, Snafu, ensure};
 
 use super::{PublishEvent, PublishObserver};
 use crate::annotation;
 use crate::index::PackageIndex;
+use crate::tag::{self, ReleaseTag};
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -121,6 +125,47 @@ async fn plan_update(
         Some(higher) => FloatingTagUpdate::Skipped(tag, higher),
         None => FloatingTagUpdate::Moved(tag),
     })
+}
+
+/// Returns the targets of a version and of the highest earlier release, except `target`. The targets are read from the
+/// tags of the targets and from the indexes.
+///
+/// If there are none, floating tags may follow an index without declared targets.
+///
+/// # Errors
+///
+/// The error of the source. A repository that does not exist has no targets.
+pub async fn other_release_targets(
+    source: &dyn Source,
+    release: &ReleaseTag,
+    target: &str,
+) -> crate::Result<BTreeSet<String>> {
+    let tags: Option<Vec<Tag>> = source.tags().try_collect().await.optional()?;
+    let tags = tags.unwrap_or_default();
+    let own = release.version();
+    let earlier = tags
+        .iter()
+        .filter(|tag| tag::version(tag).is_some_and(|version| Some(version) < own));
+    let earlier = tag::highest(earlier).map(|(tag, _)| ReleaseTag::new(tag.clone()));
+    let releases = [Some(release.clone()), earlier.transpose()?];
+    let mut others = BTreeSet::new();
+    for release in releases.into_iter().flatten() {
+        others.extend(
+            tags.iter()
+                .filter_map(|tag| release.parse_target(tag))
+                .map(str::to_owned),
+        );
+        let identifier = release.index().clone().into();
+        let index = source.manifest(&identifier).await.optional();
+        let index = index.with_context(|_| LookUpSnafu {
+            name: source.describe(&identifier),
+        })?;
+        let index = index.as_ref().and_then(PackageIndex::read);
+        let index = index.unwrap_or_default();
+        others.extend(index.entries().map(|entry| entry.target().to_owned()));
+    }
+    others.remove(target);
+    Ok(others)
 }
 
 /// Returns the names of the floating tags of a version.

@@ -173,8 +173,7 @@ impl ReleaseWriter<'_> {
                 .filter(|target| !new_entries.contains_key(*target));
             let missing: Vec<_> = missing.cloned().collect();
             if !missing.is_empty() {
-                let tag = self.tag.index().clone();
-                self.report_note(Note::IndexIncomplete { tag, missing });
+                self.missing = missing;
                 return Ok(None);
             }
         }

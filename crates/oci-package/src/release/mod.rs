@@ -33,6 +33,7 @@ mod stored;
 mod tag_deletion;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use oci_registry::{
     Delivery, Descriptor, Digest, Identifier, Manifest, Optional as _, Tag, Target,
@@ -48,9 +49,9 @@ pub use edit::{
 };
 use error::CheckBlobSnafu;
 pub use event::{Note, PublishEvent, PublishObserver};
-pub use floating::{FloatingTagUpdate, update_floating_tags};
+pub use floating::{FloatingTagUpdate, other_release_targets, update_floating_tags};
 use index_update::pause;
-use publication::{OwnManifest, TargetPublication};
+use publication::{OwnManifest, TagDecision, TargetPublication};
 pub use stored::StoredTags;
 pub use tag_deletion::{DeletionNote, TagDeletion, TaggedDigest, plan_tag_deletion};
 
@@ -110,6 +111,10 @@ pub struct PublishedTag {
     /// The index. `None` if the options disable it, if declared targets are missing, or if a later writer moved the
     /// tag.
     pub index: Option<Manifest>,
+    /// Whether the index differs from the stored index.
+    pub index_changes: bool,
+    /// Declared targets that were not pushed yet, in byte order.
+    pub missing: Vec<String>,
 }
 
 /// Action for the tag of a target.
@@ -143,15 +148,39 @@ pub async fn publish(
     options: &PublishOptions,
     observer: &PublishObserver<'_>,
 ) -> crate::Result<Published> {
+    let pending = publish_target(artifact, to, tags, options, observer).await?;
+    pending.update_indexes().await
+}
+
+/// Publication whose target is published and whose indexes are not updated yet.
+#[must_use = "the indexes are not updated yet"]
+pub struct PendingPublication<'a> {
+    tags: &'a [ReleaseTag],
+    own: OwnManifest,
+    blobs: Vec<(Descriptor, Delivery)>,
+    targets: Vec<(TargetPublication<'a>, TagDecision)>,
+}
+
+/// Performs the first part of [`publish`]: sends the content and sets the tags of the target.
+///
+/// A caller that publishes several artifacts publishes all targets first, and then updates the indexes concurrently.
+/// An index that is updated after the tags of several targets were set is written only once.
+///
+/// # Errors
+///
+/// As [`publish`].
+pub async fn publish_target<'a>(
+    artifact: &'a Artifact,
+    to: &'a dyn Target,
+    tags: &'a [ReleaseTag],
+    options: &'a PublishOptions,
+    observer: &'a PublishObserver<'a>,
+) -> crate::Result<PendingPublication<'a>> {
     let mut own = OwnManifest {
         manifest: artifact.manifest().clone(),
         is_stored: false,
     };
-    let mut published = Published {
-        manifest: own.manifest.clone(),
-        blobs: Vec::new(),
-        tags: Vec::new(),
-    };
+    let mut blobs = Vec::new();
     let mut targets = target_publications(artifact, to, tags, options, observer)?;
 
     // All checks precede the first write. If a release keeps its stored manifest, the moving tags point to that
@@ -160,17 +189,43 @@ pub async fn publish(
     for target in &mut targets {
         decisions.push(target.decide(&mut own).await?);
     }
-    for (target, decision) in targets.iter_mut().zip(decisions) {
-        let outcome = target
-            .write(&mut own, decision, &mut published.blobs)
-            .await?;
-        published.tags.push(outcome);
+    for (target, decision) in targets.iter_mut().zip(&mut decisions) {
+        target.write_target(&mut own, decision, &mut blobs).await?;
     }
-    published
-        .tags
-        .sort_by_key(|outcome| tags.iter().position(|tag| *tag == outcome.tag));
-    published.manifest = own.manifest;
-    Ok(published)
+    Ok(PendingPublication {
+        tags,
+        own,
+        blobs,
+        targets: targets.into_iter().zip(decisions).collect(),
+    })
+}
+
+impl PendingPublication<'_> {
+    /// Performs the second part of [`publish`]: updates the index of each tag.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`].
+    pub async fn update_indexes(mut self) -> crate::Result<Published> {
+        let mut tags = Vec::new();
+        for (mut target, decision) in self.targets {
+            tags.push(target.write_index(&mut self.own, decision).await?);
+        }
+        tags.sort_by_key(|outcome| self.tags.iter().position(|tag| *tag == outcome.tag));
+        Ok(Published {
+            manifest: self.own.manifest,
+            blobs: self.blobs,
+            tags,
+        })
+    }
+}
+
+impl fmt::Debug for PendingPublication<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingPublication")
+            .field("tags", &self.tags)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Outcome that a publication would have.
@@ -311,6 +366,8 @@ struct ReleaseWriter<'a> {
     removed_foreign_entries: BTreeSet<Digest>,
     /// Whether the failure to list tags was reported.
     is_list_failure_reported: bool,
+    /// Declared targets that are missing, if the index was not written for this reason.
+    missing: Vec<String>,
     /// Digest of the index that was last read or written.
     last_index: Option<Digest>,
     /// Seed for the random delays of this writer.
@@ -336,6 +393,7 @@ impl<'a> ReleaseWriter<'a> {
             removed_targets: BTreeSet::new(),
             removed_foreign_entries: BTreeSet::new(),
             is_list_failure_reported: false,
+            missing: Vec::new(),
             last_index: None,
             seed,
         }

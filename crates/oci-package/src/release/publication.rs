@@ -65,7 +65,7 @@ pub(super) struct TargetPublication<'a> {
 pub(super) struct TagDecision {
     pub(super) action: TagAction,
     /// The stored manifest that this tag keeps although another tag keeps a manifest with the same files.
-    pub(super) kept: Option<Manifest>,
+    pub(super) kept: Option<OwnManifest>,
     /// Digest of the released manifest that is overwritten.
     pub(super) overwritten: Option<Digest>,
     /// The index, if it is already up to date.
@@ -137,7 +137,7 @@ impl TargetPublication<'_> {
                 is_tagged,
             } if self.keeps_stored(own, &manifest)? => {
                 if own.is_stored {
-                    kept = Some(manifest);
+                    kept = Some(OwnManifest::stored(manifest));
                 } else {
                     *own = OwnManifest::stored(manifest);
                 }
@@ -154,7 +154,8 @@ impl TargetPublication<'_> {
         };
         let index = index.map(|(manifest, _)| manifest);
         self.writer.last_index = index.as_ref().map(|index| index.digest().clone());
-        let wanted = IndexEntry::from_manifest(kept.as_ref().unwrap_or(&own.manifest));
+        let published = kept.as_ref().unwrap_or(own);
+        let wanted = IndexEntry::from_manifest(&published.manifest);
         let is_listed = wanted.is_some_and(|wanted| entry.as_ref() == Some(wanted.descriptor()));
         Ok(TagDecision {
             action,
@@ -196,57 +197,84 @@ impl TargetPublication<'_> {
         Ok(true)
     }
 
-    /// Sets the tag of the target according to the decision, then updates the index.
-    pub(super) async fn write(
+    /// Sends the content, and sets the tag of the target according to the decision.
+    pub(super) async fn write_target(
+        &mut self,
+        own: &mut OwnManifest,
+        decision: &mut TagDecision,
+        delivered: &mut Vec<(Descriptor, Delivery)>,
+    ) -> crate::Result<()> {
+        let action = decision.action;
+        if action == TagAction::Keep {
+            return Ok(());
+        }
+        let mut assignment = TagAssignment {
+            own: decision.kept.as_mut().unwrap_or(own),
+            target: self.target,
+            tag: &self.tag,
+            is_already_assigned: true,
+            overwritten: decision.overwritten.take(),
+        };
+        if let Some(artifact) = self.artifact.filter(|_| !assignment.own.is_stored) {
+            *delivered = self.writer.upload(artifact, &self.tag).await?;
+            assignment.own.is_stored = true;
+        }
+        if action == TagAction::Create && self.writer.tag.is_released() {
+            // Another job may have published the target during the upload.
+            if let Some(current) = self.writer.read_manifest(&self.tag).await? {
+                self.writer
+                    .check_current_manifest(&mut assignment, current)?;
+            }
+        }
+        if !self.writer.set_tag(&mut assignment).await? {
+            decision.action = TagAction::Superseded;
+        }
+        Ok(())
+    }
+
+    /// Updates the index after the tag of the target was set, and returns the outcome for the tag.
+    pub(super) async fn write_index(
         &mut self,
         own: &mut OwnManifest,
         decision: TagDecision,
-        delivered: &mut Vec<(Descriptor, Delivery)>,
     ) -> crate::Result<PublishedTag> {
         let TagDecision {
             action,
-            kept,
-            overwritten,
-            index,
+            mut kept,
+            mut index,
+            ..
         } = decision;
-        let mut kept = kept.map(OwnManifest::stored);
-        let outcome = |action, index| PublishedTag {
+        let before = self.writer.last_index.clone();
+        let is_current = action == TagAction::Superseded || index.is_some();
+        if self.writer.options.index && !is_current {
+            let assignment = TagAssignment {
+                own: kept.as_mut().unwrap_or(own),
+                target: self.target,
+                tag: &self.tag,
+                is_already_assigned: true,
+                overwritten: None,
+            };
+            index = self.writer.update_index(Some(assignment)).await?;
+        }
+        let index_changes = match &index {
+            Some(index) => before.as_ref() != Some(index.digest()),
+            None => false,
+        };
+        let missing = match &index {
+            Some(index) => self.writer.missing_targets(index),
+            None => std::mem::take(&mut self.writer.missing),
+        };
+        Ok(PublishedTag {
             tag: self.writer.tag.clone(),
             target_tag: self.tag.clone(),
             action,
             index,
-        };
-        let mut assignment = TagAssignment {
-            own: kept.as_mut().unwrap_or(own),
-            target: self.target,
-            tag: &self.tag,
-            is_already_assigned: true,
-            overwritten,
-        };
-        if action != TagAction::Keep {
-            if let Some(artifact) = self.artifact.filter(|_| !assignment.own.is_stored) {
-                *delivered = self.writer.upload(artifact, &self.tag).await?;
-                assignment.own.is_stored = true;
-            }
-            if action == TagAction::Create && self.writer.tag.is_released() {
-                // Another job may have published the target during the upload.
-                if let Some(current) = self.writer.read_manifest(&self.tag).await? {
-                    self.writer
-                        .check_current_manifest(&mut assignment, current)?;
-                }
-            }
-            if !self.writer.set_tag(&mut assignment).await? {
-                return Ok(outcome(TagAction::Superseded, None));
-            }
-        }
-        if !self.writer.options.index || index.is_some() {
-            return Ok(outcome(action, index));
-        }
-        let index = self.writer.update_index(Some(assignment)).await?;
-        Ok(outcome(action, index))
+            index_changes,
+            missing,
+        })
     }
 
-    /// Returns the outcome that [`Self::write`] would have.
+    /// Returns the outcome that [`Self::write_target`] and [`Self::write_index`] would have.
     pub(super) async fn plan(
         &mut self,
         own: &mut OwnManifest,
@@ -254,11 +282,10 @@ impl TargetPublication<'_> {
     ) -> crate::Result<PlannedTag> {
         let TagDecision {
             action,
-            kept,
+            mut kept,
             mut index,
             ..
         } = decision;
-        let mut kept = kept.map(OwnManifest::stored);
         let mut index_changes = false;
         if self.writer.options.index && index.is_none() {
             let before = self.writer.last_index.clone();
@@ -434,6 +461,14 @@ impl ReleaseWriter<'_> {
             Some(manifest) => self.parse_index(manifest).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Returns the declared targets that an index does not list.
+    fn missing_targets(&self, index: &Manifest) -> Vec<String> {
+        let entries = PackageIndex::read(index).unwrap_or_default();
+        let declared = self.options.declared.iter().flatten();
+        let missing = declared.filter(|target| entries.entry(target).is_none());
+        missing.cloned().collect()
     }
 
     /// Parses the index of a package.

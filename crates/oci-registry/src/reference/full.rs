@@ -87,6 +87,16 @@ impl Reference {
         }
     }
 
+    /// Returns a reference to the same repository with this tag and this digest. The digest determines the content.
+    #[must_use]
+    pub fn with_tag_and_digest(&self, tag: Tag, digest: Digest) -> Self {
+        Self {
+            tag: Some(tag),
+            digest: Some(digest),
+            ..self.whole_repository()
+        }
+    }
+
     /// Returns the repository name as used in URLs. Docker Hub stores its official images under `library/`.
     pub(crate) fn api_name(&self) -> RepositoryName {
         let name = &self.repository;

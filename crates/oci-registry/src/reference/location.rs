@@ -156,6 +156,18 @@ impl Location {
         }
     }
 
+    /// Returns the same location with this digest. A repository of a registry also gets the tag, which shows readers the
+    /// origin of the digest.
+    #[must_use]
+    pub fn with_digest_of(&self, tag: &Tag, digest: Digest) -> Self {
+        match self {
+            Self::Registry(reference) => {
+                Self::Registry(reference.with_tag_and_digest(tag.clone(), digest))
+            }
+            Self::Layout { .. } | Self::Archive { .. } => self.with(digest),
+        }
+    }
+
     /// Whether both locations are the same repository, layout or archive. Tags and digests are not compared.
     ///
     /// The names of Docker Hub count as equal. Relative paths are resolved against `base`, and symbolic links are

@@ -1,45 +1,25 @@
 //! Report of a push for GitHub Actions: step outputs, a table in the step summary, and a list of artifacts.
 //!
 //! Each part is appended to the file that an environment variable names, if the variable is set. Later steps read the
-//! outputs `reference`, `digest` and `index-digest`. One push may publish several packages for several targets. Each
-//! output then has one line per package and target, in the same order as the references on stdout.
+//! outputs `reference`, `digest` and `index-digest`, which have one line per package, and `targets`, a JSON array.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use oci_registry::{Digest, Environment, Location, Tag, open_output};
+use oci_registry::{Environment, Location, open_output};
 
+use super::outcome::PublishedPackage;
 use crate::figures::Size;
 use crate::report::Error;
 
 /// Hint for an error that occurs while the report of a successful push is written.
 const HELP: &str = "run the step again to complete its outputs; the push succeeded";
 
-/// Published artifact of one package for one target.
-#[derive(Debug)]
-pub(super) struct PublishedTarget {
-    pub(super) package: String,
-    pub(super) version: String,
-    pub(super) target: String,
-    pub(super) location: Location,
-    pub(super) tags: Vec<Tag>,
-    pub(super) digest: Digest,
-    pub(super) index: Option<Digest>,
-    /// Combined size of the config and the files, in bytes.
-    pub(super) size: u64,
-}
-
-impl PublishedTarget {
-    fn reference(&self) -> String {
-        self.location.with(self.digest.clone()).to_string()
-    }
-}
-
 /// Writes the outputs, the summary and the list of artifacts.
 pub(super) fn write_report(
     environment: &Environment,
-    published: &[PublishedTarget],
+    published: &[PublishedPackage],
 ) -> Result<(), Error> {
     if published.is_empty() {
         return Ok(());
@@ -47,7 +27,7 @@ pub(super) fn write_report(
     append_to_file(
         environment,
         "GITHUB_OUTPUT",
-        &format_outputs(published, &random_delimiter()?),
+        &format_outputs(published, &random_delimiter()?)?,
     )?;
     append_to_file(
         environment,
@@ -57,7 +37,7 @@ pub(super) fn write_report(
     append_to_file(
         environment,
         "GITHUB_ARTIFACTS",
-        &format_artifacts(published),
+        &format_artifacts(published)?,
     )
 }
 
@@ -89,20 +69,25 @@ fn random_delimiter() -> Result<String, Error> {
 }
 
 /// Formats the step outputs. The delimiter ends each output that has several lines.
-fn format_outputs(published: &[PublishedTarget], delimiter: &str) -> String {
-    let lines = |value: &dyn Fn(&PublishedTarget) -> String| {
-        let values: Vec<_> = published.iter().map(value).collect();
-        values.join("\n")
-    };
-    let index = |published: &PublishedTarget| {
-        let digest = published.index.as_ref().map(ToString::to_string);
-        digest.unwrap_or_default()
-    };
+fn format_outputs(published: &[PublishedPackage], delimiter: &str) -> Result<String, Error> {
+    let [mut references, mut digests, mut indexes] = [const { Vec::new() }; 3];
+    let mut targets = Vec::new();
+    for package in published {
+        if let Some(first) = package.names()?.first() {
+            references.push(first.reference.to_string());
+            digests.push(first.digest.to_string());
+            let index = package.index_digest().map(ToString::to_string);
+            indexes.push(index.unwrap_or_default());
+        }
+        targets.extend(package.finished_targets()?);
+    }
+    let targets = serde_json::to_string(&targets).expect("strings always serialize");
     let mut text = String::new();
     for (name, value) in [
-        ("reference", lines(&PublishedTarget::reference)),
-        ("digest", lines(&|published| published.digest.to_string())),
-        ("index-digest", lines(&index)),
+        ("reference", references.join("\n")),
+        ("digest", digests.join("\n")),
+        ("index-digest", indexes.join("\n")),
+        ("targets", targets),
     ] {
         let _ = if value.contains('\n') {
             writeln!(text, "{name}<<{delimiter}\n{value}\n{delimiter}")
@@ -110,28 +95,44 @@ fn format_outputs(published: &[PublishedTarget], delimiter: &str) -> String {
             writeln!(text, "{name}={value}")
         };
     }
-    text
+    Ok(text)
 }
 
-/// Formats the summary as a Markdown table.
-fn format_summary(published: &[PublishedTarget]) -> String {
+/// Formats the summary: a Markdown table, and the commands that install the packages.
+fn format_summary(published: &[PublishedPackage]) -> String {
     let mut text =
         "| package | target | reference | size | digest |\n| --- | --- | --- | ---: | --- |\n"
             .to_owned();
-    for target in published {
-        let cells = [
-            format!("{} {}", target.package, target.version),
-            target.target.clone(),
-            target
-                .tags
-                .iter()
-                .map(|tag| format_code(&target.location.with(tag.clone()).to_string()))
-                .collect::<Vec<_>>()
-                .join(", "),
-            Size(target.size).to_string(),
-            format_code(target.digest.as_str()),
-        ];
-        let _ = writeln!(text, "| {} |", cells.join(" | "));
+    let mut commands = Vec::new();
+    for package in published {
+        let names = package.tags.iter();
+        let names = names.map(|tag| package.location.with(tag.tag.index().clone()).to_string());
+        let names: Vec<_> = names.collect();
+        for target in &package.targets {
+            let cells = [
+                format!("{} {}", package.package, package.version),
+                target.target.clone(),
+                names
+                    .iter()
+                    .map(|name| format_code(name))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                Size(target.size).to_string(),
+                format_code(target.digest.as_str()),
+            ];
+            let _ = writeln!(text, "| {} |", cells.join(" | "));
+        }
+        let has_programs = package.targets.iter().any(|target| target.has_programs);
+        if has_programs && matches!(package.location, Location::Registry(_)) {
+            commands.extend(
+                names
+                    .first()
+                    .map(|name| format!("cargo oci install {name}\n")),
+            );
+        }
+    }
+    if !commands.is_empty() {
+        let _ = write!(text, "\n```sh\n{}```\n", commands.concat());
     }
     text.push('\n');
     text
@@ -151,32 +152,50 @@ fn format_code(text: &str) -> String {
 ///
 /// Artifacts in a directory are omitted, because later jobs cannot access them. References that contain `=` are
 /// omitted, because the runner rejects them.
-fn format_artifacts(published: &[PublishedTarget]) -> String {
+fn format_artifacts(published: &[PublishedPackage]) -> Result<String, Error> {
+    let mut text = String::new();
     let in_registries = published
         .iter()
-        .filter(|target| matches!(target.location, Location::Registry(_)))
-        .map(PublishedTarget::reference)
-        .filter(|reference| !reference.contains('='));
-    in_registries.fold(String::new(), |mut text, reference| {
-        let _ = writeln!(text, "oci://{reference}");
-        text
-    })
+        .filter(|package| matches!(package.location, Location::Registry(_)));
+    for package in in_registries {
+        let targets = package.finished_targets()?.into_iter();
+        for target in targets.filter(|target| !target.reference.contains('=')) {
+            let _ = writeln!(text, "oci://{}", target.reference);
+        }
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
+    use oci_package::ReleaseTag;
+    use oci_registry::{Digest, Index, Manifest};
+
+    use super::super::outcome::{PackageTag, PublishedTarget};
     use super::*;
 
-    fn published_target(location: Location, target: &str, index: bool) -> PublishedTarget {
-        PublishedTarget {
+    fn index() -> Manifest {
+        Manifest::from_index(Index::new(None, vec![])).expect("an index")
+    }
+
+    fn published_package(location: Location, target: &str, has_index: bool) -> PublishedPackage {
+        PublishedPackage {
             package: "widgets".into(),
             version: "1.2.3".into(),
-            target: target.into(),
             location,
-            tags: vec!["1.2.3".parse().expect("a tag")],
-            digest: Digest::sha256(target.as_bytes()),
-            index: index.then(|| Digest::sha256(b"index")),
-            size: 1536,
+            is_declared: false,
+            tags: vec![PackageTag {
+                tag: ReleaseTag::parse("1.2.3").expect("a tag"),
+                index: has_index.then(index),
+                missing: Vec::new(),
+            }],
+            targets: vec![PublishedTarget {
+                target: target.into(),
+                digest: Digest::sha256(target.as_bytes()),
+                size: 1536,
+                has_programs: true,
+            }],
+            is_unchanged: false,
         }
     }
 
@@ -185,21 +204,32 @@ mod tests {
     }
 
     #[test]
-    fn outputs_have_one_line_per_artifact() {
-        let one = published_target(widgets(), "x-y-z", true);
-        let (digest, index) = (Digest::sha256(b"x-y-z"), Digest::sha256(b"index"));
-        assert_eq!(
-            format_outputs(std::slice::from_ref(&one), "end"),
-            format!("reference=a.b/widgets@{digest}\ndigest={digest}\nindex-digest={index}\n")
-        );
-        let two = [one, published_target(widgets(), "o-p-q", false)];
-        let other = Digest::sha256(b"o-p-q");
-        assert_eq!(
-            format_outputs(&two, "end"),
+    fn outputs_have_one_line_per_package() {
+        let one = published_package(widgets(), "x-y-z", true);
+        let (digest, index) = (Digest::sha256(b"x-y-z"), index().digest().clone());
+        let target = |target: &str, digest: &Digest| {
             format!(
-                "reference<<end\na.b/widgets@{digest}\na.b/widgets@{other}\nend\n\
-                 digest<<end\n{digest}\n{other}\nend\n\
-                 index-digest<<end\n{index}\n\nend\n"
+                r#"{{"package":"widgets","target":"{target}","reference":"a.b/widgets:1.2.3__{target}@{digest}","digest":"{digest}"}}"#
+            )
+        };
+        let own = target("x-y-z", &digest);
+        let outputs = |packages: &[_]| format_outputs(packages, "end").expect("valid tags");
+        assert_eq!(
+            outputs(std::slice::from_ref(&one)),
+            format!(
+                "reference=a.b/widgets:1.2.3@{index}\ndigest={index}\nindex-digest={index}\ntargets=[{own}]\n"
+            )
+        );
+        let two = [one, published_package(widgets(), "o-p-q", false)];
+        let other = Digest::sha256(b"o-p-q");
+        let second = target("o-p-q", &other);
+        assert_eq!(
+            outputs(&two),
+            format!(
+                "reference<<end\na.b/widgets:1.2.3@{index}\na.b/widgets:1.2.3__o-p-q@{other}\nend\n\
+                 digest<<end\n{index}\n{other}\nend\n\
+                 index-digest<<end\n{index}\n\nend\n\
+                 targets=[{own},{second}]\n"
             )
         );
     }
@@ -217,8 +247,8 @@ mod tests {
     #[test]
     fn layout_is_in_summary_but_not_in_artifact_list() {
         let both = [
-            published_target(widgets(), "x-y-z", true),
-            published_target(Location::layout("out|x"), "x-y-z", true),
+            published_package(widgets(), "x-y-z", true),
+            published_package(Location::layout("out|x"), "x-y-z", true),
         ];
         let digest = Digest::sha256(b"x-y-z");
         assert_eq!(
@@ -226,12 +256,13 @@ mod tests {
             format!(
                 "| package | target | reference | size | digest |\n| --- | --- | --- | ---: | --- |\n\
                  | widgets 1.2.3 | x-y-z | `a.b/widgets:1.2.3` | 1.5 KiB | `{digest}` |\n\
-                 | widgets 1.2.3 | x-y-z | `oci:out\\|x:1.2.3` | 1.5 KiB | `{digest}` |\n\n"
+                 | widgets 1.2.3 | x-y-z | `oci:out\\|x:1.2.3` | 1.5 KiB | `{digest}` |\n\n\
+                 ```sh\ncargo oci install a.b/widgets:1.2.3\n```\n\n"
             )
         );
         assert_eq!(
-            format_artifacts(&both),
-            format!("oci://a.b/widgets@{digest}\n")
+            format_artifacts(&both).expect("valid tags"),
+            format!("oci://a.b/widgets:1.2.3__x-y-z@{digest}\n")
         );
     }
 }

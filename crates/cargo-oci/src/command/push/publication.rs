@@ -1,14 +1,15 @@
 //! Selection of the packages to publish, and their settings from flags and manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use cargo_metadata::{Package, Target};
 use oci_package::{FileKind, NameTemplate, ReleaseTag};
-use oci_registry::{Annotations, Location};
+use oci_registry::{Annotations, Location, Mode};
 
 use super::destination::{self, DestinationArguments, PushDestination};
 use super::targets::DeclaredTargets;
-use super::{Flags, files};
+use super::{Flags, OpenRepositories, files};
 use crate::cargo::{self, BuildOutput, PackageSettings, Workspace};
 use crate::report::Error;
 use crate::session::Session;
@@ -177,15 +178,6 @@ fn create_publication<'a>(
     let floating =
         (flags.floating || settings.floating == Some(true)) && is_version && !flags.no_index;
     let declared = DeclaredTargets::from_settings(session, flags, settings)?;
-    if floating && declared.is_none() {
-        let name = &package.name;
-        return Err(Error::usage(format!(
-            "failed to move floating tags to `{name}`: the targets of its releases are not declared"
-        ))
-        .help(
-            "declare them as `release-targets` in `[package.metadata.oci]`, or with `--release-targets`; floating tags move when all targets are pushed",
-        ));
-    }
     let include = if flags.include.is_empty() {
         settings.include.clone().unwrap_or_default()
     } else {
@@ -229,6 +221,49 @@ pub(super) fn check_targets(
             .help(format!(
                 "or choose from the declared targets: {}",
                 declared.targets.join(", ")
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that floating tags have declared targets to wait for.
+///
+/// A package for a single target needs no declaration: the push publishes one target, and neither this version nor the
+/// highest earlier release has another target.
+pub(super) async fn check_floating(
+    session: &Session,
+    publications: &[Publication<'_>],
+    repositories: &OpenRepositories,
+    targets: &[String],
+) -> Result<(), Error> {
+    let undeclared = publications
+        .iter()
+        .filter(|publication| publication.floating && publication.declared.is_none());
+    for publication in undeclared {
+        let mut all: BTreeSet<_> = targets.iter().cloned().collect();
+        if let [target] = targets {
+            let destination = &publication.destination;
+            let opened = match repositories.get(&publication.package.id) {
+                Some(repository) => Arc::clone(&repository.target),
+                None => {
+                    session
+                        .open_target(&destination.repository, Mode::Plan)
+                        .await?
+                }
+            };
+            for release in destination.tags.iter().filter(|tag| tag.is_released()) {
+                all.extend(oci_package::other_release_targets(&*opened, release, target).await?);
+            }
+        }
+        if all.len() > 1 {
+            let list: Vec<_> = all.iter().map(|target| format!("\"{target}\"")).collect();
+            let (name, list) = (&publication.package.name, list.join(", "));
+            return Err(Error::usage(format!(
+                "failed to move floating tags to `{name}`: it has several targets, and they are not declared"
+            ))
+            .help(format!(
+                "add `release-targets = [{list}]` to `[package.metadata.oci]`, or pass `--release-targets`; floating tags move when all declared targets are pushed"
             )));
         }
     }

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::stream::{self, StreamExt as _};
 use oci_package::{
-    Artifact, Build, FileKind, FloatingTagUpdate, InputFile, Note, PackOptions, PublishEvent,
-    PublishOptions, Revision, StoredTags,
+    Artifact, Build, FileKind, FloatingTagUpdate, InputFile, PackOptions, PendingPublication,
+    PublishEvent, PublishObserver, PublishOptions, Revision, StoredTags,
 };
 use oci_registry::{Descriptor, Identifier, Location, Manifest, Mode, Target};
 
-use super::destination::PushDestination;
-use super::github::{self, PublishedTarget};
+use super::github;
+use super::outcome::{PackageTag, PublishedPackage, PublishedTarget};
 use super::plan::{self, PlanObject};
 use super::publication::Publication;
 use super::{Flags, OpenRepositories, OpenRepository, targets, work_tree};
@@ -106,16 +107,8 @@ pub(super) async fn pack_and_publish(
     if flags.dry_run {
         return print_plans(session, &mut repositories, &artifacts, flags).await;
     }
-    let mut published = Vec::new();
-    let outcome = publish_each(
-        session,
-        &mut repositories,
-        &artifacts,
-        flags,
-        &mut published,
-    )
-    .await;
-    // If publishing failed, the report contains the artifacts that were published before the error.
+    let (published, outcome) = publish_all(session, &mut repositories, &artifacts, flags).await;
+    // If publishing failed, the report contains the packages that were published.
     let reported = github::write_report(&session.environment, &published);
     outcome.and(reported)
 }
@@ -166,34 +159,143 @@ async fn print_plans(
     first_conflict.map_or(Ok(()), Err)
 }
 
-/// Publishes the artifacts one after the other, and adds each to `published`.
-async fn publish_each(
+/// Artifact to publish, and the repository to publish it in.
+struct Job<'a> {
+    publication: &'a Publication<'a>,
+    artifact: &'a Artifact,
+    target: Arc<dyn Target>,
+    options: PublishOptions,
+    /// Progress bars of the upload, while it runs.
+    batch: Mutex<Option<Batch>>,
+}
+
+impl<'a> Job<'a> {
+    /// Number and combined size of the blobs.
+    fn blobs(&self) -> (usize, u64) {
+        let sizes = self.artifact.packed().blobs().map(oci_registry::Blob::size);
+        sizes.fold((0, 0), |(count, sum), size| (count + 1, sum + size))
+    }
+
+    fn set_batch(&self, batch: Option<Batch>) {
+        *self.batch.lock().unwrap_or_else(PoisonError::into_inner) = batch;
+    }
+
+    /// Sends the content and sets the tags of the target.
+    async fn publish_target(
+        &'a self,
+        reporter: Reporter,
+        observer: &'a PublishObserver<'a>,
+    ) -> Result<PendingPublication<'a>, Error> {
+        let destination = &self.publication.destination;
+        let batch = reporter.start_batch("Uploading", Some(self.blobs()));
+        let totals = batch.totals();
+        self.set_batch(Some(batch));
+        let (to, tags) = (&*self.target, &destination.tags);
+        let publishing =
+            oci_package::publish_target(self.artifact, to, tags, &self.options, observer);
+        let published = reporter
+            .with_resumption("uploaded", totals, publishing)
+            .await;
+        self.set_batch(None);
+        published.map_err(|error| Error::for_push(error, &destination.first_name()))
+    }
+}
+
+/// Maximum number of packages whose indexes are updated concurrently.
+const MAX_CONCURRENT_UPDATES: usize = 16;
+
+/// Publishes the artifacts: first all targets, one after the other, and then the indexes of all packages concurrently.
+/// Returns the packages that were published, and the first error.
+async fn publish_all(
     session: &Session,
     repositories: &mut OpenRepositories,
     artifacts: &[(&Publication<'_>, Artifact)],
     flags: &Flags,
-    published: &mut Vec<PublishedTarget>,
-) -> Result<(), Error> {
+) -> (Vec<PublishedPackage>, Result<(), Error>) {
+    let jobs = match open_jobs(session, repositories, artifacts, flags).await {
+        Ok(jobs) => jobs,
+        Err(error) => return (Vec::new(), Err(error)),
+    };
+    let reporter = session.reporter;
+    let observers = jobs
+        .iter()
+        .map(|job| move |event: PublishEvent<'_>| report_event(reporter, job, event));
+    let observers: Vec<_> = observers.collect();
+    let mut outcome = Ok(());
+    let mut packages: Vec<Vec<(&Job<'_>, PendingPublication<'_>)>> = Vec::new();
+    for (job, observer) in jobs.iter().zip(&observers) {
+        match job.publish_target(reporter, observer).await {
+            Ok(pending) => {
+                let is_same = |group: &&mut Vec<(&Job<'_>, _)>| {
+                    group[0].0.publication.package.id == job.publication.package.id
+                };
+                match packages.iter_mut().find(is_same) {
+                    Some(group) => group.push((job, pending)),
+                    None => packages.push(vec![(job, pending)]),
+                }
+            }
+            // The targets that were pushed before are still added to their indexes.
+            Err(error) => {
+                outcome = Err(error);
+                break;
+            }
+        }
+    }
+    let mut updates = Vec::new();
+    for package in packages {
+        updates.push(update_indexes(session, package));
+    }
+    let updates = stream::iter(updates).buffered(MAX_CONCURRENT_UPDATES);
+    let mut published = Vec::new();
+    for updated in updates.collect::<Vec<_>>().await {
+        let finished = match updated {
+            Ok((job, package)) => {
+                let finished = finish_package(session, job, &package).await;
+                published.push(package);
+                finished
+            }
+            Err(error) => Err(error),
+        };
+        outcome = outcome.and(finished);
+    }
+    (published, outcome)
+}
+
+/// Opens the repository of each artifact. A layout or archive is opened once per package.
+async fn open_jobs<'a>(
+    session: &Session,
+    repositories: &mut OpenRepositories,
+    artifacts: &'a [(&'a Publication<'a>, Artifact)],
+    flags: &Flags,
+) -> Result<Vec<Job<'a>>, Error> {
+    let mut jobs: Vec<Job<'a>> = Vec::new();
     for (publication, artifact) in artifacts {
         let mut options = publish_options(session, publication, flags);
-        let target = if let Some(repository) = repositories.get_mut(&publication.package.id) {
-            options.stored = repository.take_stored(publication, artifact)?;
-            Arc::clone(&repository.target)
-        } else {
-            let repository = &publication.destination.repository;
-            session.open_target(repository, Mode::Write).await?
+        let id = &publication.package.id;
+        let opened = jobs
+            .iter()
+            .find(|job| job.publication.package.id == *id)
+            .map(|job| Arc::clone(&job.target));
+        let target = match (repositories.get_mut(id), opened) {
+            (Some(repository), _) => {
+                options.stored = repository.take_stored(publication, artifact)?;
+                Arc::clone(&repository.target)
+            }
+            (None, Some(opened)) => opened,
+            (None, None) => {
+                let repository = &publication.destination.repository;
+                session.open_target(repository, Mode::Write).await?
+            }
         };
-        publish(
-            session,
-            &*target,
+        jobs.push(Job {
             publication,
             artifact,
-            &options,
-            published,
-        )
-        .await?;
+            target,
+            options,
+            batch: Mutex::default(),
+        });
     }
-    Ok(())
+    Ok(jobs)
 }
 
 impl OpenRepository {
@@ -280,82 +382,103 @@ pub(super) fn to_timestamp(seconds: i64) -> Result<String, Error> {
     }
 }
 
-async fn publish(
+/// Updates the indexes of a package after its targets were published.
+async fn update_indexes<'a>(
     session: &Session,
-    target: &dyn Target,
-    publication: &Publication<'_>,
-    artifact: &Artifact,
-    options: &PublishOptions,
-    published: &mut Vec<PublishedTarget>,
-) -> Result<(), Error> {
-    let PushDestination { repository, tags } = &publication.destination;
-    let (reporter, triple) = (session.reporter, artifact.target());
-    let package = publication.package;
-    let sizes = artifact.packed().blobs().map(oci_registry::Blob::size);
-    let (count, bytes) = sizes.fold((0, 0), |(count, sum), size| (count + 1, sum + size));
-    let batch = reporter.start_batch("Uploading", Some((count, bytes)));
-    let observer = |event: PublishEvent<'_>| report_event(reporter, repository, &batch, event);
-    let publishing = oci_package::publish(artifact, target, tags, options, &observer);
-    let published_artifact = reporter
-        .with_resumption("uploaded", batch.totals(), publishing)
-        .await;
-    drop(batch);
-    let destination = || publication.destination.first_name();
-    let published_artifact =
-        published_artifact.map_err(|error| Error::for_push(error, &destination()))?;
-    let manifest = &published_artifact.manifest;
-    let name = repository.with(Identifier::Digest(manifest.digest().clone()));
-    if published_artifact.blobs.is_empty() {
-        reporter.emit(&Message::Manifest {
-            reference: name.to_string(),
-            action: ManifestAction::Exists,
-            target: Some(triple),
-            size: manifest.bytes().len() as u64,
-            digest: manifest.digest(),
-            display_name: publication.destination.to_string(),
-        });
-    }
-    let index = published_artifact
-        .tags
-        .first()
-        .and_then(|done| done.index.as_ref());
-    published.push(PublishedTarget {
+    targets: Vec<(&'a Job<'a>, PendingPublication<'a>)>,
+) -> Result<(&'a Job<'a>, PublishedPackage), Error> {
+    let (first, _) = targets.first().expect("a package has at least one target");
+    let first = *first;
+    let Publication {
+        package,
+        destination,
+        declared,
+        ..
+    } = first.publication;
+    let tags = destination.tags.iter().map(|tag| PackageTag {
+        tag: tag.clone(),
+        index: None,
+        missing: Vec::new(),
+    });
+    let mut outcome = PublishedPackage {
         package: package.name.to_string(),
         version: package.version.to_string(),
-        target: triple.to_owned(),
-        location: repository.clone(),
-        tags: publication.destination.index_tags(),
-        digest: manifest.digest().clone(),
-        index: index.map(|index| index.digest().clone()),
-        size: bytes,
-    });
-    if publication.floating {
+        location: destination.repository.clone(),
+        is_declared: declared.is_some(),
+        tags: tags.collect(),
+        targets: Vec::new(),
+        is_unchanged: true,
+    };
+    for (job, pending) in targets {
+        let published = pending.update_indexes().await;
+        let published =
+            published.map_err(|error| Error::for_push(error, &destination.first_name()))?;
+        let manifest = &published.manifest;
+        let digest = manifest.digest().clone();
+        if published.blobs.is_empty() {
+            let name = destination.repository.with(digest.clone());
+            session.reporter.emit(&Message::Manifest {
+                reference: name.to_string(),
+                action: ManifestAction::Exists,
+                target: Some(job.artifact.target()),
+                size: manifest.bytes().len() as u64,
+                digest: &digest,
+            });
+        }
+        let files = oci_package::files(manifest)?;
+        let is_program = |kind: FileKind| matches!(kind, FileKind::Bin | FileKind::Archive);
+        let (_, size) = job.blobs();
+        let target = PublishedTarget {
+            target: job.artifact.target().to_owned(),
+            digest,
+            size,
+            has_programs: files.iter().any(|file| is_program(file.kind)),
+        };
+        outcome.add(target, published.tags);
+    }
+    Ok((first, outcome))
+}
+
+/// Moves the floating tags of a published package, and prints its warnings and names.
+async fn finish_package(
+    session: &Session,
+    job: &Job<'_>,
+    package: &PublishedPackage,
+) -> Result<(), Error> {
+    if job.publication.floating {
         // Floating tags are derived from a version tag. They cannot be derived from a tag such as `nightly`.
-        let released = published_artifact
-            .tags
-            .iter()
-            .find(|done| done.tag.is_released());
-        let released = released.and_then(|done| done.index.as_ref());
-        match released.filter(|index| is_complete(index, publication)) {
-            Some(index) => move_floating_tags(session, target, repository, index).await?,
-            None => reporter.note("the release is not complete yet, so no floating tag was moved"),
+        let released = package.tags.iter().find(|tag| tag.tag.is_released());
+        let released = released.filter(|tag| tag.missing.is_empty());
+        match released.and_then(|tag| tag.index.as_ref()) {
+            Some(index) => {
+                move_floating_tags(session, &*job.target, &package.location, index).await?;
+            }
+            None => session
+                .reporter
+                .note("the release is not complete yet, so no floating tag was moved"),
         }
     }
-    session.report_finished(&name, manifest.digest(), index.map(Manifest::digest))
+    package.report(session)
 }
 
 /// Reports an event that occurs while an artifact is published.
-fn report_event(reporter: Reporter, repository: &Location, batch: &Batch, event: PublishEvent<'_>) {
+fn report_event(reporter: Reporter, job: &Job<'_>, event: PublishEvent<'_>) {
+    let repository = &job.publication.destination.repository;
+    let batch = || job.batch.lock().unwrap_or_else(PoisonError::into_inner);
     let name = |identifier: Identifier| repository.with(identifier).to_string();
     match event {
         PublishEvent::BlobStarted(blob, meter) => {
             // The same name as during packing.
             let file = blob.annotation(oci_package::annotation::FILE);
             let name = file.unwrap_or_else(|| display_title(blob));
-            batch.start(blob.digest.as_str(), name, blob.size, &meter);
+            if let Some(batch) = &*batch() {
+                batch.start(blob.digest.as_str(), name, blob.size, &meter);
+            }
         }
         PublishEvent::Blob(blob, delivery) => {
-            batch.finish(blob.digest.as_str(), blob.size);
+            if let Some(batch) = &*batch() {
+                batch.finish(blob.digest.as_str(), blob.size);
+            }
             reporter.emit(&Message::for_blob(
                 name(blob.digest.clone().into()),
                 blob,
@@ -371,7 +494,6 @@ fn report_event(reporter: Reporter, repository: &Location, batch: &Batch, event:
                 .map(String::as_str),
             size: manifest.bytes().len() as u64,
             digest: manifest.digest(),
-            display_name: String::new(),
         }),
         PublishEvent::Tag(tag, manifest) => reporter.emit(&Message::Tag {
             reference: name(tag.clone().into()),
@@ -388,18 +510,6 @@ fn report_event(reporter: Reporter, repository: &Location, batch: &Batch, event:
         PublishEvent::Note(note) => reporter.publish_note(&note),
         _ => {}
     }
-}
-
-/// Whether an index contains all declared targets.
-fn is_complete(index: &Manifest, publication: &Publication<'_>) -> bool {
-    let listed_targets = oci_package::Summary::from_manifest(index).targets;
-    let declared = publication.declared.as_ref();
-    declared.is_some_and(|declared| {
-        declared
-            .targets
-            .iter()
-            .all(|target| listed_targets.contains(target))
-    })
 }
 
 /// Moves the floating tags to a complete release.
