@@ -19,8 +19,8 @@ use crate::report::{self, Error};
 use crate::session::Session;
 use crate::table::{Cell, Column, Table};
 
-/// Maximum width of the column of names. A target tag such as `1.2.3-rc.1__x86_64-unknown-linux-musl` fits.
-const MAX_NAME_WIDTH: usize = 40;
+/// Maximum width of the column of names. A tag such as `nightly-2026-11-28__aarch64-unknown-linux-musl` fits.
+const MAX_NAME_WIDTH: usize = 46;
 
 /// List the tags of a repository
 ///
