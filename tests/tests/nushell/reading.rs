@@ -236,7 +236,7 @@ fn catalog_rows_are_accepted_by_tags() {
     let expected = json!([{"name": "widgets", "reference": format!("{host}/widgets")}]);
     assert_eq!(rows, expected);
     let pipeline = format!(
-        "oci catalog {host} | each {{ oci tags $in.reference }} | flatten | get name | sort"
+        "oci catalog {host} | each {{ oci tags --all $in.reference }} | flatten | get name | sort"
     );
     let names = home.nu_value(&pipeline);
     assert_eq!(names, json!(registry.tags("widgets")));
