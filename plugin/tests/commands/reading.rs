@@ -307,7 +307,8 @@ fn tags_long_returns_details_of_manifests() {
         "GET /v2/x/manifests/1.0.0__x86_64-apple-darwin" => manifest(served.clone()),
         _ => Response::error(404, "MANIFEST_UNKNOWN"),
     });
-    let table = eval(&format!("oci tags {}/x --long", registry.host())).unwrap();
+    let source = format!("oci tags {}/x --long --all", registry.host());
+    let table = eval(&source).unwrap();
     let rows = table.as_list().unwrap();
     assert_eq!(
         texts(&table, "name"),
