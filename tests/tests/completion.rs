@@ -10,8 +10,8 @@ use e2e::testbed::Tool;
 fn write_script(home: &Home, shell: &str, path: &str) {
     let script = home.cargo_oci(["completions", shell]).succeeds().stdout;
     let path = home.path().join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, script).unwrap();
+    fs::create_dir_all(path.parent().expect("a directory")).expect("it can be created");
+    fs::write(path, script).expect("the script can be written");
 }
 
 /// Asserts that a completion offers the commands and flags of `cargo oci`, the values of a flag, and cargo's commands.
@@ -114,8 +114,8 @@ compadd() {
 report_end() { print -n COMPLETED >/dev/tty; }
 precmd() { comppostfuncs=(report_end); print -n PROMPT >/dev/tty; }
 "#;
-    fs::write(home.path().join(".zshrc"), startup).unwrap();
-    fs::write(home.path().join("offered"), "").unwrap();
+    fs::write(home.path().join(".zshrc"), startup).expect("a file of the home directory");
+    fs::write(home.path().join("offered"), "").expect("a file of the home directory");
     let script = format!(
         "zmodload zsh/zpty
 zpty shell {} -i
@@ -128,7 +128,8 @@ zpty -d shell",
     home.shell(Tool::Zsh, &script)
         .with("TERM", "xterm")
         .succeeds();
-    let offered = fs::read_to_string(home.path().join("offered")).unwrap();
+    let offered =
+        fs::read_to_string(home.path().join("offered")).expect("a file of the home directory");
     offered.split_whitespace().map(str::to_owned).collect()
 }
 
