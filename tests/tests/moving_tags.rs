@@ -81,8 +81,11 @@ fn push_with_several_tags_moves_each_tag() {
         lines.ends_with(&[&unchanged("nightly"), &unchanged("commit-1")]),
         "{again}"
     );
-    let names = |tag: &str| format!("{}/widgets:{tag}@{}\n", recorder.host(), named(tag));
-    assert_eq!(again.stdout, names("nightly") + &names("commit-1"));
+    let printed_line = |tag: &str| format!("{}/widgets:{tag}@{}\n", recorder.host(), named(tag));
+    assert_eq!(
+        again.stdout,
+        printed_line("nightly") + &printed_line("commit-1")
+    );
 
     // A push to one tag moves that tag only.
     let before = named("commit-1");

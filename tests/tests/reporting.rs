@@ -266,13 +266,13 @@ fn push_of_workspace_reports_packages_in_name_order() {
         .iter()
         .map(|end| end["reference"].as_str().unwrap())
         .collect();
-    let named = |name: &str, version: &str| {
+    let reference = |name: &str, version: &str| {
         let index = registry.digest(name, version).unwrap();
         format!("{host}/{name}:{version}@{index}")
     };
     assert_eq!(
         messages,
-        [named("gadgets", "2.0.0"), named("widgets", "1.2.3")]
+        [reference("gadgets", "2.0.0"), reference("widgets", "1.2.3")]
     );
     assert!(finished.iter().all(|end| end["index-digest"].is_string()));
 }

@@ -468,20 +468,17 @@ async fn load_file(
         Some(target) if is_large(path).await => Some(target),
         _ => None,
     };
-    let (mut layer, delivery) = match early_target {
-        Some(target) => {
-            let sent = target
-                .push_file(media_type, path, &named.source.meter)
-                .await;
-            // The error names the path.
-            let (layer, delivery) = sent?;
-            (layer, Some(delivery))
-        }
-        None => {
-            let layer = Blob::from_file(media_type, path).await;
-            let layer = layer.with_context(|_| PackFileSnafu { file: file.clone() })?;
-            (layer, None)
-        }
+    let (mut layer, delivery) = if let Some(target) = early_target {
+        let sent = target
+            .push_file(media_type, path, &named.source.meter)
+            .await;
+        // The error names the path.
+        let (layer, delivery) = sent?;
+        (layer, Some(delivery))
+    } else {
+        let layer = Blob::from_file(media_type, path).await;
+        let layer = layer.with_context(|_| PackFileSnafu { file: file.clone() })?;
+        (layer, None)
     };
     annotate_layer(
         &mut layer,

@@ -1,7 +1,7 @@
 //! `cargo oci index`: edit an index, or assemble the index of a version from the tags of its targets.
 
 use clap::{Args, Subcommand};
-use oci_package::{AddOptions, EntrySelector, Note, PublishEvent, ReleaseTag, annotation};
+use oci_package::{AddOptions, EntrySelector, PublishEvent, ReleaseTag, annotation};
 use oci_registry::{CopyOptions, Descriptor, Digest, Location, LocationText, Manifest, Mode, Tag};
 
 use super::copy::CopyReporter;
@@ -273,7 +273,7 @@ pub(super) fn report_event(session: &Session, index_location: &Location, event: 
             size: index.bytes().len() as u64,
             digest: index.digest(),
         }),
-        PublishEvent::Note(note) => reporter.publish_note(&note),
+        PublishEvent::Note(note) => reporter.publish_note(note),
         _ => {}
     }
 }
