@@ -447,7 +447,11 @@ mod tests {
         let text = drawn();
         assert!(text.contains("Pulling widgets"), "{text}");
         assert!(text.contains("]  12%     0.3/2.0 MiB "), "{text}");
-        let bar = text.split(['[', ']']).nth(1).expect("a bar");
+        let bar = text
+            .rsplit('[')
+            .next()
+            .and_then(|rest| rest.split(']').next());
+        let bar = bar.expect("a bar");
         assert_eq!(bar.chars().count(), 29, "{text}");
         assert!(
             !text.contains('\u{1b}') && !text.contains("gadgets"),
