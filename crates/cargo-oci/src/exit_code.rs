@@ -5,11 +5,8 @@
 
 use oci_registry::ErrorKind;
 
-/// A file or directory could not be read or written, or a program could not be run.
-pub(crate) const IO: u8 = 1;
-
-/// The user declined a question. The code is the same as of [`IO`], the code of all errors without a class.
-pub(crate) const ABORTED: u8 = 1;
+/// Any other error: a file could not be read or written, a program could not be run, or the user declined a question.
+pub(crate) const OTHER: u8 = 1;
 
 /// An argument, a setting or a local file is invalid.
 pub(crate) const INVALID_INPUT: u8 = 2;
@@ -41,7 +38,7 @@ pub(crate) const SIGNAL: u8 = 128;
 /// List of the exit codes in the help of the program.
 pub(crate) const HELP: &str = "\
 Exit codes:
-  1    a file or directory could not be read or written
+  1    any other error, such as a file that cannot be written
   2    invalid argument, setting or manifest
   3    authentication failed or access denied
   4    not found
@@ -55,7 +52,7 @@ Exit codes:
 /// Returns the exit code for an error kind.
 pub(crate) fn from_kind(kind: ErrorKind) -> u8 {
     match kind {
-        ErrorKind::Io => IO,
+        ErrorKind::Io => OTHER,
         ErrorKind::InvalidInput => INVALID_INPUT,
         ErrorKind::Unauthenticated | ErrorKind::Denied => ACCESS_DENIED,
         ErrorKind::NotFound => NOT_FOUND,
@@ -84,7 +81,7 @@ mod tests {
         assert_eq!(
             listed,
             [
-                IO,
+                OTHER,
                 INVALID_INPUT,
                 ACCESS_DENIED,
                 NOT_FOUND,

@@ -125,7 +125,7 @@ impl Error {
     /// Creates the error for a question that the user declined. `consequence` states what the command has not done.
     pub(crate) fn aborted(consequence: &str) -> Self {
         Self {
-            exit: exit_code::ABORTED,
+            exit: exit_code::OTHER,
             kind: ABORTED,
             ..Self::usage(format!("{ABORTED}; {consequence}"))
         }
@@ -266,7 +266,7 @@ impl From<std::io::Error> for Error {
             };
         }
         Self {
-            exit: exit_code::IO,
+            exit: exit_code::OTHER,
             kind: json_kind(ErrorKind::Io),
             help: Vec::new(),
             cause: Some(Box::new(WriteStdout(error))),

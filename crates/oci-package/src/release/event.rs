@@ -81,7 +81,10 @@ pub enum Note {
 impl Note {
     /// Whether the note describes a normal step of a publication, which is of interest only in a detailed log.
     pub fn is_detail(&self) -> bool {
-        matches!(self, Self::IndexRetry { .. })
+        matches!(
+            self,
+            Self::IndexRetry { .. } | Self::AlreadyPublished { .. }
+        )
     }
 }
 
