@@ -604,7 +604,7 @@ fn archive_push_adds_second_tag_of_package() {
     assert_eq!(push("oci-archive:out.tar:nightly").printed_digest(), first);
     let again = push("oci-archive:out.tar");
     assert!(again.stderr.contains("Unchanged"), "{again}");
-    let tags = home.cargo_oci(["tags", "oci-archive:out.tar"]);
+    let tags = home.cargo_oci(["tags", "--all", "oci-archive:out.tar"]);
     let tags = tags.within(sources.path()).succeeds();
     let expected = ["1.2.3", "nightly"].map(|tag| format!("{tag}\n{tag}__{}\n", host_triple()));
     assert_eq!(tags.stdout, expected.concat());

@@ -36,8 +36,7 @@ fn with_help(error: oci_registry::Error, path: &Path) -> Error {
     Error::from(error).help(help)
 }
 
-/// Whether stdout is a terminal. Arbitrary bytes must not be written to a terminal, because terminals interpret control
-/// characters.
+/// Whether stdout is a terminal.
 pub(crate) fn is_stdout_terminal() -> bool {
     std::io::stdout().is_terminal()
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
-    Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Type, Value,
-    record,
+    Category, Example, LabeledError, PipelineData, Record, Signature, Span, SyntaxShape, Type,
+    Value, record,
 };
 use oci_package::{Concurrency, ListedTag, TagDetailsFetcher, TagListing};
 use oci_registry::{Cache, Identifier, LocationText, OtherName};
@@ -203,17 +203,13 @@ impl TagsCall {
             let (to_labeled_error, repository) = (to_labeled_error.clone(), repository.clone());
             move |details| {
                 let details = details.map_err(&to_labeled_error)?;
-                let mut row = row(details.tag.as_str(), details.tag.clone().into());
+                let row = row(details.tag.as_str(), details.tag.clone().into());
                 if let Some(error) = &details.error {
                     report::warn_incomplete_row(&repository.reference(details.tag.clone()), error);
                 }
                 let incomplete = details.incomplete.as_deref();
-                row.extend(value::tag_details(
-                    details.details.as_ref(),
-                    incomplete,
-                    span,
-                ));
-                Ok(Value::record(row, span))
+                let details = value::tag_details(details.details.as_ref(), incomplete, span);
+                Ok(Value::record(with_details(row, details), span))
             }
         });
         let other_names = other_names.and_then(move |other| {
@@ -222,7 +218,7 @@ impl TagsCall {
                 to_labeled_error.clone(),
                 repository.clone(),
             );
-            let mut row = other_row(&other);
+            let row = other_row(&other);
             async move {
                 let details = match fetcher.details(&other.digest).await {
                     Err(error) if oci_package::is_document_error(&error) => {
@@ -231,11 +227,25 @@ impl TagsCall {
                     }
                     details => details.map_err(to_labeled_error)?,
                 };
-                row.extend(value::tag_details(details.as_ref(), None, span));
-                Ok(Value::record(row, span))
+                let details = value::tag_details(details.as_ref(), None, span);
+                Ok(Value::record(with_details(row, details), span))
             }
         });
         let rows = rows.chain(other_names);
         Ok(rows.boxed())
     }
+}
+
+/// Inserts the details into a row. The long columns come last, because Nushell hides columns that do not fit.
+fn with_details(mut row: Record, mut details: Record) -> Record {
+    let mut columns: Record = row
+        .remove("name")
+        .map(|name| ("name".to_owned(), name))
+        .into_iter()
+        .collect();
+    let digest = details.remove("digest");
+    columns.extend(details);
+    columns.extend(row);
+    columns.extend(digest.map(|digest| ("digest".to_owned(), digest)));
+    columns
 }

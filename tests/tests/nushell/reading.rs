@@ -280,7 +280,7 @@ fn credentials_of_docker_config_are_used() {
             .succeeds();
         let tags = format!("oci tags {host}/widgets");
         let count = home.nu_value(&format!("{tags} | length"));
-        assert_eq!(count, 2);
+        assert_eq!(count, 1);
         assert_eq!(Home::new().nu_error_code(&tags), "oci::unauthenticated");
     }
 }

@@ -12,6 +12,7 @@ use oci_registry::{Delete, Digest, Identifier, Location, LocationText, Source, T
 use crate::message::{DeleteAction, FormatFlag, Message};
 use crate::naming;
 use crate::options::parse_location;
+use crate::output::is_stdout_terminal;
 use crate::report::{self, Error};
 use crate::session::Session;
 
@@ -440,7 +441,9 @@ fn report_action(
         action,
         digest,
     });
-    if session.reporter.is_json() {
+    // On a terminal, the status line already shows the name.
+    let is_shown = !session.reporter.is_quiet() && is_stdout_terminal();
+    if session.reporter.is_json() || is_shown {
         return Ok(());
     }
     report::write_line(name)
