@@ -7,12 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use oci_package::{
-    FileKind, PackageFile, PackageTarget, ReleaseTag, annotation, is_package_name, tag,
-};
+use oci_package::{FileKind, PackageFile, PackageTarget, annotation, is_package_name, tag};
 use oci_registry::{
-    ErrorKind, FileEntry, Identifier, Location, LocationText, Manifest, Optional as _, Source, Tag,
-    escape,
+    ErrorKind, FileEntry, Identifier, Location, LocationText, Manifest, Source, escape,
 };
 use semver::{Comparator, Op, Version, VersionReq};
 
@@ -316,26 +313,10 @@ async fn resolve_release(
         )));
     }
     if let Some(version) = &request.version {
-        return version_tag(source, version).await;
+        return Ok(oci_package::resolve_version(source, version).await?.into());
     }
     let requirement = request.requirement.as_ref();
     Ok(oci_package::resolve_identifier(source, repository, requirement).await?)
-}
-
-/// Returns the tag of a version: `1.2.3`, or `v1.2.3` if only this tag exists.
-async fn version_tag(source: &dyn Source, version: &Version) -> Result<Identifier, Error> {
-    let plain = ReleaseTag::from_version(version)?.index().clone();
-    let exists = async |tag: &Tag| -> Result<bool, Error> {
-        let found = source.resolve(&tag.clone().into()).await.optional()?;
-        Ok(found.is_some())
-    };
-    if !exists(&plain).await?
-        && let Ok(prefixed) = format!("v{plain}").parse::<Tag>()
-        && exists(&prefixed).await?
-    {
-        return Ok(prefixed.into());
-    }
-    Ok(plain.into())
 }
 
 /// Selects the programs among the files of an artifact.
