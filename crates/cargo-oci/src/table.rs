@@ -29,7 +29,11 @@ const SHORT_DIGEST: usize = 12;
 
 /// Returns the first digits of a digest, without the algorithm.
 pub(crate) fn short_digest(digest: &Digest) -> &str {
-    let encoded = digest.encoded();
+    short_hex(digest.encoded())
+}
+
+/// Returns as many of these hexadecimal digits as a short digest has.
+pub(crate) fn short_hex(encoded: &str) -> &str {
     encoded.get(..SHORT_DIGEST).unwrap_or(encoded)
 }
 

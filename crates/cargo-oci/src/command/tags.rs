@@ -17,7 +17,7 @@ use crate::options::parse_location;
 use crate::query_result::QueryResult;
 use crate::report::{self, Error};
 use crate::session::Session;
-use crate::table::{Cell, Column, Table};
+use crate::table::{Cell, Column, Table, short_hex};
 
 /// Maximum width of the column of names. A tag such as `nightly-2026-11-28__aarch64-unknown-linux-musl` fits.
 const MAX_NAME_WIDTH: usize = 46;
@@ -248,8 +248,7 @@ fn short_name(tag: &Tag) -> Cow<'_, str> {
                 Some((encoded, suffix)) => (encoded, format!(".{suffix}")),
                 None => (encoded, String::new()),
             };
-            let encoded = encoded.get(..12).unwrap_or(encoded);
-            format!("{algorithm}-{encoded}…{suffix}").into()
+            format!("{algorithm}-{}…{suffix}", short_hex(encoded)).into()
         }
         _ => text.into(),
     }
