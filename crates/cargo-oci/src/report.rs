@@ -78,11 +78,9 @@ impl Error {
 
     /// Creates an error of the kind `Io` with this message and this I/O error as cause.
     pub(crate) fn from_io(message: impl Into<String>, source: std::io::Error) -> Self {
-        let kind = ErrorKind::Io;
-        let cause: Box<dyn StdError + Send + Sync> = Box::new(FileError(message.into(), source));
         Self {
-            cause: Some(cause),
-            ..Self::new(kind, "")
+            cause: Some(ErrorContext::boxed(message, source)),
+            ..Self::new(ErrorKind::Io, "")
         }
     }
 
@@ -113,11 +111,8 @@ impl Error {
         if names_destination {
             return error.with_message(message);
         }
-        let wrap = |error| -> Box<dyn StdError + Send + Sync> {
-            Box::new(ErrorContext { message, error })
-        };
         Self {
-            cause: error.cause.map(wrap),
+            cause: error.cause.map(|cause| ErrorContext::boxed(message, cause)),
             ..error
         }
     }
@@ -195,6 +190,18 @@ struct ErrorContext {
     error: Box<dyn StdError + Send + Sync>,
 }
 
+impl ErrorContext {
+    fn boxed(
+        message: impl Into<String>,
+        error: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Box<dyn StdError + Send + Sync> {
+        Box::new(Self {
+            message: message.into(),
+            error: error.into(),
+        })
+    }
+}
+
 impl fmt::Display for ErrorContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -204,21 +211,6 @@ impl fmt::Display for ErrorContext {
 impl StdError for ErrorContext {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         Some(self.error.as_ref())
-    }
-}
-
-#[derive(Debug)]
-struct FileError(String, std::io::Error);
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl StdError for FileError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&self.1)
     }
 }
 
@@ -269,23 +261,8 @@ impl From<std::io::Error> for Error {
             exit: exit_code::OTHER,
             kind: json_kind(ErrorKind::Io),
             help: Vec::new(),
-            cause: Some(Box::new(WriteStdout(error))),
+            cause: Some(ErrorContext::boxed("failed to write to stdout", error)),
         }
-    }
-}
-
-#[derive(Debug)]
-struct WriteStdout(std::io::Error);
-
-impl fmt::Display for WriteStdout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("failed to write to stdout")
-    }
-}
-
-impl StdError for WriteStdout {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&self.0)
     }
 }
 
