@@ -57,6 +57,20 @@ pub(crate) fn format_count(count: usize, noun: &str) -> String {
     format!("{count} {noun}{s}")
 }
 
+/// Joins the first `limit` items. If there are more, `and 3 more` and the noun follow.
+pub(crate) fn join_first(
+    items: impl ExactSizeIterator<Item = String>,
+    limit: usize,
+    noun: &str,
+) -> String {
+    let rest = items.len().saturating_sub(limit);
+    let mut texts: Vec<_> = items.take(limit).collect();
+    if rest > 0 {
+        texts.push(format!("and {rest} more {noun}"));
+    }
+    texts.join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

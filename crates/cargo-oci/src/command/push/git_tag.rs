@@ -5,6 +5,7 @@ use oci_registry::Environment;
 use semver::Version;
 
 use super::publication::Publication;
+use crate::figures::join_first;
 use crate::session::Session;
 
 /// Maximum number of packages that the warning names.
@@ -35,18 +36,12 @@ fn find_mismatch(environment: &Environment, packages: &[(&str, &Version)]) -> Op
     {
         return None;
     }
-    let mut versions: Vec<_> = compared
+    let versions = compared
         .iter()
-        .take(MAX_NAMED_PACKAGES)
-        .map(|(name, version, _)| format!("`{name}` has version {version}"))
-        .collect();
-    let rest = compared.len().saturating_sub(MAX_NAMED_PACKAGES);
-    if rest > 0 {
-        versions.push(format!("and {rest} more packages have other versions"));
-    }
+        .map(|(name, version, _)| format!("`{name}` has version {version}"));
     Some(format!(
         "the git tag `{git_tag}` does not match a pushed version: {}",
-        versions.join(", ")
+        join_first(versions, MAX_NAMED_PACKAGES, "packages have other versions")
     ))
 }
 

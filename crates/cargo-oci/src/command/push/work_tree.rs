@@ -9,6 +9,7 @@ use oci_registry::Location;
 use super::Flags;
 use super::publication::Publication;
 use crate::cargo::{self, Provenance};
+use crate::figures::join_first;
 use crate::report::Error;
 use crate::session::Session;
 
@@ -107,18 +108,9 @@ fn changes(
     (!changes.is_empty()).then(|| join_files(changes))
 }
 
-/// Lists the first files, followed by the number of the remaining files.
 fn join_files(files: &[String]) -> String {
-    let mut texts: Vec<_> = files
-        .iter()
-        .take(MAX_LISTED_FILES)
-        .map(|file| format!("`{file}`"))
-        .collect();
-    let rest = files.len().saturating_sub(MAX_LISTED_FILES);
-    if rest > 0 {
-        texts.push(format!("and {rest} more files"));
-    }
-    texts.join(", ")
+    let files = files.iter().map(|file| format!("`{file}`"));
+    join_first(files, MAX_LISTED_FILES, "files")
 }
 
 fn refusal(publication: &Publication<'_>, changes: &str, time: &str) -> Error {
