@@ -32,7 +32,7 @@ impl Filter {
     /// Whether a pattern of `--include` contains `__`, so that it can only be meant for the tags of targets.
     pub(crate) fn includes_targets(&self) -> bool {
         let mut patterns = self.include.iter();
-        patterns.any(|pattern| pattern.as_str().contains("__"))
+        patterns.any(|pattern| pattern.as_str().contains(tag::SEPARATOR))
     }
 }
 

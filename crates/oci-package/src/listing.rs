@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_util::{Stream, StreamExt};
-use oci_registry::{Tag, TagStream, is_fallback_tag};
+use oci_registry::{FALLBACK_TAG_PREFIXES, Tag, TagStream, is_fallback_tag};
 
 use crate::tag;
 
@@ -44,8 +44,10 @@ impl HiddenTag {
     pub fn is_offered(tag: &Tag, typed: &str) -> bool {
         match Self::of(tag) {
             None => true,
-            Some(Self::Target) => typed.contains("__"),
-            Some(Self::Referrers) => typed.starts_with("sha256-") || typed.starts_with("sha512-"),
+            Some(Self::Target) => typed.contains(tag::SEPARATOR),
+            Some(Self::Referrers) => FALLBACK_TAG_PREFIXES
+                .iter()
+                .any(|prefix| typed.starts_with(prefix)),
         }
     }
 }

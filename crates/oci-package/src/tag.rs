@@ -15,7 +15,7 @@ use semver::Version;
 use snafu::{ResultExt, Snafu, ensure};
 
 /// Separator between version and target triple.
-const SEPARATOR: &str = "__";
+pub const SEPARATOR: &str = "__";
 
 /// Optional prefix of a version in a tag.
 const PREFIX: char = 'v';

@@ -198,7 +198,7 @@ pub use reference::{
     ArchiveFormat, Identifier, ImageName, Location, LocationText, Reference, RegistryName,
     RepositoryName, Tag,
 };
-pub use referrers::{DescriptorStream, is_fallback_tag};
+pub use referrers::{DescriptorStream, FALLBACK_TAG_PREFIXES, is_fallback_tag};
 pub use registry::{
     Access, Client, ClientOptions, PingResponse, Registry, RegistryAccess, RegistryOptions,
     Repository, TransferStats,

@@ -67,12 +67,15 @@ pub(crate) fn fallback_tag(subject: &Digest) -> Tag {
         .expect("a digest starts with a letter or digit, and characters that a tag must not have were replaced")
 }
 
+/// Prefixes of fallback tags: the digest algorithms that manifests have, and `-`.
+pub const FALLBACK_TAG_PREFIXES: [&str; 2] = ["sha256-", "sha512-"];
+
 /// Whether a tag has the form of a fallback tag, under which clients store the list of referrers of a manifest.
 pub fn is_fallback_tag(tag: &Tag) -> bool {
     let (_, longest) = MAX_TAG_PARTS;
-    let encoded = ["sha256-", "sha512-"]
+    let encoded = FALLBACK_TAG_PREFIXES
         .iter()
-        .find_map(|algorithm| tag.as_str().strip_prefix(algorithm));
+        .find_map(|prefix| tag.as_str().strip_prefix(prefix));
     let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     encoded.is_some_and(|encoded| encoded.len() == longest && encoded.bytes().all(is_hex))
 }
