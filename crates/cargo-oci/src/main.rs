@@ -9,6 +9,7 @@
     reason = "documentation comments of flags are help texts, in which brackets mark optional and required values"
 )]
 
+mod atomic_write;
 mod cargo;
 mod cli;
 mod command;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use oci_registry::{
@@ -19,6 +19,7 @@ use snafu::{OptionExt, ResultExt, Snafu};
 use url::Url;
 
 use super::CargoEnvironment;
+use crate::atomic_write::write_atomically;
 
 /// Name of the file that records the programs of each package.
 const RECORDS: &str = ".crates.toml";
@@ -519,21 +520,7 @@ impl InstalledPackages {
             if current.is_ok_and(|current| current == text) {
                 continue;
             }
-            let replace = || {
-                let mut builder = tempfile::Builder::new();
-                // Default mode of new files, as cargo uses it. The operating system applies the umask.
-                #[cfg(unix)]
-                builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-                let mut staged = builder.tempfile_in(&self.root)?;
-                staged.write_all(text.as_bytes())?;
-                staged.as_file().sync_all()?;
-                let mode = fs::metadata(&path).map(|metadata| metadata.permissions());
-                if let Ok(mode) = mode {
-                    staged.as_file().set_permissions(mode)?;
-                }
-                staged.persist(&path).map_err(|error| error.error)
-            };
-            replace().map(drop).context(WriteSnafu { path: &path })?;
+            write_atomically(&path, &text).context(WriteSnafu { path: &path })?;
         }
         Ok(())
     }

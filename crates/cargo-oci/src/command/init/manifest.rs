@@ -4,9 +4,9 @@
 //! parsed and compared with the original before the file is replaced.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 
+use crate::atomic_write::write_atomically;
 use crate::report::Error;
 
 /// Appends the text of a table to a manifest and replaces the file atomically. `table` is the dotted name of the table.
@@ -24,7 +24,7 @@ pub(super) fn add_table(file: &Path, table: &str, text: &str) -> Result<(), Erro
         Error::usage(format!("refusing to change `{shown}`: {problem}"))
             .help("run `cargo oci init` without `--write`, and add the printed settings by hand")
     })?;
-    replace(&path, &changed).map_err(|error| io_error("write", error))
+    write_atomically(&path, &changed).map_err(|error| io_error("write", error))
 }
 
 /// Returns the text of a manifest with a table at its end.
@@ -59,18 +59,6 @@ fn find_table<'t>(root: &'t toml::Table, name: &str) -> Option<&'t toml::Value> 
         table = table.get(key)?.as_table()?;
     }
     table.get(last)
-}
-
-/// Replaces the content of a file atomically, and keeps its permissions.
-fn replace(path: &Path, content: &str) -> std::io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut staged = tempfile::NamedTempFile::new_in(directory)?;
-    staged.write_all(content.as_bytes())?;
-    let permissions = fs::metadata(path)?.permissions();
-    staged.as_file().set_permissions(permissions)?;
-    staged.as_file().sync_all()?;
-    staged.persist(path)?;
-    Ok(())
 }
 
 #[cfg(test)]
