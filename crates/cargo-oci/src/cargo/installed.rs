@@ -207,12 +207,16 @@ impl InstallRecord {
     pub(crate) fn key(&self) -> String {
         format!("{} {} ({})", self.name, self.version, self.source)
     }
+
+    /// Whether the key of a record is the key of any version of this package.
+    fn has_package_of(&self, key: &str) -> bool {
+        split_key(key).is_some_and(|(name, _, source)| name == self.name && source == self.source)
+    }
 }
 
 /// Returns the package of a record as cargo shows it: name, version and source.
 pub(crate) fn describe_package(key: &str) -> String {
-    let version = key.split(' ').nth(1);
-    let (Some((name, source)), Some(version)) = (split_key(key), version) else {
+    let Some((name, version, source)) = split_key(key) else {
         return key.to_owned();
     };
     let location = location_of(source).map(|location| location.to_string());
@@ -220,11 +224,11 @@ pub(crate) fn describe_package(key: &str) -> String {
     format!("{name} v{version} ({source})")
 }
 
-/// Extracts the package name and the source from the key of a record.
-fn split_key(key: &str) -> Option<(&str, &str)> {
+/// Splits the key of a record into the package name, the version and the source.
+fn split_key(key: &str) -> Option<(&str, &str, &str)> {
     let (name, rest) = key.split_once(' ')?;
-    let (_, source) = rest.split_once(' ')?;
-    Some((name, source.strip_prefix('(')?.strip_suffix(')')?))
+    let (version, source) = rest.split_once(' ')?;
+    Some((name, version, source.strip_prefix('(')?.strip_suffix(')')?))
 }
 
 /// Whether a source can be one that [`source_of`] returned.
@@ -362,8 +366,8 @@ impl InstalledPackages {
 
     /// Whether a program belongs to an earlier version of this package.
     pub(crate) fn is_own(&self, program: &str, record: &InstallRecord) -> bool {
-        let owner = self.owner(program).and_then(split_key);
-        owner == Some((&record.name, &record.source))
+        let owner = self.owner(program);
+        owner.is_some_and(|key| record.has_package_of(key))
     }
 
     fn owner(&self, program: &str) -> Option<&str> {
@@ -386,7 +390,7 @@ impl InstalledPackages {
     /// Whether a package of this name is recorded, from any source.
     pub(crate) fn is_recorded(&self, name: &str) -> bool {
         let mut names = self.records.v1.keys().filter_map(|key| split_key(key));
-        names.any(|(recorded, _)| recorded == name)
+        names.any(|(recorded, ..)| recorded == name)
     }
 
     /// Returns the packages that this program installed. Packages that cargo installed are omitted.
@@ -397,8 +401,7 @@ impl InstalledPackages {
     }
 
     fn package(&self, key: &str, programs: &BTreeSet<String>) -> Option<InstalledPackage> {
-        let (name, source) = split_key(key)?;
-        let version = key.split(' ').nth(1)?;
+        let (name, version, source) = split_key(key)?;
         let details = self.details.get("installs").and_then(|all| all.get(key));
         let detail = |name: &str| details.and_then(|details| details.get(name));
         // Cargo records its registries in directories in the same form, but always with the version of the compiler.
@@ -431,7 +434,7 @@ impl InstalledPackages {
             .records
             .v1
             .keys()
-            .filter(|key| split_key(key) == Some((&record.name, &record.source)))
+            .filter(|key| record.has_package_of(key))
             .cloned()
             .collect();
         let mut obsolete = BTreeSet::new();
