@@ -198,7 +198,7 @@ impl OperandResolver {
         let identifier =
             identifier.map_err(|error| self.not_found(&error, ReferencePart::Location, operand))?;
         let found = if self.selection.is_empty() {
-            oci_package::resolve_whole(source, name, &identifier, &self.fallback).await
+            oci_package::resolve_manifest_or_target(source, name, &identifier, &self.fallback).await
         } else {
             oci_package::resolve_manifest(source, name, &identifier, &self.selection).await
         };

@@ -130,12 +130,12 @@ fn nullable(of: Type) -> Type {
 /// except the targets of an incomplete version.
 pub(crate) fn tag_details(
     details: Option<&Details>,
-    incomplete: Option<&[String]>,
+    incomplete_targets: Option<&[String]>,
     span: Span,
 ) -> Record {
     let Some(details) = details else {
         let unknown = TAG_DETAILS.map(|name| {
-            let targets = incomplete.filter(|_| name == "targets");
+            let targets = incomplete_targets.filter(|_| name == "targets");
             let value = targets.map_or(Value::nothing(span), |targets| text_list(targets, span));
             (name.to_owned(), value)
         });

@@ -50,8 +50,8 @@ impl Concurrency {
 pub struct TagDetails {
     /// The tag.
     pub tag: Tag,
-    /// Targets of an incomplete version ([`ListedTag::incomplete`]).
-    pub incomplete: Option<Vec<String>>,
+    /// Targets of an incomplete version ([`ListedTag::incomplete_targets`]).
+    pub incomplete_targets: Option<Vec<String>>,
     /// Details of the manifest. `None` for an incomplete version, if the tag was deleted after it was listed, if the
     /// media type is no longer supported, or if the manifest cannot be read.
     pub details: Option<Details>,
@@ -110,11 +110,14 @@ impl TagDetailsFetcher {
         let started = tags.map(move |listed| match listed.map(Into::into) {
             Ok(ListedTag {
                 tag,
-                incomplete: None,
+                incomplete_targets: None,
             }) => spawn(Arc::clone(&inner).tag(tag)).left_future(),
-            Ok(ListedTag { tag, incomplete }) => ready(Ok(TagDetails {
+            Ok(ListedTag {
                 tag,
-                incomplete,
+                incomplete_targets,
+            }) => ready(Ok(TagDetails {
+                tag,
+                incomplete_targets,
                 details: None,
                 error: None,
             }))
@@ -180,7 +183,7 @@ impl Inner {
         };
         Ok(TagDetails {
             tag,
-            incomplete: None,
+            incomplete_targets: None,
             details,
             error,
         })

@@ -78,7 +78,7 @@
 //! | Publishing, with concurrent writers | [`publish`], [`plan`], [`assemble`], [`update_floating_tags`] |
 //! | Editing an index | [`add`], [`remove`]; [`find_entry`] locates an entry, [`DeletedSet`] tracks implied deletions |
 //! | Deleting a version | [`plan_tag_deletion`] → [`TagDeletion`] |
-//! | Selecting a manifest for a machine | [`choose`], [`find`]; [`resolve_identifier`], [`resolve_version`], [`resolve_manifest`], [`resolve_whole`] for a location |
+//! | Selecting a manifest for a machine | [`choose`], [`find`]; [`resolve_identifier`], [`resolve_version`], [`resolve_manifest`], [`resolve_manifest_or_target`] for a location |
 //! | Hints about missing content | [`explain`], [`explain_repository`]; [`find_similar_name`] finds a similar name |
 //! | Platforms and C libraries | [`platform`], [`Libc`], [`Elf`] |
 //!
@@ -139,7 +139,7 @@ pub use release::{
 };
 pub use resolve::{
     count_incomplete_targets, explain, explain_repository, resolve_identifier, resolve_manifest,
-    resolve_version, resolve_whole,
+    resolve_manifest_or_target, resolve_version,
 };
 pub use similar_name::find_similar_name;
 pub use summary::Summary;

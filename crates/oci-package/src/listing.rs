@@ -87,14 +87,14 @@ pub struct ListedTag {
     /// The tag.
     pub tag: Tag,
     /// Sorted targets that have target tags, if the tag itself does not exist because the version is incomplete.
-    pub incomplete: Option<Vec<String>>,
+    pub incomplete_targets: Option<Vec<String>>,
 }
 
 impl From<Tag> for ListedTag {
     fn from(tag: Tag) -> Self {
         Self {
             tag,
-            incomplete: None,
+            incomplete_targets: None,
         }
     }
 }
@@ -155,7 +155,7 @@ impl TagListing {
     }
 
     /// Records a tag, and returns whether the listing includes it.
-    fn record(&mut self, tag: &Tag) -> bool {
+    fn record_and_filter(&mut self, tag: &Tag) -> bool {
         let (version, target) = tag::split(tag);
         if tag::parse_version(version).is_some() {
             match target {
@@ -187,7 +187,7 @@ impl TagListing {
         let listed = versions.filter_map(|(version, targets)| {
             Some(ListedTag {
                 tag: version.parse().ok()?,
-                incomplete: Some(targets.into_iter().collect()),
+                incomplete_targets: Some(targets.into_iter().collect()),
             })
         });
         listed.collect()
@@ -205,7 +205,7 @@ impl Stream for TagListing {
             }
             match ready!(this.tags.poll_next_unpin(context)) {
                 Some(Ok(tag)) => {
-                    if this.record(&tag) {
+                    if this.record_and_filter(&tag) {
                         return Poll::Ready(Some(Ok(tag.into())));
                     }
                 }
@@ -235,7 +235,7 @@ mod tests {
 
     /// Returns the entries as text. The targets of an incomplete version follow its name.
     async fn texts(listing: &mut TagListing) -> Vec<String> {
-        let entry = |entry: ListedTag| match entry.incomplete {
+        let entry = |entry: ListedTag| match entry.incomplete_targets {
             None => entry.tag.to_string(),
             Some(targets) => format!("{} {}", entry.tag, targets.join(" ")),
         };

@@ -130,7 +130,7 @@ pub async fn resolve_identifier(
 /// [`ErrorKind::InvalidInput`] if the version is too long for a tag. Otherwise the error of the source. A tag that does
 /// not exist is not an error, and neither is a failure to list the tags.
 pub async fn resolve_version(source: &dyn Source, version: &Version) -> crate::Result<Tag> {
-    let [plain, prefixed] = tag::tags_of(version)?;
+    let [plain, prefixed] = tag::version_tags(version)?;
     for release in [&plain, &prefixed] {
         let identifier = Identifier::Tag(release.index().clone());
         if source.resolve(&identifier).await.optional()?.is_some() {
@@ -206,7 +206,7 @@ pub async fn resolve_manifest(
 /// # Errors
 ///
 /// As [`resolve_manifest`].
-pub async fn resolve_whole(
+pub async fn resolve_manifest_or_target(
     source: &dyn Source,
     location: &Location,
     identifier: &Identifier,
@@ -477,7 +477,7 @@ mod tests {
             "use the tag of a target: `a.b/c:{}`, `a.b/c:{}`; `1.2.0` has no version tag yet",
             tags[1], tags[0]
         ));
-        let error = resolve_whole(&source, &location, &identifier, &[]).await;
+        let error = resolve_manifest_or_target(&source, &location, &identifier, &[]).await;
         assert_eq!(error.unwrap_err().hints(), std::slice::from_ref(&expected));
         let error = resolve_manifest(&source, &location, &identifier, &[]).await;
         assert_eq!(error.unwrap_err().hints(), [expected]);

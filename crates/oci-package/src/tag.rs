@@ -200,7 +200,7 @@ pub fn parse_version(text: &str) -> Option<Version> {
 /// # Errors
 ///
 /// As [`ReleaseTag::from_version`].
-pub fn tags_of(version: &Version) -> crate::Result<[ReleaseTag; 2]> {
+pub fn version_tags(version: &Version) -> crate::Result<[ReleaseTag; 2]> {
     let plain = ReleaseTag::from_version(version)?;
     let text = format!("{PREFIX}{plain}");
     let prefixed = text.parse().with_context(|_| WriteVersionSnafu {
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn version_has_tag_with_and_without_prefix() {
         let version: Version = "1.2.3-rc.1+b".parse().unwrap();
-        let tags = tags_of(&version).unwrap();
+        let tags = version_tags(&version).unwrap();
         assert_eq!(
             tags.each_ref().map(ToString::to_string),
             ["1.2.3-rc.1_b", "v1.2.3-rc.1_b"]

@@ -207,8 +207,8 @@ impl TagsCall {
                 if let Some(error) = &details.error {
                     report::warn_incomplete_row(&repository.reference(details.tag.clone()), error);
                 }
-                let incomplete = details.incomplete.as_deref();
-                let details = value::tag_details(details.details.as_ref(), incomplete, span);
+                let targets = details.incomplete_targets.as_deref();
+                let details = value::tag_details(details.details.as_ref(), targets, span);
                 Ok(Value::record(with_details(row, details), span))
             }
         });

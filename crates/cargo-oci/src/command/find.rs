@@ -78,7 +78,7 @@ fn machine_selectors() -> Vec<ManifestSelector> {
 
 /// Returns the manifest or index with this tag or digest. If it does not exist, or if a selector is given, returns the
 /// manifest that [`resolve_for_machine`] selects.
-pub(crate) async fn resolve_whole(
+pub(crate) async fn resolve_manifest_or_target(
     source: &dyn Source,
     location: &Location,
     root: &Identifier,
@@ -87,7 +87,10 @@ pub(crate) async fn resolve_whole(
     if selector.is_some() {
         return resolve_for_machine(source, location, root, selector).await;
     }
-    Ok(oci_package::resolve_whole(source, location, root, &machine_selectors()).await?)
+    Ok(
+        oci_package::resolve_manifest_or_target(source, location, root, &machine_selectors())
+            .await?,
+    )
 }
 
 /// Returns the manifest with this tag or digest. If a selector is given and the manifest is an index, returns the

@@ -52,7 +52,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     };
     let root = find::resolve_identifier(&*source, &reference).await?;
     let selector = flags.selector.manifest_selector();
-    let (manifest, index) = find::resolve_whole(&*source, &reference, &root, selector).await?;
+    let (manifest, index) =
+        find::resolve_manifest_or_target(&*source, &reference, &root, selector).await?;
     let origin = ManifestOrigin::new(&reference, &root).with_index(index.as_ref());
     let inspection = oci_package::inspect(&source, origin, &manifest).await?;
     if session.reporter.is_json() {

@@ -97,7 +97,9 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         (entries, listing.hidden())
     };
     let others = others.await?;
-    let incomplete = entries.iter().filter(|entry| entry.incomplete.is_some());
+    let incomplete = entries
+        .iter()
+        .filter(|entry| entry.incomplete_targets.is_some());
     let incomplete: Vec<_> = incomplete.map(|entry| entry.tag.to_string()).collect();
     if flags.long {
         output.print_details(source, entries, others).await?;
@@ -151,7 +153,7 @@ impl Output<'_> {
         if !self.session.reporter.is_json() {
             return report::write_line(tag);
         }
-        let result = match entry.incomplete {
+        let result = match entry.incomplete_targets {
             Some(_) => QueryResult::for_incomplete_version(self.location, tag, None),
             None => QueryResult::for_tag(self.location, tag, None, self.incomplete),
         };
@@ -198,7 +200,7 @@ impl Output<'_> {
         let mut rows = fetcher.tags(stream::iter(entries.into_iter().map(Ok)).boxed());
         while let Some(row) = rows.try_next().await? {
             let (tag, details) = (&row.tag, row.details.as_ref());
-            let targets = row.incomplete.as_deref();
+            let targets = row.incomplete_targets.as_deref();
             if reporter.is_json() {
                 reporter.emit_query_result(&match targets {
                     Some(_) => QueryResult::for_incomplete_version(location, tag, targets),
@@ -264,14 +266,14 @@ fn print_row(
     table: &Table<5>,
     name: &str,
     details: Option<&Details>,
-    incomplete: Option<&[String]>,
+    incomplete_targets: Option<&[String]>,
 ) -> Result<(), Error> {
     let summary = details.map(|details| &details.summary);
     let platforms: Vec<_> = summary
         .iter()
         .flat_map(|summary| summary.platforms.iter().map(ToString::to_string))
         .collect();
-    let targets = incomplete.or(summary.map(|summary| &summary.targets[..]));
+    let targets = incomplete_targets.or(summary.map(|summary| &summary.targets[..]));
     let targets = targets.filter(|targets| !targets.is_empty());
     table.print_row([
         Cell::Text(Some(name)),

@@ -224,7 +224,7 @@ async fn add_targets(
             target: &target,
         };
         let mut decision = publication.decide(&mut own).await?;
-        let own = decision.kept.take().unwrap_or(own);
+        let own = decision.kept_manifest.take().unwrap_or(own);
         let tag = publication.tag;
         publications.push((own, decision, target, tag));
     }
@@ -315,7 +315,7 @@ pub async fn find_entry(
             let package = manifest.as_ref().and_then(PackageTarget::read);
             match package.and_then(|package| package.version) {
                 Some(version) => (
-                    tag::tags_of(&version).map(Vec::from),
+                    tag::version_tags(&version).map(Vec::from),
                     EntrySelector::Digest(digest.clone()),
                 ),
                 None => return Ok(None),

@@ -64,8 +64,8 @@ pub(super) struct TargetPublication<'a> {
 /// Decision about the tag of the target, made before the first upload.
 pub(super) struct TagDecision {
     pub(super) action: TagAction,
-    /// The stored manifest that this tag keeps although another tag keeps a manifest with the same files.
-    pub(super) kept: Option<OwnManifest>,
+    /// Stored manifest of this tag, if it stays although another tag has a different manifest with the same files.
+    pub(super) kept_manifest: Option<OwnManifest>,
     /// Digest of the released manifest that is overwritten.
     pub(super) overwritten: Option<Digest>,
     /// The index, if it is already up to date.
@@ -124,7 +124,7 @@ impl TargetPublication<'_> {
             }
         }
 
-        let (mut kept, mut overwritten) = (None, None);
+        let (mut kept_manifest, mut overwritten) = (None, None);
         let action = match stored {
             StoredManifest::Own => {
                 own.is_stored = true;
@@ -137,7 +137,7 @@ impl TargetPublication<'_> {
                 is_tagged,
             } if self.keeps_stored(own, &manifest)? => {
                 if own.is_stored {
-                    kept = Some(OwnManifest::stored(manifest));
+                    kept_manifest = Some(OwnManifest::stored(manifest));
                 } else {
                     *own = OwnManifest::stored(manifest);
                 }
@@ -154,12 +154,12 @@ impl TargetPublication<'_> {
         };
         let index = index.map(|(manifest, _)| manifest);
         self.writer.last_index = index.as_ref().map(|index| index.digest().clone());
-        let published = kept.as_ref().unwrap_or(own);
+        let published = kept_manifest.as_ref().unwrap_or(own);
         let wanted = IndexEntry::from_manifest(&published.manifest);
         let is_listed = wanted.is_some_and(|wanted| entry.as_ref() == Some(wanted.descriptor()));
         Ok(TagDecision {
             action,
-            kept,
+            kept_manifest,
             overwritten,
             index: index.filter(|_| own.is_stored && is_listed),
         })
@@ -209,7 +209,7 @@ impl TargetPublication<'_> {
             return Ok(());
         }
         let mut assignment = TagAssignment {
-            own: decision.kept.as_mut().unwrap_or(own),
+            own: decision.kept_manifest.as_mut().unwrap_or(own),
             target: self.target,
             tag: &self.tag,
             is_already_assigned: true,
@@ -240,7 +240,7 @@ impl TargetPublication<'_> {
     ) -> crate::Result<PublishedTag> {
         let TagDecision {
             action,
-            mut kept,
+            mut kept_manifest,
             mut index,
             ..
         } = decision;
@@ -248,7 +248,7 @@ impl TargetPublication<'_> {
         let is_current = action == TagAction::Superseded || index.is_some();
         if self.writer.options.index && !is_current {
             let assignment = TagAssignment {
-                own: kept.as_mut().unwrap_or(own),
+                own: kept_manifest.as_mut().unwrap_or(own),
                 target: self.target,
                 tag: &self.tag,
                 is_already_assigned: true,
@@ -282,7 +282,7 @@ impl TargetPublication<'_> {
     ) -> crate::Result<PlannedTag> {
         let TagDecision {
             action,
-            mut kept,
+            mut kept_manifest,
             mut index,
             ..
         } = decision;
@@ -290,7 +290,7 @@ impl TargetPublication<'_> {
         if self.writer.options.index && index.is_none() {
             let before = self.writer.last_index.clone();
             let assignment = TagAssignment {
-                own: kept.as_mut().unwrap_or(own),
+                own: kept_manifest.as_mut().unwrap_or(own),
                 target: self.target,
                 tag: &self.tag,
                 is_already_assigned: false,

@@ -37,7 +37,7 @@ pub struct TagDeletion {
     /// Floating tags that refer to the version.
     floating: Vec<TaggedDigest>,
     /// Other tags of the version. The floating tags are kept while one of them exists.
-    siblings: Vec<TaggedDigest>,
+    other_version_tags: Vec<TaggedDigest>,
     /// The release whose targets are deleted; `None` if the named tag is deleted alone.
     release: Option<ReleaseTag>,
     notes: Vec<DeletionNote>,
@@ -118,7 +118,7 @@ pub async fn plan_tag_deletion(
         }),
         targets: Vec::new(),
         floating: Vec::new(),
-        siblings: Vec::new(),
+        other_version_tags: Vec::new(),
         release: None,
         notes: Vec::new(),
     };
@@ -162,7 +162,8 @@ pub async fn plan_tag_deletion(
     }
     deletion.targets = targets;
     if let Some(version) = tag::version(named) {
-        deletion.siblings = find_siblings(from, named, &version, &listed).await?;
+        deletion.other_version_tags =
+            find_other_version_tags(from, named, &version, &listed).await?;
         deletion.floating = find_floating_tags(from, &version, &listed).await?;
     }
     deletion.release = Some(release);
@@ -176,7 +177,7 @@ impl TagDeletion {
             own: Some(TaggedDigest { tag, digest }),
             targets: Vec::new(),
             floating: Vec::new(),
-            siblings: Vec::new(),
+            other_version_tags: Vec::new(),
             release: None,
             notes: Vec::new(),
         }
@@ -185,7 +186,10 @@ impl TagDeletion {
     /// Returns the existing tags in the order of their deletion: the tags of the targets, the floating tags of the
     /// version, and the named tag.
     pub fn tags(&self) -> impl Iterator<Item = &TaggedDigest> {
-        let floating = self.floating.iter().filter(|_| self.siblings.is_empty());
+        let floating = self
+            .floating
+            .iter()
+            .filter(|_| self.other_version_tags.is_empty());
         self.targets.iter().chain(floating).chain(&self.own)
     }
 
@@ -201,7 +205,11 @@ impl TagDeletion {
             !deleted.contains(&tagged.tag.clone().into(), Some(&tagged.digest))
         };
         self.own = self.own.filter(exists);
-        for tags in [&mut self.targets, &mut self.floating, &mut self.siblings] {
+        for tags in [
+            &mut self.targets,
+            &mut self.floating,
+            &mut self.other_version_tags,
+        ] {
             tags.retain(exists);
         }
         self.notes.retain_mut(|note| match note {
@@ -294,17 +302,17 @@ async fn resolve_tags(from: &dyn Source, tags: BTreeSet<Tag>) -> crate::Result<V
 }
 
 /// Returns the other tags of a version and of its targets: those with a `v` before the version, or those without it.
-async fn find_siblings(
+async fn find_other_version_tags(
     from: &dyn Source,
     named: &Tag,
     version: &Version,
     listed: &BTreeSet<Tag>,
 ) -> crate::Result<Vec<TaggedDigest>> {
     let mut candidates = BTreeSet::new();
-    for sibling in tag::tags_of(version)? {
-        if sibling.index() != named {
-            candidates.extend(listed_targets(&sibling, listed));
-            candidates.insert(sibling.index().clone());
+    for other in tag::version_tags(version)? {
+        if other.index() != named {
+            candidates.extend(listed_targets(&other, listed));
+            candidates.insert(other.index().clone());
         }
     }
     resolve_tags(from, candidates).await
