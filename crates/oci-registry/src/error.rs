@@ -300,9 +300,9 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         let mut cause = self.0.source()?;
         while let Some(error) = cause.downcast_ref::<Self>()
-            && let Some(operand) = error.0.operand()
+            && let Some(object_name) = error.0.object_name()
             && let Some(next) = error.0.source()
-            && self.to_string().contains(&operand)
+            && self.to_string().contains(&object_name)
         {
             cause = next;
         }
@@ -383,8 +383,8 @@ impl Failure for AdvisedError {
         self.error.span()
     }
 
-    fn operand(&self) -> Option<String> {
-        self.error.0.operand()
+    fn object_name(&self) -> Option<String> {
+        self.error.0.object_name()
     }
 }
 
@@ -417,7 +417,7 @@ pub trait Failure: StdError + Send + Sync + 'static {
 
     /// Returns the name of the object if the message states only that an operation on it failed, and the cause states
     /// the reason. Otherwise returns `None`.
-    fn operand(&self) -> Option<String> {
+    fn object_name(&self) -> Option<String> {
         None
     }
 }
@@ -463,7 +463,7 @@ mod tests {
             ErrorKind::NotFound
         }
 
-        fn operand(&self) -> Option<String> {
+        fn object_name(&self) -> Option<String> {
             match self {
                 Self::Fetch { name, .. } => Some((*name).to_owned()),
                 Self::Verify { .. } | Self::NotFound => None,

@@ -156,10 +156,10 @@ impl Location {
         }
     }
 
-    /// Returns the same location with this digest. A repository of a registry also gets the tag, which shows readers the
-    /// origin of the digest.
+    /// Returns the same location with this digest. A registry reference also gets the tag. The digest determines the
+    /// content.
     #[must_use]
-    pub fn with_digest_of(&self, tag: &Tag, digest: Digest) -> Self {
+    pub fn with_tagged_digest(&self, tag: &Tag, digest: Digest) -> Self {
         match self {
             Self::Registry(reference) => {
                 Self::Registry(reference.with_tag_and_digest(tag.clone(), digest))

@@ -47,7 +47,7 @@ impl Failure for Error {
         }
     }
 
-    fn operand(&self) -> Option<String> {
+    fn object_name(&self) -> Option<String> {
         match self {
             Self::Fetch { reference, .. } => Some(reference.to_string()),
             Self::WrongDigest { .. } | Self::NotStored { .. } => None,

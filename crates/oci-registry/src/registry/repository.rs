@@ -68,7 +68,7 @@ impl Failure for Error {
         }
     }
 
-    fn operand(&self) -> Option<String> {
+    fn object_name(&self) -> Option<String> {
         match self {
             Self::ListTags { repository, .. } => Some(repository.to_string()),
             Self::PushBlob { digest, .. } => Some(digest.to_string()),

@@ -102,7 +102,7 @@ impl PublishedPackage {
     fn name(&self, tag: &oci_registry::Tag, digest: &Digest) -> PrintedName {
         PrintedName {
             tagged: self.location.with(tag.clone()),
-            reference: self.location.with_digest_of(tag, digest.clone()),
+            reference: self.location.with_tagged_digest(tag, digest.clone()),
             digest: digest.clone(),
         }
     }
