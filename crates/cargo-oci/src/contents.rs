@@ -111,7 +111,7 @@ impl<'a> FileWriter<'a> {
         let unpacking = unpack(source, files, directory, options);
         let reporter = self.session.reporter;
         reporter
-            .with_resumption("kept", count_kept, unpacking)
+            .with_resume_advice("kept", count_kept, unpacking)
             .await
     }
 

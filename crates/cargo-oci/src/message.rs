@@ -134,7 +134,7 @@ pub(crate) enum Message<'a> {
         source: Option<&'a str>,
         demanded: bool,
         access: String,
-        rate_limit: Option<RateLimit>,
+        rate_limit: Option<RateLimitObject>,
     },
     /// A problem that does not stop the command.
     #[serde(rename = "oci-warning")]
@@ -164,14 +164,14 @@ pub(crate) enum Message<'a> {
 
 /// Rate limit of a registry.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct RateLimit {
+pub(crate) struct RateLimitObject {
     limit: Option<u64>,
     remaining: Option<u64>,
     /// Length of the window, in seconds.
     window: Option<u64>,
 }
 
-impl From<oci_registry::RateLimit> for RateLimit {
+impl From<oci_registry::RateLimit> for RateLimitObject {
     fn from(rate_limit: oci_registry::RateLimit) -> Self {
         Self {
             limit: rate_limit.limit,

@@ -366,7 +366,7 @@ impl Reporter {
 
     /// Runs a transfer. If a signal interrupts it, the last line states which part is kept: `count_kept` returns the
     /// number of kept bytes and of all bytes. `state` describes the kept bytes: `kept` or `uploaded`.
-    pub(crate) async fn with_resumption<T>(
+    pub(crate) async fn with_resume_advice<T>(
         self,
         state: &'static str,
         count_kept: impl Fn() -> (u64, u64) + Send + 'static,

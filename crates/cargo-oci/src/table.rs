@@ -16,7 +16,7 @@ use crate::report::{self, Error};
 const UNKNOWN: &str = "-";
 
 /// Space between two columns.
-const GAP: &str = "  ";
+const COLUMN_GAP: &str = "  ";
 
 /// Width of a table if the width of the terminal is unknown.
 const DEFAULT_WIDTH: usize = 100;
@@ -25,7 +25,7 @@ const DEFAULT_WIDTH: usize = 100;
 const MAX_TEXT_LENGTH: usize = 4000;
 
 /// Number of hexadecimal digits of a short digest.
-const SHORT_DIGEST: usize = 12;
+const SHORT_DIGEST_LENGTH: usize = 12;
 
 /// Returns the first digits of a digest, without the algorithm.
 pub(crate) fn short_digest(digest: &Digest) -> &str {
@@ -34,7 +34,7 @@ pub(crate) fn short_digest(digest: &Digest) -> &str {
 
 /// Returns as many of these hexadecimal digits as a short digest has.
 pub(crate) fn short_hex(encoded: &str) -> &str {
-    encoded.get(..SHORT_DIGEST).unwrap_or(encoded)
+    encoded.get(..SHORT_DIGEST_LENGTH).unwrap_or(encoded)
 }
 
 /// Returns the digest as stdout shows it: short on a terminal, else in full.
@@ -83,7 +83,7 @@ impl Column {
 
     /// Column of digests.
     pub(crate) fn digest(header: &'static str) -> Self {
-        Self::new(header, SHORT_DIGEST)
+        Self::new(header, SHORT_DIGEST_LENGTH)
     }
 
     /// Widens the column to the longest of these texts, but to at most `limit` characters. A longer text moves the other
@@ -132,7 +132,7 @@ impl Cell<'_> {
     }
 
     /// Returns the value for a terminal, in at most `room` characters if it is a list.
-    fn short(&self, room: usize) -> String {
+    fn format_for_terminal(&self, room: usize) -> String {
         match self {
             Self::Size(Some(size)) => Size(*size).to_string(),
             Self::Date(Some(text)) => match text.parse::<Timestamp>() {
@@ -208,8 +208,8 @@ impl<const N: usize> Table<N> {
         };
         // The last column takes the remaining width.
         let others = self.columns.iter().rev().skip(1);
-        let others: usize = others.map(|column| column.width + GAP.len()).sum();
-        self.align(cells.map(|cell| cell.short(width.saturating_sub(others))))
+        let others: usize = others.map(|column| column.width + COLUMN_GAP.len()).sum();
+        self.align(cells.map(|cell| cell.format_for_terminal(width.saturating_sub(others))))
     }
 
     fn align(&self, cells: [String; N]) -> String {
@@ -221,7 +221,7 @@ impl<const N: usize> Table<N> {
                 format!("{cell:<width$}")
             }
         });
-        let line = padded.collect::<Vec<_>>().join(GAP);
+        let line = padded.collect::<Vec<_>>().join(COLUMN_GAP);
         line.trim_end().to_owned()
     }
 }

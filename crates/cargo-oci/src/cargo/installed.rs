@@ -232,7 +232,7 @@ fn split_key(key: &str) -> Option<(&str, &str, &str)> {
 }
 
 /// Whether a source can be one that [`source_of`] returned.
-fn is_own_source(source: &str) -> bool {
+fn is_oci_source(source: &str) -> bool {
     source.starts_with("registry+oci://") || source.starts_with("registry+file://")
 }
 
@@ -406,7 +406,7 @@ impl InstalledPackages {
         let detail = |name: &str| details.and_then(|details| details.get(name));
         // Cargo records its registries in directories in the same form, but always with the version of the compiler.
         let is_built = detail("rustc").is_some_and(|rustc| !rustc.is_null());
-        if is_built || !is_own_source(source) {
+        if is_built || !is_oci_source(source) {
             return None;
         }
         let text = |name: &str| detail(name).and_then(Value::as_str).map(str::to_owned);

@@ -98,8 +98,8 @@ impl PackageArgument {
                         if verb == "uninstall" { verb } else { "install" }
                     )));
                 }
-                let wanted = self.version.clone().map(Wanted::Version);
-                self.check_version(&found, verb, wanted.as_ref())?;
+                let requested = self.version.clone().map(RequestedVersion::Version);
+                self.check_version(&found, verb, requested.as_ref())?;
                 found
             }
             PackageSelector::Repository(text) => {
@@ -107,20 +107,20 @@ impl PackageArgument {
                 let source = cargo::source_of(&location, session.environment.current_dir());
                 let is_source = |one: &&InstalledPackage| Some(&one.source) == source.as_ref();
                 let found: Vec<_> = packages.iter().filter(is_source).collect();
-                let wanted = match (&self.version, location.identifier()) {
+                let requested = match (&self.version, location.identifier()) {
                     (Some(_), Some(_)) | (None, Some(Identifier::Digest(_))) => {
                         return Err(Error::usage(format!(
                             "failed to {verb} `{self}`: expected a tag or a version, but not both, and no digest"
                         )));
                     }
-                    (Some(version), None) => Some(Wanted::Version(version.clone())),
+                    (Some(version), None) => Some(RequestedVersion::Version(version.clone())),
                     (None, Some(Identifier::Tag(tag))) => Some(match tag::version(&tag) {
-                        Some(version) => Wanted::Version(version),
-                        None => Wanted::Tag(tag.to_string()),
+                        Some(version) => RequestedVersion::Version(version),
+                        None => RequestedVersion::Tag(tag.to_string()),
                     }),
                     (None, None) => None,
                 };
-                self.check_version(&found, verb, wanted.as_ref())?;
+                self.check_version(&found, verb, requested.as_ref())?;
                 found
             }
         };
@@ -135,14 +135,14 @@ impl PackageArgument {
         &self,
         found: &[&InstalledPackage],
         verb: &str,
-        wanted: Option<&Wanted>,
+        requested: Option<&RequestedVersion>,
     ) -> Result<(), Error> {
-        let is_wanted = |one: &InstalledPackage| match wanted {
+        let is_requested = |one: &InstalledPackage| match requested {
             None => true,
-            Some(Wanted::Version(version)) => one.version == version.to_string(),
-            Some(Wanted::Tag(tag)) => one.followed_tag.as_ref() == Some(tag),
+            Some(RequestedVersion::Version(version)) => one.version == version.to_string(),
+            Some(RequestedVersion::Tag(tag)) => one.followed_tag.as_ref() == Some(tag),
         };
-        match found.iter().find(|one| !is_wanted(one)) {
+        match found.iter().find(|one| !is_requested(one)) {
             None => Ok(()),
             Some(other) => Err(Error::new(
                 ErrorKind::NotFound,
@@ -189,7 +189,7 @@ impl PackageArgument {
 }
 
 /// Version or other tag of an installed package.
-enum Wanted {
+enum RequestedVersion {
     Version(Version),
     Tag(String),
 }

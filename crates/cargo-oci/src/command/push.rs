@@ -236,7 +236,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         .collect();
     publication::check_destinations(session, &pushed)?;
     publication::note_shared_repositories(session, &pushed);
-    git_tag::check_version(session, &pushed);
+    git_tag::warn_about_mismatch(session, &pushed);
     let crates = extra::crate_files(session, &workspace, &pushed, &flags).await?;
     extra::add_to_outputs(&mut outputs, &[extra, crates]);
     let outputs = (outputs, repositories);

@@ -60,7 +60,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     naming::require_repository(location, "list tags")?;
     let source = session.open_source(location).await?;
     let filter = Arc::new(flags.filter);
-    let output = Output {
+    let printer = TagPrinter {
         session,
         location,
         // With `--all`, the rows are not checked for missing tags.
@@ -77,12 +77,12 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         let mut tags = tags.try_filter(|tag| std::future::ready(filter.matches(tag.as_str())));
         if !flags.long {
             while let Some(tag) = tags.try_next().await.map_err(explain)? {
-                output.print_entry(&tag.into())?;
+                printer.print_entry(&tag.into())?;
             }
             let others = others.await?;
             others
                 .iter()
-                .try_for_each(|other| output.print_other(other))?;
+                .try_for_each(|other| printer.print_other(other))?;
             return session.reporter.finish();
         }
         let tags: oci_registry::Result<Vec<_>> = tags.map_ok(ListedTag::from).try_collect().await;
@@ -102,14 +102,14 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         .filter(|entry| entry.incomplete_targets.is_some());
     let incomplete: Vec<_> = incomplete.map(|entry| entry.tag.to_string()).collect();
     if flags.long {
-        output.print_details(source, entries, others).await?;
+        printer.print_details(source, entries, others).await?;
     } else {
         entries
             .iter()
-            .try_for_each(|entry| output.print_entry(entry))?;
+            .try_for_each(|entry| printer.print_entry(entry))?;
         others
             .iter()
-            .try_for_each(|other| output.print_other(other))?;
+            .try_for_each(|other| printer.print_other(other))?;
     }
     report_omissions(session, hidden, &incomplete);
     session.reporter.finish()
@@ -140,14 +140,14 @@ fn report_omissions(session: &Session, hidden: HiddenTagCount, incomplete: &[Str
 }
 
 /// Output of the rows, in human format or as JSON.
-struct Output<'a> {
+struct TagPrinter<'a> {
     session: &'a Session,
     location: &'a Location,
     /// Value of `incomplete` for a tag that exists.
     incomplete: Option<bool>,
 }
 
-impl Output<'_> {
+impl TagPrinter<'_> {
     fn print_entry(&self, entry: &ListedTag) -> Result<(), Error> {
         let tag = &entry.tag;
         if !self.session.reporter.is_json() {

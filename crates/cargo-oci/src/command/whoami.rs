@@ -106,7 +106,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         source: used.map(|used| used.source.as_str()),
         demanded,
         access: response.access.to_string(),
-        rate_limit: response.rate_limit.map(message::RateLimit::from),
+        rate_limit: response.rate_limit.map(message::RateLimitObject::from),
     });
     if let Some(rate_limit) = response.rate_limit {
         reporter.status("Rate limit", rate_limit);

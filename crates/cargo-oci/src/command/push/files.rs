@@ -183,7 +183,7 @@ pub(super) async fn from_arguments(
         );
     };
     check_targets(publications, &names)?;
-    let files = flags.file.iter().map(|file| file.locate(session));
+    let files = flags.file.iter().map(|file| file.resolve(session));
     let files = files.collect::<Result<Vec<_>, _>>()?;
     for (at, file) in files.iter().enumerate() {
         if files[..at].iter().any(|earlier| earlier.name == file.name) {
@@ -250,7 +250,7 @@ pub(super) struct NamedFile {
 
 impl FileArgument {
     /// Splits the value. Fails if it has no name and no file has this path.
-    pub(super) fn locate(&self, session: &Session) -> Result<NamedFile, Error> {
+    pub(super) fn resolve(&self, session: &Session) -> Result<NamedFile, Error> {
         let (name, written) = self.split(|path| session.resolve(path).exists())?;
         Ok(NamedFile {
             name,

@@ -12,7 +12,7 @@ use crate::session::Session;
 const MAX_NAMED_PACKAGES: usize = 5;
 
 /// Prints a warning if the CI job builds a git tag that is a version, and no pushed package has this version.
-pub(super) fn check_version(session: &Session, pushed: &[&Publication<'_>]) {
+pub(super) fn warn_about_mismatch(session: &Session, pushed: &[&Publication<'_>]) {
     let packages = pushed.iter().map(|publication| publication.package);
     let packages: Vec<_> = packages
         .map(|package| (package.name.as_str(), &package.version))

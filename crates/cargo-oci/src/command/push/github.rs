@@ -183,7 +183,7 @@ mod tests {
             package: "widgets".into(),
             version: "1.2.3".into(),
             location,
-            is_declared: false,
+            has_declared_targets: false,
             tags: vec![PackageTag {
                 tag: ReleaseTag::parse("1.2.3").expect("a tag"),
                 index: has_index.then(index),

@@ -14,7 +14,7 @@ pub(super) struct PublishedPackage {
     pub(super) version: String,
     pub(super) location: Location,
     /// Whether the targets of the release are declared.
-    pub(super) is_declared: bool,
+    pub(super) has_declared_targets: bool,
     /// Outcome for each tag, in the order in which the tags were given.
     pub(super) tags: Vec<PackageTag>,
     pub(super) targets: Vec<PublishedTarget>,
@@ -141,7 +141,7 @@ impl PublishedPackage {
 
     /// Warns if the index has targets of other pushes although the targets of the release are not declared.
     fn warn_about_other_targets(&self, tag: &PackageTag, reporter: Reporter) {
-        let Some(index) = tag.index.as_ref().filter(|_| !self.is_declared) else {
+        let Some(index) = tag.index.as_ref().filter(|_| !self.has_declared_targets) else {
             return;
         };
         let is_own = |listed: &String| self.targets.iter().any(|own| own.target == *listed);

@@ -40,7 +40,7 @@ pub(super) async fn pack_and_publish(
         .collect();
     let provenances = cargo::read_provenance(&session.cargo, &packages).await?;
     work_tree::check_after_build(session, &pushed, &provenances, flags)?;
-    work_tree::warn_about_problems(session, &provenances);
+    work_tree::warn_about_git_errors(session, &provenances);
     let found = outputs.iter().flat_map(|output| &output.packages);
     let others = found.flat_map(|package| &package.files);
     let others = others.filter(|file| file.kind == FileKind::File);
@@ -97,7 +97,7 @@ pub(super) async fn pack_and_publish(
             let packing = oci_package::pack(&metadata, &build, &files, &options);
             let reporter = session.reporter;
             let artifact = reporter
-                .with_resumption("uploaded", batch.totals(), packing)
+                .with_resume_advice("uploaded", batch.totals(), packing)
                 .await;
             let destination = || publication.destination.first_name();
             let artifact = artifact.map_err(|error| Error::for_push(error, &destination()))?;
@@ -160,7 +160,7 @@ async fn print_plans(
 }
 
 /// Artifact to publish, and the repository to publish it in.
-struct Job<'a> {
+struct PublishTask<'a> {
     publication: &'a Publication<'a>,
     artifact: &'a Artifact,
     target: Arc<dyn Target>,
@@ -169,7 +169,7 @@ struct Job<'a> {
     batch: Mutex<Option<Batch>>,
 }
 
-impl<'a> Job<'a> {
+impl<'a> PublishTask<'a> {
     /// Number and combined size of the blobs.
     fn blobs(&self) -> (usize, u64) {
         let sizes = self.artifact.packed().blobs().map(oci_registry::Blob::size);
@@ -194,7 +194,7 @@ impl<'a> Job<'a> {
         let publishing =
             oci_package::publish_target(self.artifact, to, tags, &self.options, observer);
         let published = reporter
-            .with_resumption("uploaded", totals, publishing)
+            .with_resume_advice("uploaded", totals, publishing)
             .await;
         self.set_batch(None);
         published.map_err(|error| Error::for_push(error, &destination.first_name()))
@@ -212,26 +212,26 @@ async fn publish_all(
     artifacts: &[(&Publication<'_>, Artifact)],
     flags: &Flags,
 ) -> (Vec<PublishedPackage>, Result<(), Error>) {
-    let jobs = match open_jobs(session, repositories, artifacts, flags).await {
-        Ok(jobs) => jobs,
+    let tasks = match open_tasks(session, repositories, artifacts, flags).await {
+        Ok(tasks) => tasks,
         Err(error) => return (Vec::new(), Err(error)),
     };
     let reporter = session.reporter;
-    let observers = jobs
+    let observers = tasks
         .iter()
-        .map(|job| move |event: PublishEvent<'_>| report_event(reporter, job, event));
+        .map(|task| move |event: PublishEvent<'_>| report_event(reporter, task, event));
     let observers: Vec<_> = observers.collect();
     let mut outcome = Ok(());
-    let mut packages: Vec<Vec<(&Job<'_>, PendingPublication<'_>)>> = Vec::new();
-    for (job, observer) in jobs.iter().zip(&observers) {
-        match job.publish_target(reporter, observer).await {
+    let mut packages: Vec<Vec<(&PublishTask<'_>, PendingPublication<'_>)>> = Vec::new();
+    for (task, observer) in tasks.iter().zip(&observers) {
+        match task.publish_target(reporter, observer).await {
             Ok(pending) => {
-                let is_same = |group: &&mut Vec<(&Job<'_>, _)>| {
-                    group[0].0.publication.package.id == job.publication.package.id
+                let is_same = |group: &&mut Vec<(&PublishTask<'_>, _)>| {
+                    group[0].0.publication.package.id == task.publication.package.id
                 };
                 match packages.iter_mut().find(is_same) {
-                    Some(group) => group.push((job, pending)),
-                    None => packages.push(vec![(job, pending)]),
+                    Some(group) => group.push((task, pending)),
+                    None => packages.push(vec![(task, pending)]),
                 }
             }
             // The targets that were pushed before are still added to their indexes.
@@ -249,8 +249,8 @@ async fn publish_all(
     let mut published = Vec::new();
     for updated in updates.collect::<Vec<_>>().await {
         let finished = match updated {
-            Ok((job, package)) => {
-                let finished = finish_package(session, job, &package).await;
+            Ok((task, package)) => {
+                let finished = finish_package(session, task, &package).await;
                 published.push(package);
                 finished
             }
@@ -262,20 +262,20 @@ async fn publish_all(
 }
 
 /// Opens the repository of each artifact. A layout or archive is opened once per package.
-async fn open_jobs<'a>(
+async fn open_tasks<'a>(
     session: &Session,
     repositories: &mut OpenRepositories,
     artifacts: &'a [(&'a Publication<'a>, Artifact)],
     flags: &Flags,
-) -> Result<Vec<Job<'a>>, Error> {
-    let mut jobs: Vec<Job<'a>> = Vec::new();
+) -> Result<Vec<PublishTask<'a>>, Error> {
+    let mut tasks: Vec<PublishTask<'a>> = Vec::new();
     for (publication, artifact) in artifacts {
         let mut options = publish_options(session, publication, flags);
         let id = &publication.package.id;
-        let opened = jobs
+        let opened = tasks
             .iter()
-            .find(|job| job.publication.package.id == *id)
-            .map(|job| Arc::clone(&job.target));
+            .find(|task| task.publication.package.id == *id)
+            .map(|task| Arc::clone(&task.target));
         let target = match (repositories.get_mut(id), opened) {
             (Some(repository), _) => {
                 options.stored = repository.take_stored(publication, artifact)?;
@@ -287,7 +287,7 @@ async fn open_jobs<'a>(
                 session.open_target(repository, Mode::Write).await?
             }
         };
-        jobs.push(Job {
+        tasks.push(PublishTask {
             publication,
             artifact,
             target,
@@ -295,7 +295,7 @@ async fn open_jobs<'a>(
             batch: Mutex::default(),
         });
     }
-    Ok(jobs)
+    Ok(tasks)
 }
 
 impl OpenRepository {
@@ -362,7 +362,7 @@ fn input_files(
         let mut named = flags
             .file
             .iter()
-            .filter_map(|file| file.locate(session).ok());
+            .filter_map(|file| file.resolve(session).ok());
         let named = named.find(|file| file.name.as_str() == built.name);
         file.executable = executables.contains(&built.path);
         file.media_type = named.and_then(|file| file.written.split(session).1);
@@ -385,8 +385,8 @@ pub(super) fn to_timestamp(seconds: i64) -> Result<String, Error> {
 /// Updates the indexes of a package after its targets were published.
 async fn update_indexes<'a>(
     session: &Session,
-    targets: Vec<(&'a Job<'a>, PendingPublication<'a>)>,
-) -> Result<(&'a Job<'a>, PublishedPackage), Error> {
+    targets: Vec<(&'a PublishTask<'a>, PendingPublication<'a>)>,
+) -> Result<(&'a PublishTask<'a>, PublishedPackage), Error> {
     let (first, _) = targets.first().expect("a package has at least one target");
     let first = *first;
     let Publication {
@@ -404,12 +404,12 @@ async fn update_indexes<'a>(
         package: package.name.to_string(),
         version: package.version.to_string(),
         location: destination.repository.clone(),
-        is_declared: declared.is_some(),
+        has_declared_targets: declared.is_some(),
         tags: tags.collect(),
         targets: Vec::new(),
         is_unchanged: true,
     };
-    for (job, pending) in targets {
+    for (task, pending) in targets {
         let published = pending.update_indexes().await;
         let published =
             published.map_err(|error| Error::for_push(error, &destination.first_name()))?;
@@ -420,16 +420,16 @@ async fn update_indexes<'a>(
             session.reporter.emit(&Message::Manifest {
                 reference: name.to_string(),
                 action: ManifestAction::Exists,
-                target: Some(job.artifact.target()),
+                target: Some(task.artifact.target()),
                 size: manifest.bytes().len() as u64,
                 digest: &digest,
             });
         }
         let files = oci_package::files(manifest)?;
         let is_program = |kind: FileKind| matches!(kind, FileKind::Bin | FileKind::Archive);
-        let (_, size) = job.blobs();
+        let (_, size) = task.blobs();
         let target = PublishedTarget {
-            target: job.artifact.target().to_owned(),
+            target: task.artifact.target().to_owned(),
             digest,
             size,
             has_programs: files.iter().any(|file| is_program(file.kind)),
@@ -442,16 +442,16 @@ async fn update_indexes<'a>(
 /// Moves the floating tags of a published package, and prints its warnings and names.
 async fn finish_package(
     session: &Session,
-    job: &Job<'_>,
+    task: &PublishTask<'_>,
     package: &PublishedPackage,
 ) -> Result<(), Error> {
-    if job.publication.floating {
+    if task.publication.floating {
         // Floating tags are derived from a version tag. They cannot be derived from a tag such as `nightly`.
         let released = package.tags.iter().find(|tag| tag.tag.is_released());
         let released = released.filter(|tag| tag.missing.is_empty());
         match released.and_then(|tag| tag.index.as_ref()) {
             Some(index) => {
-                move_floating_tags(session, &*job.target, &package.location, index).await?;
+                move_floating_tags(session, &*task.target, &package.location, index).await?;
             }
             None => session
                 .reporter
@@ -462,9 +462,9 @@ async fn finish_package(
 }
 
 /// Reports an event that occurs while an artifact is published.
-fn report_event(reporter: Reporter, job: &Job<'_>, event: PublishEvent<'_>) {
-    let repository = &job.publication.destination.repository;
-    let batch = || job.batch.lock().unwrap_or_else(PoisonError::into_inner);
+fn report_event(reporter: Reporter, task: &PublishTask<'_>, event: PublishEvent<'_>) {
+    let repository = &task.publication.destination.repository;
+    let batch = || task.batch.lock().unwrap_or_else(PoisonError::into_inner);
     let name = |identifier: Identifier| repository.with(identifier).to_string();
     match event {
         PublishEvent::BlobStarted(blob, meter) => {

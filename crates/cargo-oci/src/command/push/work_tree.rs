@@ -23,7 +23,7 @@ pub(super) async fn check_before_build(
     flags: &Flags,
 ) -> Result<(), Error> {
     let checked = publications.iter().filter(|publication| {
-        requires_commit(publication) && (!flags.file.is_empty() || publication.may_have_files())
+        requires_clean_tree(publication) && (!flags.file.is_empty() || publication.may_have_files())
     });
     let checked: Vec<_> = checked.collect();
     if flags.allow_dirty || checked.is_empty() {
@@ -58,7 +58,7 @@ pub(super) fn check_after_build(
         let Some(changes) = changes(publication, provenances) else {
             continue;
         };
-        if requires_commit(publication) {
+        if requires_clean_tree(publication) {
             return Err(refusal(publication, &changes, " after the build"));
         }
         warnings.insert(changes);
@@ -72,7 +72,7 @@ pub(super) fn check_after_build(
 }
 
 /// Prints a warning for each error of git.
-pub(super) fn warn_about_problems(
+pub(super) fn warn_about_git_errors(
     session: &Session,
     provenances: &BTreeMap<PackageId, Provenance>,
 ) {
@@ -92,7 +92,7 @@ pub(super) fn warn_about_problems(
 }
 
 /// Whether a publication pushes a version to a registry.
-fn requires_commit(publication: &Publication<'_>) -> bool {
+fn requires_clean_tree(publication: &Publication<'_>) -> bool {
     let destination = &publication.destination;
     matches!(destination.repository, Location::Registry(_))
         && destination.tags.iter().any(ReleaseTag::is_released)
