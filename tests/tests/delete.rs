@@ -470,7 +470,7 @@ fn delete_without_index_deletes_target_tags() {
 }
 
 #[test]
-fn delete_of_version_without_tag_deletion_succeeds() {
+fn version_delete_after_405_deletes_manifests() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be started");
     let state = AppState::new(
         Arc::new(InMemoryBlobStore::new()),

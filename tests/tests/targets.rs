@@ -59,7 +59,7 @@ fn manifest_and_digest_without_index_list_target_tags() {
 }
 
 #[test]
-fn digest_is_one_word_for_registry_layout_and_archive() {
+fn digest_prints_only_digest_for_each_location() {
     e2e::require!(DockerRegistry);
     let (home, registry) = (Home::new(), e2e::registry::Registry::open());
     push(&home, &[OTHER, host_triple()], &[]);

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn name_of_other_tool_suggests_the_command() {
+    fn command_of_other_tool_suggests_equivalent() {
         for (other, known) in OTHER_NAMES {
             let words = ["cargo-oci", other, "a.b/c"].map(OsString::from);
             let error = try_parse(&words).expect_err(other).to_string();

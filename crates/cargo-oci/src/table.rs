@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn row_elsewhere_has_tabs_and_exact_values() {
+    fn row_without_terminal_has_tabs_and_exact_values() {
         let created = "2026-11-28T15:05:59+01:00";
         let shown = row(&table(None), Some(created));
         let expected = [

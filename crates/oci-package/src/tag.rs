@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn version_has_tag_with_and_without_prefix() {
+    fn tags_of_version_are_plain_and_prefixed() {
         let version: Version = "1.2.3-rc.1+b".parse().unwrap();
         let tags = version_tags(&version).unwrap();
         assert_eq!(

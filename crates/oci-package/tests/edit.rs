@@ -139,7 +139,7 @@ async fn find_entry_accepts_tag_of_target_and_digest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn find_entry_by_digest_finds_index_with_prefix() {
+async fn find_entry_by_digest_finds_index_of_v_tag() {
     let memory = Memory::new();
     let gnu = push(&memory, GNU, "gnu").await;
     let index = memory.manifest(&tag("1.2.3").into()).await.unwrap();

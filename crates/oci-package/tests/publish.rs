@@ -690,7 +690,7 @@ async fn index_of_pending_targets_is_written_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_release_targets_are_those_of_two_releases() {
+async fn other_release_targets_includes_previous_release() {
     let repository = FakeRepository::new();
     for (target, version) in [(GNU, "1.0.0"), (MAC, "1.1.0"), (GNU, "1.2.3")] {
         let spec = ArtifactSpec {

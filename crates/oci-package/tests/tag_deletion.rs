@@ -91,7 +91,7 @@ async fn version_is_deleted_after_its_targets() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn floating_tags_are_kept_with_other_tag_of_version() {
+async fn floating_tags_are_kept_while_v_tag_exists() {
     let memory = repository().await;
     push(&memory, "v1.2.3", GNU).await;
     // The target tag is enough: `v1.2.3` is then an incomplete version.

@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn cause_that_repeats_the_operand_is_omitted() {
+    fn cause_with_repeated_object_name_is_omitted() {
         let verify = |fetched| {
             let source = FetchSnafu { name: fetched }.into_error(NotFoundSnafu.build().into());
             Error::from(VerifySnafu { name: "a.b/c" }.into_error(source.into())).in_one_line()

@@ -151,7 +151,7 @@ async fn open_waits_for_lock_and_reads_new_records() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn lock_is_on_the_current_file_after_it_was_replaced() {
+async fn open_after_replacement_locks_current_file() {
     let scratch = TestDirectory::new();
     let mut first = open(&scratch).await;
     first.record(&record("1.0.0", &["one"])).unwrap();
