@@ -4,6 +4,7 @@
 //! text direction are escaped.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use chrono::DateTime;
 use nu_protocol::{Record, Span, Type, Value, record};
@@ -170,6 +171,7 @@ fn rate_limit_columns() -> Columns {
     columns([
         ("limit", nullable(Type::Int)),
         ("remaining", nullable(Type::Int)),
+        ("window", nullable(Type::Duration)),
     ])
 }
 
@@ -179,20 +181,24 @@ pub(crate) fn ping(registry: &RegistryName, response: PingResponse, span: Span) 
         let number = number.and_then(|number| i64::try_from(number).ok());
         number.map_or(Value::nothing(span), |number| Value::int(number, span))
     };
+    let duration = |duration: Duration| {
+        let nanoseconds = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+        Value::duration(nanoseconds, span)
+    };
     let rate_limit = response.rate_limit.map(|rate_limit| {
         record! {
             "limit" => number(rate_limit.limit),
             "remaining" => number(rate_limit.remaining),
+            "window" => rate_limit.window.map_or(Value::nothing(span), duration),
         }
     });
-    let latency = i64::try_from(response.latency.as_nanos()).unwrap_or(i64::MAX);
     let row = record! {
         "reference" => Value::string(registry.as_str(), span),
         "access" => text(Some(response.access), span),
         "authenticated" => Value::bool(response.access == RegistryAccess::Authenticated, span),
         "credential_source" => text(response.credential_source, span),
         "rate_limit" => rate_limit.map_or(Value::nothing(span), |record| Value::record(record, span)),
-        "latency" => Value::duration(latency, span),
+        "latency" => duration(response.latency),
     };
     Value::record(row, span)
 }

@@ -476,6 +476,8 @@ fn ping_reports_authentication_and_latency() {
     let rate_limit = cell(&row, "rate_limit");
     assert_eq!(*cell(rate_limit, "limit"), Value::test_int(100));
     assert!(cell(rate_limit, "remaining").is_nothing());
+    let six_hours = Value::test_duration(6 * 3600 * 1_000_000_000);
+    assert_eq!(*cell(rate_limit, "window"), six_hours);
     assert_eq!(cell(&row, "reference").as_str().unwrap(), open.host());
     assert_eq!(*cell(&row, "authenticated"), Value::test_bool(false));
     assert!(cell(&row, "credential_source").is_nothing());
