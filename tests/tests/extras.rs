@@ -261,7 +261,33 @@ fn version_tag_is_set_after_all_release_targets() {
         incomplete.stderr.contains("not complete yet"),
         "{incomplete}"
     );
-    let complete = one(host_triple(), &["--floating", "--release-targets", &both]).succeeds();
+    let dry_run = one(
+        OTHER,
+        &["--floating", "--dry-run", "--release-targets", &both],
+    )
+    .succeeds();
+    let warning = format!("warning: {note}\n");
+    assert!(dry_run.stderr.contains(&warning), "{dry_run}");
+    assert!(
+        dry_run.stderr.contains("no floating tag would be moved"),
+        "{dry_run}"
+    );
+    let complete = ["--floating", "--release-targets", &both];
+    let dry_run = one(host_triple(), &[&complete[..], &["--dry-run"]].concat()).succeeds();
+    let shown: String = ["1.2", "1", "latest"]
+        .map(|tag| format!("   Would tag {host}/widgets:{tag}\n"))
+        .concat();
+    let index = format!(" Would index {host}/widgets:1.2.3 (2 targets)\n{shown}");
+    assert!(dry_run.stderr.ends_with(&index), "{dry_run}");
+    let json = [&complete[..], &["--dry-run", "--message-format=json"]].concat();
+    let plan = one(host_triple(), &json).succeeds();
+    let plan = &Schema::from_documentation().validate(&plan.stdout)[0];
+    assert_eq!(plan["tags"][4]["action"], "create", "{plan}");
+    assert_eq!(
+        plan["tags"][4]["reference"],
+        format!("{host}/widgets:latest")
+    );
+    let complete = one(host_triple(), &complete).succeeds();
     assert!(
         complete.stderr.contains("Tagged") && complete.stderr.contains("widgets:latest"),
         "{complete}"

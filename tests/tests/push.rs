@@ -394,6 +394,16 @@ fn dry_run_prints_plan_in_status_lines() {
             "Unchanged oci:out/widgets:1.2.3",
         ]
     );
+    let two = push(&["--tag=nightly", "--tag=1.2.3", "--dry-run"]).succeeds();
+    assert_eq!(
+        status_lines(&two),
+        [
+            "Would tag oci:out/widgets:nightly__TARGET",
+            "Would index oci:out/widgets:nightly (1 target)",
+            "Unchanged oci:out/widgets:1.2.3__TARGET",
+            "Unchanged oci:out/widgets:1.2.3",
+        ]
+    );
 
     sources.write("made", "second");
     let refused = push(&["--dry-run"]).fails_with(5);

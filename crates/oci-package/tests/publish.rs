@@ -13,8 +13,8 @@ use fake_repository::{FakeRepository, rejected, unreachable_error};
 use oci_package::{
     Artifact, Build, FileKind, FloatingTagUpdate, InputFile, Note, PackOptions, Package,
     PackageIndex, PublishEvent, PublishOptions, Published, ReleaseTag, Revision, TagAction,
-    annotation, assemble, other_release_targets, pack, plan, publish, publish_target,
-    update_floating_tags,
+    annotation, assemble, other_release_targets, pack, plan, plan_floating_tags, publish,
+    publish_target, update_floating_tags,
 };
 use oci_registry::{
     Blob, Delivery, Digest, ErrorKind, Hint, Manifest, Memory, Packed, Source, Tag, Target,
@@ -1252,6 +1252,47 @@ async fn plan_sends_no_writes_and_matches_publish() {
             .iter()
             .all(|tag| tag.action == TagAction::Replace && tag.index_changes)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn plan_of_several_targets_has_index_and_floating_tags_of_push() {
+    let repository = FakeRepository::new();
+    let (gnu, mac) = (
+        artifact(SPEC).await,
+        artifact(ArtifactSpec {
+            target: MAC,
+            ..SPEC
+        })
+        .await,
+    );
+    let tags = [release("1.2.3")];
+    let mut options = PublishOptions {
+        declared: Some([GNU, MAC].map(str::to_owned).into()),
+        ..PublishOptions::default()
+    };
+    let alone = plan(&gnu, &repository, &tags, &options, &|_| {}).await;
+    let alone = alone.unwrap();
+    assert_eq!(alone.tags[0].missing, [MAC]);
+    assert_eq!(alone.tags[0].index, None);
+
+    options.planned = vec![mac.manifest().clone()];
+    let both = plan(&gnu, &repository, &tags, &options, &|_| {}).await;
+    let both = both.unwrap();
+    assert_eq!(both.tags[0].missing, [""; 0]);
+    let index = both.tags[0].index.as_ref().unwrap();
+    let created =
+        ["1.2", "1", "latest"].map(|tag| FloatingTagUpdate::Created(tag.parse().unwrap()));
+    let planned = plan_floating_tags(&repository, index).await;
+    assert_eq!(planned.unwrap(), created);
+    assert_eq!(repository.writes(), Vec::<String>::new());
+
+    options.planned = Vec::new();
+    for artifact in [&gnu, &mac] {
+        publish(artifact, &repository, &tags, &options, &|_| {})
+            .await
+            .unwrap();
+    }
+    assert_eq!(read_tag(&repository, "1.2.3").await, *index);
 }
 
 #[tokio::test(start_paused = true)]

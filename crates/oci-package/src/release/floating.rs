@@ -74,20 +74,13 @@ pub async fn update_floating_tags(
     index: &Manifest,
     observer: &PublishObserver<'_>,
 ) -> crate::Result<Vec<FloatingTagUpdate>> {
-    let Some(version) = version(index).filter(|version| version.pre.is_empty()) else {
-        return Ok(Vec::new());
-    };
-    let mut updates = Vec::new();
-    for text in names(&version) {
-        let tag: Tag = text.parse().with_context(|_| ParseTagSnafu { text })?;
-        updates.push(plan_update(to, index, &version, tag).await?);
-    }
+    let updates = plan_floating_tags(to, index).await?;
     for update in &updates {
         if let FloatingTagUpdate::Created(tag) | FloatingTagUpdate::Moved(tag) = update {
             // The request is not retried, because another job may move the tag to a higher version between two
             // attempts.
             if let Err(error) = to.tag_once(index, tag).await {
-                let now = plan_update(to, index, &version, tag.clone()).await;
+                let now = plan_update(to, index, tag.clone()).await;
                 if !matches!(
                     now,
                     Ok(FloatingTagUpdate::Current(_) | FloatingTagUpdate::Skipped(..))
@@ -102,11 +95,30 @@ pub async fn update_floating_tags(
     Ok(updates)
 }
 
+/// Returns the outcome that [`update_floating_tags`] would have. Sends read requests only. The index need not be stored.
+///
+/// # Errors
+///
+/// As [`update_floating_tags`], except for errors that only a write can cause.
+pub async fn plan_floating_tags(
+    from: &dyn Source,
+    index: &Manifest,
+) -> crate::Result<Vec<FloatingTagUpdate>> {
+    let Some(version) = version(index).filter(|version| version.pre.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let mut updates = Vec::new();
+    for text in names(&version) {
+        let tag: Tag = text.parse().with_context(|_| ParseTagSnafu { text })?;
+        updates.push(plan_update(from, index, tag).await?);
+    }
+    Ok(updates)
+}
+
 /// Returns the outcome that updating one tag would have.
 async fn plan_update(
-    to: &dyn Target,
+    to: &dyn Source,
     index: &Manifest,
-    version: &Version,
     tag: Tag,
 ) -> crate::Result<FloatingTagUpdate> {
     let identifier = tag.clone().into();
@@ -119,7 +131,8 @@ async fn plan_update(
         PackageIndex::read(&current).is_some(),
         NotAPackageSnafu { name: name() }
     );
-    let higher = self::version(&current).filter(|current| current > version);
+    let version = self::version(index);
+    let higher = self::version(&current).filter(|current| Some(current) > version.as_ref());
     Ok(match higher {
         _ if current == *index => FloatingTagUpdate::Current(tag),
         Some(higher) => FloatingTagUpdate::Skipped(tag, higher),

@@ -152,7 +152,13 @@ impl ReleaseWriter<'_> {
                 listed.remove(assignment.tag);
             }
         }
-        let found = self.read_tags(&listed).await?;
+        let mut found = self.read_tags(&listed).await?;
+        if assignment
+            .as_ref()
+            .is_some_and(|assignment| !assignment.is_already_assigned)
+        {
+            self.add_planned_manifests(&mut found)?;
+        }
         if let Some(assignment) = &mut assignment
             && let Some(current) = found.get(assignment.tag)
             && !self.check_current_manifest(assignment, current.clone())?
@@ -202,6 +208,23 @@ impl ReleaseWriter<'_> {
             has_other_writers,
             is_of_another_release: has_no_retained_entry && !self.tag.is_released(),
         }))
+    }
+
+    /// Adds the manifests that the same push would publish for other targets.
+    fn add_planned_manifests(&self, found: &mut BTreeMap<Tag, Manifest>) -> crate::Result<()> {
+        let keeps_stored = self.tag.is_released() && !self.options.overwrite;
+        for manifest in &self.options.planned {
+            let Some(package) = PackageTarget::read(manifest) else {
+                continue;
+            };
+            let tag = self.tag.target(&package.target)?;
+            // A release keeps the stored manifest if the files are the same. Other files are a conflict, which the plan
+            // for that target reports.
+            if !(keeps_stored && found.contains_key(&tag)) {
+                found.insert(tag, manifest.clone());
+            }
+        }
+        Ok(())
     }
 
     /// Returns the entries for the manifests that the tags of targets point to, and for this writer's own manifest.

@@ -49,7 +49,9 @@ pub use edit::{
 };
 use error::CheckBlobSnafu;
 pub use event::{Note, PublishEvent, PublishObserver};
-pub use floating::{FloatingTagUpdate, other_release_targets, update_floating_tags};
+pub use floating::{
+    FloatingTagUpdate, other_release_targets, plan_floating_tags, update_floating_tags,
+};
 use index_update::pause;
 use publication::{OwnManifest, TagDecision, TargetPublication};
 pub use stored::StoredTags;
@@ -72,6 +74,8 @@ pub struct PublishOptions {
     pub concurrency: usize,
     /// Tags that were read before the publication. May be empty.
     pub stored: StoredTags,
+    /// Manifests of other targets that the same push publishes. [`plan`] includes them in the index.
+    pub planned: Vec<Manifest>,
 }
 
 impl Default for PublishOptions {
@@ -82,6 +86,7 @@ impl Default for PublishOptions {
             declared: None,
             concurrency: 4,
             stored: StoredTags::default(),
+            planned: Vec::new(),
         }
     }
 }
@@ -255,6 +260,8 @@ pub struct PlannedTag {
     pub index: Option<Manifest>,
     /// Whether the index differs from the stored index.
     pub index_changes: bool,
+    /// Declared targets that would not be pushed yet, in byte order.
+    pub missing: Vec<String>,
 }
 
 /// Returns the outcome that [`publish`] would have. Sends read requests only.

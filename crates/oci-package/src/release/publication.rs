@@ -287,7 +287,9 @@ impl TargetPublication<'_> {
             ..
         } = decision;
         let mut index_changes = false;
-        if self.writer.options.index && index.is_none() {
+        // Another planned target changes an index that is up to date with this target.
+        let is_alone = self.writer.options.planned.is_empty();
+        if self.writer.options.index && !(index.is_some() && is_alone) {
             let before = self.writer.last_index.clone();
             let assignment = TagAssignment {
                 own: kept_manifest.as_mut().unwrap_or(own),
@@ -301,6 +303,10 @@ impl TargetPublication<'_> {
                 .as_ref()
                 .is_some_and(|index| Some(index.digest()) != before.as_ref());
         }
+        let missing = match &index {
+            Some(index) => self.writer.missing_targets(index),
+            None => std::mem::take(&mut self.writer.missing),
+        };
         let (tag, target_tag) = (self.writer.tag.clone(), self.tag.clone());
         Ok(PlannedTag {
             tag,
@@ -308,6 +314,7 @@ impl TargetPublication<'_> {
             action,
             index,
             index_changes,
+            missing,
         })
     }
 }

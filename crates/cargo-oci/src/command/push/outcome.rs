@@ -157,8 +157,16 @@ impl PublishedPackage {
     }
 }
 
+/// Returns the index of the version tag if the release is complete. Floating tags follow this index only: they cannot be
+/// derived from a tag such as `nightly`.
+pub(super) fn complete_release(tags: &[PackageTag]) -> Option<&Manifest> {
+    let released = tags.iter().find(|tag| tag.tag.is_released());
+    let released = released.filter(|tag| tag.missing.is_empty());
+    released.and_then(|tag| tag.index.as_ref())
+}
+
 impl PackageTag {
-    fn warn_about_missing_targets(&self, reporter: Reporter) {
+    pub(super) fn warn_about_missing_targets(&self, reporter: Reporter) {
         if self.missing.is_empty() {
             return;
         }

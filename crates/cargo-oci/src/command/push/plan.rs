@@ -1,10 +1,13 @@
 //! Plan that `--dry-run` prints: status lines, and the exact content that a push would send as JSON.
 
-use oci_package::{Artifact, PublishOptions, StoredTags, Summary, TagAction};
-use oci_registry::{Descriptor, ErrorKind, Manifest, Target};
+use oci_package::{
+    Artifact, FloatingTagUpdate, PlannedTag, PublishOptions, StoredTags, Summary, TagAction,
+};
+use oci_registry::{Descriptor, ErrorKind, Location, Manifest, Target};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::outcome::PackageTag;
 use super::publication::Publication;
 use super::publish::display_title;
 use crate::figures::{Size, format_count};
@@ -44,7 +47,7 @@ struct TagObject {
     targets: usize,
 }
 
-/// Creates the plan of a push, without writing anything.
+/// Creates the plan of a push, without writing anything. Also returns the outcome for each tag.
 ///
 /// If the push would fail with a conflict, returns the plan of a push with `--overwrite`, together with the error.
 pub(super) async fn create_plan(
@@ -52,11 +55,15 @@ pub(super) async fn create_plan(
     publication: &Publication<'_>,
     artifact: &Artifact,
     options: &PublishOptions,
-) -> Result<(PlanObject, Option<Error>), Error> {
+) -> Result<(PlanObject, Vec<PackageTag>, Option<Error>), Error> {
     let tags = &publication.destination.tags;
     let planned = oci_package::plan(artifact, target, tags, options, &|_| ()).await;
     let conflict = match planned {
-        Ok(planned) => return Ok((PlanObject::new(publication, artifact, planned, false), None)),
+        Ok(planned) => {
+            let tags = planned.tags.iter().map(PackageTag::from).collect();
+            let plan = PlanObject::new(publication, artifact, planned, false);
+            return Ok((plan, tags, None));
+        }
         Err(error) if error.kind() == ErrorKind::Conflict && !options.overwrite => error,
         Err(error) => return Err(error.into()),
     };
@@ -68,10 +75,21 @@ pub(super) async fn create_plan(
     match oci_package::plan(artifact, target, tags, &options, &|_| ()).await {
         Ok(planned) => Ok((
             PlanObject::new(publication, artifact, planned, true),
+            Vec::new(),
             Some(conflict.into()),
         )),
         // There is no plan, because the push would also fail with `--overwrite`.
         Err(_) => Err(conflict.into()),
+    }
+}
+
+impl From<&PlannedTag> for PackageTag {
+    fn from(planned: &PlannedTag) -> Self {
+        Self {
+            tag: planned.tag.clone(),
+            index: planned.index.clone(),
+            missing: planned.missing.clone(),
+        }
     }
 }
 
@@ -129,9 +147,30 @@ impl PlanObject {
         }
     }
 
-    /// Returns the verb and object of each status line of the plan. Existing blobs are counted, and unchanged tags are
-    /// omitted.
-    pub(super) fn status_lines(&self) -> Vec<(&'static str, String)> {
+    /// Adds a floating tag that the push would set to the index.
+    pub(super) fn add_floating_tag(
+        &mut self,
+        repository: &Location,
+        update: FloatingTagUpdate,
+        index: &Manifest,
+    ) {
+        let (tag, action) = match update {
+            FloatingTagUpdate::Created(tag) => (tag, "create"),
+            FloatingTagUpdate::Moved(tag) => (tag, "replace"),
+            FloatingTagUpdate::Current(tag) => (tag, "keep"),
+            _ => return,
+        };
+        self.tags.push(TagObject {
+            reference: repository.with(tag).to_string(),
+            action,
+            digest: index.digest().to_string(),
+            index: None,
+            targets: 0,
+        });
+    }
+
+    /// Returns the verb and object of each status line of the plan. Existing blobs are counted.
+    fn status_lines(&self) -> Vec<(&'static str, String)> {
         let refused = self.tags.iter().filter(|tag| tag.action == "refuse");
         let refused: Vec<_> = refused
             .map(|tag| {
@@ -164,14 +203,27 @@ impl PlanObject {
                 let targets = format_count(tag.targets, "target");
                 Some(("Would index", format!("{} ({targets})", tag.reference)))
             }
+            "keep" => Some(("Unchanged", tag.reference.clone())),
             _ => None,
         }));
-        if lines.is_empty() {
-            let names = self.tags.iter().map(|tag| tag.reference.clone());
-            lines.extend(names.map(|name| ("Unchanged", name)));
-        }
         lines
     }
+}
+
+/// Returns the verb and object of each status line of several plans. The line of an index is printed once, after its
+/// last target.
+pub(super) fn status_lines(plans: &[PlanObject]) -> Vec<(&'static str, String)> {
+    let mut lines: Vec<_> = plans.iter().flat_map(PlanObject::status_lines).collect();
+    let mut at = 0;
+    while at < lines.len() {
+        let is_of_tag = !matches!(lines[at].0, "Would upload" | "Exists");
+        if is_of_tag && lines[at + 1..].contains(&lines[at]) {
+            lines.remove(at);
+        } else {
+            at += 1;
+        }
+    }
+    lines
 }
 
 fn action_name(action: TagAction) -> &'static str {

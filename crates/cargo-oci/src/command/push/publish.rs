@@ -9,10 +9,10 @@ use oci_package::{
     Artifact, Build, FileKind, FloatingTagUpdate, InputFile, PackOptions, PendingPublication,
     PublishEvent, PublishObserver, PublishOptions, Revision, StoredTags,
 };
-use oci_registry::{Descriptor, Identifier, Location, Manifest, Mode, Target};
+use oci_registry::{Descriptor, ErrorKind, Identifier, Location, Manifest, Mode, Target};
 
 use super::github;
-use super::outcome::{PackageTag, PublishedPackage, PublishedTarget};
+use super::outcome::{self, PackageTag, PublishedPackage, PublishedTarget};
 use super::plan::{self, PlanObject};
 use super::publication::Publication;
 use super::{Flags, OpenRepositories, OpenRepository, targets, work_tree};
@@ -133,11 +133,16 @@ async fn print_plans(
     artifacts: &[(&Publication<'_>, Artifact)],
     flags: &Flags,
 ) -> Result<(), Error> {
-    let mut plans = Vec::new();
+    let mut plans: Vec<PlanObject> = Vec::new();
     let mut first_conflict = None;
-    for (publication, artifact) in artifacts {
+    for (at, (publication, artifact)) in artifacts.iter().enumerate() {
         let repository = &publication.destination.repository;
         let mut options = publish_options(session, publication, flags);
+        let is_same =
+            |(other, _): &&(&Publication<'_>, Artifact)| other.package.id == publication.package.id;
+        let others = artifacts.iter().filter(is_same).map(|(_, other)| other);
+        let others = others.filter(|other| other.target() != artifact.target());
+        options.planned = others.map(|other| other.manifest().clone()).collect();
         let target = match repositories.get_mut(&publication.package.id) {
             Some(repository) => {
                 options.stored = repository.take_stored(publication, artifact)?;
@@ -145,11 +150,18 @@ async fn print_plans(
             }
             None => session.open_target(repository, Mode::Plan).await?,
         };
-        let (plan, conflict) = plan::create_plan(&*target, publication, artifact, &options).await?;
-        plans.push(plan);
+        let (mut plan, tags, conflict) =
+            plan::create_plan(&*target, publication, artifact, &options).await?;
         first_conflict = first_conflict.or(conflict);
+        let is_last = !artifacts[at + 1..].iter().any(|later| is_same(&later));
+        // A conflict stops the push before it moves a floating tag.
+        if is_last && first_conflict.is_none() {
+            let planned = plan_release(session, &*target, publication, &tags, &mut plan).await;
+            first_conflict = planned?;
+        }
+        plans.push(plan);
     }
-    for (verb, object) in plans.iter().flat_map(PlanObject::status_lines) {
+    for (verb, object) in plan::status_lines(&plans) {
         session.reporter.status(verb, object);
     }
     if session.reporter.is_json() {
@@ -157,6 +169,44 @@ async fn print_plans(
     }
     // The push would fail with this error before sending anything.
     first_conflict.map_or(Ok(()), Err)
+}
+
+/// Prints the warnings about the release that the plans of a package would leave, and adds the floating tags to the last
+/// plan. Returns the conflict that the push would fail with.
+async fn plan_release(
+    session: &Session,
+    target: &dyn Target,
+    publication: &Publication<'_>,
+    tags: &[PackageTag],
+    plan: &mut PlanObject,
+) -> Result<Option<Error>, Error> {
+    for tag in tags {
+        tag.warn_about_missing_targets(session.reporter);
+    }
+    if !publication.floating {
+        return Ok(None);
+    }
+    let Some(index) = outcome::complete_release(tags) else {
+        session
+            .reporter
+            .note("the release would not be complete yet, so no floating tag would be moved");
+        return Ok(None);
+    };
+    let updates = match oci_package::plan_floating_tags(target, index).await {
+        Ok(updates) => updates,
+        Err(error) if error.kind() == ErrorKind::Conflict => return Ok(Some(error.into())),
+        Err(error) => return Err(error.into()),
+    };
+    for update in updates {
+        if let FloatingTagUpdate::Skipped(tag, version) = update {
+            session.reporter.note(format_args!(
+                "`{tag}` would not be moved, because it refers to the higher version {version}"
+            ));
+        } else {
+            plan.add_floating_tag(&publication.destination.repository, update, index);
+        }
+    }
+    Ok(None)
 }
 
 /// Artifact to publish, and the repository to publish it in.
@@ -446,10 +496,7 @@ async fn finish_package(
     package: &PublishedPackage,
 ) -> Result<(), Error> {
     if task.publication.floating {
-        // Floating tags are derived from a version tag. They cannot be derived from a tag such as `nightly`.
-        let released = package.tags.iter().find(|tag| tag.tag.is_released());
-        let released = released.filter(|tag| tag.missing.is_empty());
-        match released.and_then(|tag| tag.index.as_ref()) {
+        match outcome::complete_release(&package.tags) {
             Some(index) => {
                 move_floating_tags(session, &*task.target, &package.location, index).await?;
             }
