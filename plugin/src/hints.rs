@@ -48,7 +48,7 @@ fn text(hint: &Hint) -> Option<String> {
                     "set `CI_REGISTRY_USER` and `CI_REGISTRY_PASSWORD` in the job".to_owned()
                 }
                 (Forge::GitLab, true) => {
-                    "if the repository belongs to another project, permit the job token of this project in the settings of the other".to_owned()
+                    "if the repository belongs to another project, add this project to the job token allowlist of that project".to_owned()
                 }
             });
         }

@@ -31,7 +31,7 @@ pub(crate) struct OperandResolver {
     /// Selectors for a manifest in an index, in order of preference. If the list is empty, no manifest is selected from
     /// an index.
     selection: Vec<ManifestSelector>,
-    /// Selectors for a manifest if there is no selection and the tag does not exist.
+    /// Selectors to use if the user selects nothing and the tag does not exist.
     fallback: Vec<ManifestSelector>,
     /// Span of the flag `--target` or `--platform`.
     selection_span: Option<Span>,

@@ -164,12 +164,12 @@ fn delete_of_manifest_deleted_earlier_succeeds() {
         let left = left.succeeds().stdout;
         (left, shown.stderr, done.stderr)
     };
-    let note = "the tags of these targets are kept";
+    let note = "kept target tags: ";
     // The index is an argument after its last target. It is deleted with that target and printed once.
     let (left, shown, done) = deleting(&[&mac, &arm, &index], &[&mac, &index, &arm]);
     assert_eq!(left, "");
     assert!(!shown.contains(note) && !done.contains(note), "{shown}");
-    // The index is an argument before its targets. They are deleted with it, before the index.
+    // If the index is the first argument, its target tags are deleted before it.
     let (left, shown, done) = deleting(&[&index, &mac, &arm], &[&mac, &arm, &index]);
     assert_eq!(left, "");
     assert!(!shown.contains(note) && !done.contains(note), "{shown}");
@@ -375,7 +375,7 @@ fn delete_of_version_deletes_targets_and_floating_tags() {
     let _release = Release::push(&home, registry.host());
     let location = format!("{}/widgets", registry.host());
     let version = format!("{location}:1.2.3");
-    // `1` and `latest` name the version. `1.2` names another artifact, and `stable` is not a floating tag.
+    // `1` and `latest` refer to the version. `1.2` refers to another artifact, and `stable` is not a floating tag.
     home.cargo_oci(["tag", &version, "1", "latest", "stable", "v1.2.3"])
         .succeeds();
     let mac = format!("{location}:{}", target_tag(MAC));
@@ -394,7 +394,7 @@ fn delete_of_version_deletes_targets_and_floating_tags() {
     let with_v = format!("{location}:v1.2.3");
     home.cargo_oci(["delete", &with_v, "--yes"]).succeeds();
 
-    // The question lists every tag. The answer `n` deletes nothing and fails.
+    // The confirmation lists every tag. The answer `n` deletes nothing and fails.
     let line = format!("delete {version}; echo \"code $?\"");
     let asked = home.cargo_oci_at_terminal(&line);
     let asked = asked.answer_prompts(&[("[y/N]", "n\n")]);
@@ -421,7 +421,7 @@ fn delete_of_version_deletes_targets_and_floating_tags() {
     assert_eq!(registry.tags("widgets"), ["1.2", "stable"]);
     assert!(registry.digest("widgets", &index).is_some());
 
-    // All commands agree that the version does not exist.
+    // Each command reports that the version does not exist.
     for arguments in [
         &["delete", &version, "--yes"][..],
         &["pull", &version, "--target", MAC],

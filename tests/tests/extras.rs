@@ -185,8 +185,7 @@ fn dirty_flag_is_absent_if_git_rejects_the_checkout() {
         .with("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
         .with("GITHUB_SHA", "0123");
     let pushed = pushed.succeeds();
-    let warning =
-        "warning: the artifacts do not record whether the work tree has uncommitted changes";
+    let warning = "warning: failed to check for uncommitted changes, so the artifacts do not record `dirty`: ";
     for text in [warning, "detected dubious ownership"] {
         assert!(pushed.stderr.contains(text), "{pushed}");
     }
@@ -258,7 +257,7 @@ fn version_tag_is_set_after_all_release_targets() {
         one(OTHER, &["--floating"]).with("CARGO_OCI_RELEASE_TARGETS", both.replace(',', " "));
     let incomplete = incomplete.succeeds();
     assert!(
-        incomplete.stderr.contains("not complete yet"),
+        incomplete.stderr.contains("the release is incomplete, so"),
         "{incomplete}"
     );
     let dry_run = one(
@@ -305,7 +304,9 @@ fn version_tag_is_set_after_all_release_targets() {
     assert!(refused.stderr.contains(&declaration), "{refused}");
     let other_job = one(OTHER, &[]).succeeds();
     assert!(
-        other_job.stderr.contains("set `release-targets`"),
+        other_job
+            .stderr
+            .contains("declare all targets as `release-targets`"),
         "{other_job}"
     );
 }

@@ -469,7 +469,7 @@ fn incomplete_version_is_listed_and_hidden_tags_are_counted() {
     let (home, location) = (Home::new(), format!("{}/acme/some", server.host()));
     let tags = home.cargo_oci(["tags", &location]).succeeds();
     assert_eq!(tags.stdout, "0.3.0\n0.2.0\nlatest\n");
-    let notes = "note: 0.3.0 is incomplete: it has tags of targets and no version tag\n\
+    let notes = "note: 0.3.0 is incomplete: it has target tags but no version tag\n\
                  note: 4 target tags and 1 referrers tag hidden; --all shows them\n";
     assert_eq!(tags.stderr, notes);
     let quiet = home.cargo_oci(["tags", &location, "--quiet"]).succeeds();

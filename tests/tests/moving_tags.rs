@@ -201,7 +201,7 @@ fn version_tag_with_prefix_is_a_separate_immutable_tag() {
 
     push(&home, &sources, host, &[]).succeeds();
     assert_eq!(tags(&registry), tags_with_target_tags(&["1.2.3", "v1.2.3"]));
-    // Readers prefer the tag without `v`.
+    // `pull` selects the tag without `v`.
     home.cargo_oci(["pull", &repository, "-o", "out", "--force"])
         .succeeds();
     assert_eq!(read(), "second");

@@ -204,7 +204,7 @@ fn dirty_tree_prints_warning_for_layout_and_moving_tag() {
     let allowed = push(&home, &sources, &[file, "--allow-dirty"]).succeeds();
     assert!(!allowed.stderr.contains("uncommitted"), "{allowed}");
 
-    // Git counts only for a package whose manifest it tracks.
+    // Changes are checked only if git tracks the manifest of the package.
     let untrack = home.bash("git rm --quiet --cached Cargo.toml");
     untrack.within(sources.path()).succeeds();
     push_to(&home, &sources, registry.host(), &[file]).succeeds();

@@ -129,7 +129,7 @@ fn upgrade_installs_newer_release_only() {
     let other = sources.path().join("other");
     let foreign = ["upgrade", "widgets", "--root", other.to_str().unwrap()];
     let refused = run(&home, &foreign).fails_with(4);
-    assert_status(&refused, "`cargo install` installed it");
+    assert_status(&refused, "it was installed by `cargo install`");
 
     publish(&home, "0.2.0", &["round"], &[]);
     publish(&home, "0.3.0-rc.1", &["round"], &[]);

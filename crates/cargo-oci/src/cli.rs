@@ -107,7 +107,7 @@ fn command() -> clap::Command {
     command.help_template(template)
 }
 
-/// Suggests the command with the same purpose if the name is that of a command in other tools.
+/// Suggests the equivalent command if the name is a command of another tool.
 fn suggest_command(mut error: clap::Error) -> clap::Error {
     if error.kind() == ErrorKind::InvalidSubcommand
         && let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)

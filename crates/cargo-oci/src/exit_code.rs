@@ -5,7 +5,8 @@
 
 use oci_registry::ErrorKind;
 
-/// Any other error: a file could not be read or written, a program could not be run, or the user declined a question.
+/// Any other error: a file could not be read or written, a program could not be run, or the user declined a
+/// confirmation.
 pub(crate) const OTHER: u8 = 1;
 
 /// An argument, a setting or a local file is invalid.

@@ -29,15 +29,15 @@ impl Filter {
         (self.include.is_empty() || any_matches(&self.include)) && !any_matches(&self.exclude)
     }
 
-    /// Whether a pattern of `--include` contains `__`, so that it can only be meant for the tags of targets.
+    /// Whether a pattern of `--include` contains `__` and so selects target tags.
     pub(crate) fn includes_targets(&self) -> bool {
         let mut patterns = self.include.iter();
         patterns.any(|pattern| pattern.as_str().contains(tag::SEPARATOR))
     }
 }
 
-/// Sorts tags by version, the highest first. Each version is followed by the tags of its targets, and then by the tags
-/// with `v`. Tags that are not versions come last, sorted by name.
+/// Sorts tags by version, the highest first. Each version is followed by its target tags, and then by the tags with
+/// `v`. Tags that are not versions come last, sorted by name.
 pub(crate) fn sort_by_version<T>(tags: &mut [T], tag: impl Fn(&T) -> &Tag) {
     let key = |entry: &T| {
         let (text, target) = tag::split(tag(entry));

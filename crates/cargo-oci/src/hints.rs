@@ -122,22 +122,22 @@ env:
         )],
         (Forge::GitHub, true) => vec![
             format!(
-                "add these lines to the job in the workflow file, if it uses its own token
+                "if the job uses `secrets.GITHUB_TOKEN`, add these lines to it in the workflow file
 permissions:
   contents: read
   packages: {access}"
             ),
             format!(
-                "if the package exists, grant the repository {access} access: package settings, \"Manage Actions access\""
+                "if the package exists, grant the repository {access} access in the package settings, under \"Manage Actions access\""
             ),
         ],
         (Forge::GitLab, false) => vec![format!(
-            "`CI_REGISTRY_USER` and `CI_REGISTRY_PASSWORD` are not set: enable the container registry of the project, or pass both variables to the job, for `{registry}`"
+            "the job has no credential for `{registry}`: enable the container registry of the project, or set `CI_REGISTRY_USER` and `CI_REGISTRY_PASSWORD`"
         )],
         (Forge::GitLab, true) => vec![
-            "if the repository belongs to another project, add the project of the job to its list in Settings > CI/CD > Job token permissions".into(),
+            "if the repository belongs to another project, add this project to the allowlist there: Settings > CI/CD > Job token permissions".into(),
             format!(
-                "or use a deploy token with the scope `{access}_registry` as `CI_REGISTRY_USER` and `CI_REGISTRY_PASSWORD`"
+                "alternatively, set `CI_REGISTRY_USER` and `CI_REGISTRY_PASSWORD` to the user name and password of a deploy token with the scope `{access}_registry`"
             ),
         ],
     }

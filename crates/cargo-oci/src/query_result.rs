@@ -16,7 +16,7 @@ pub(crate) enum QueryResult<'a> {
     Tag {
         name: &'a str,
         reference: String,
-        /// Whether the tag is missing, and only tags of its targets exist. `None` if this was not determined.
+        /// Whether the tag does not exist and only its target tags do. `None` if this was not determined.
         incomplete: Option<bool>,
         size: Option<u64>,
         created: Option<&'a str>,

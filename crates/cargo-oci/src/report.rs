@@ -31,7 +31,7 @@ const MAX_LINE_LENGTH: usize = 4000;
 /// Kind and message of the error that ends a command after a signal.
 const INTERRUPTED: &str = "interrupted";
 
-/// Kind and message of the error for a question that the user declined.
+/// Kind and message of the error after the user declined a confirmation.
 const ABORTED: &str = "aborted";
 
 /// Error of a command, with its exit code, hints and causes.
@@ -117,7 +117,7 @@ impl Error {
         }
     }
 
-    /// Creates the error for a question that the user declined. `consequence` states what the command has not done.
+    /// Creates the error for a declined confirmation. `consequence` states what the command has not done.
     pub(crate) fn aborted(consequence: &str) -> Self {
         Self {
             exit: exit_code::OTHER,
@@ -183,7 +183,7 @@ impl StdError for ReplacedMessage {
     }
 }
 
-/// Error with a message above its own message.
+/// Error with an additional outer message.
 #[derive(Debug)]
 struct ErrorContext {
     message: String,
@@ -276,8 +276,7 @@ impl fmt::Debug for Reporter {
     }
 }
 
-/// State of the bytes that an interrupted command has kept, and a function that returns their number and the number of
-/// all bytes.
+/// Word for the kept bytes, and a function that returns their number and the total.
 type Resumption = (&'static str, Box<dyn Fn() -> (u64, u64) + Send>);
 
 /// Settings and state of the output. The value is leaked, so it exists until the process ends.

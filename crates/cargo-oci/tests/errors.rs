@@ -56,7 +56,7 @@ fn error_of_each_kind_is_printed_with_causes_and_hints() {
 }
 
 /// Runs `cargo oci` in a CI job whose registry requires Basic authentication and denies access to every account.
-/// Requests reach the scripted registry through a proxy, so its name is that of a public registry.
+/// Requests go through a proxy, so that the scripted registry can have the name of a public registry.
 fn run_in_job(arguments: &str, variables: &[(&str, &str)]) -> String {
     let registry = Server::start(|request, _| match request.header("authorization") {
         None => Response::challenge("Basic realm=\"testkit\""),

@@ -1,8 +1,7 @@
 //! Selection of a manifest from an index, by target, platform or machine.
 //!
-//! The selection works for indexes of packages and for all other indexes. The index of a version is written after the
-//! tags of its targets, so a target may have a tag before the index lists it. [`find`] therefore also tries the tags of
-//! targets.
+//! The selection works for indexes of packages and for all other indexes. The index of a version is written after its
+//! target tags, so a target may have a tag before the index lists it. [`find`] therefore also tries the target tags.
 
 use std::fmt;
 
@@ -163,8 +162,8 @@ pub fn fallback_tags(tag: &Tag, wanted: &ManifestSelector) -> Vec<Tag> {
 ///
 /// Nested indexes are searched, too: first the nested index that matches, then the nested indexes that state neither
 /// target nor platform, in the order of the index. If the index of a tag does not exist or has no matching entry, the
-/// tags of single targets are read. If `identifier` is a single manifest, this manifest is returned for every machine.
-/// If a target or platform is requested, the manifest must match it.
+/// target tags are read. If `identifier` is a single manifest, this manifest is returned for every machine. If a target
+/// or platform is requested, the manifest must match it.
 ///
 /// # Errors
 ///

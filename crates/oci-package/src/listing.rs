@@ -1,8 +1,8 @@
 //! Listing of tags without the tags that only programs use.
 //!
-//! A listing hides the tags of single targets and the tags of referrers. A version that has target tags and no tag of
-//! its own is incomplete; the listing contains one entry for it. Only listings hide tags: copies, the update of an index
-//! and the selection of a release use all tags.
+//! A listing hides target tags and referrers tags. A version that has target tags but no version tag is incomplete; the
+//! listing contains one entry for it. Only listings hide tags: copies, the update of an index and the selection of a
+//! release use all tags.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -55,9 +55,9 @@ impl HiddenTag {
 /// Number of tags that a listing hides. Displayed as `4 target tags` or `4 target tags and 1 referrers tag`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HiddenTagCount {
-    /// Number of tags of targets.
+    /// Number of target tags.
     pub targets: usize,
-    /// Number of tags of referrers.
+    /// Number of referrers tags.
     pub referrers: usize,
 }
 
@@ -113,7 +113,7 @@ pub struct TagListing {
     /// Targets of the target tags, by version tag.
     targets: BTreeMap<String, BTreeSet<String>>,
     hidden: HiddenTagCount,
-    /// Incomplete versions that were not returned yet, or `None` before the last tag.
+    /// Incomplete versions that were not returned yet. `None` until the last tag was read.
     incomplete: Option<std::vec::IntoIter<ListedTag>>,
 }
 

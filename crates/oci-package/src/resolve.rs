@@ -120,8 +120,8 @@ pub async fn resolve_identifier(
     Err(error.into())
 }
 
-/// Returns the tag of a version in a source: `1.2.3`, otherwise `v1.2.3`. If the version has neither tag, returns the
-/// tag under which it has manifests of single targets, otherwise the tag without `v`.
+/// Returns the existing tag of a version, `1.2.3` before `v1.2.3`. If neither exists, returns the one with target tags,
+/// or else `1.2.3`.
 ///
 /// Sends one request if the source has the tag without `v`.
 ///
@@ -288,7 +288,7 @@ fn target_tags_hint(wanted: &Tag, repository: &Location, tags: &[Tag]) -> Option
     let targets: Vec<_> = targets.collect();
     (!targets.is_empty()).then(|| {
         let targets = targets.join(", ");
-        format!("use the tag of a target: {targets}; `{wanted}` has no version tag yet").into()
+        format!("use a target tag: {targets}; `{wanted}` is incomplete").into()
     })
 }
 
@@ -322,7 +322,7 @@ async fn missing_tags_hint(source: &dyn Source, location: &Location) -> Hint {
     advice.into()
 }
 
-/// Returns the hint for the highest allowed version that has manifests of single targets but no index yet.
+/// Returns the hint for the highest allowed version that has target tags but no index yet.
 fn incomplete_release_hint(
     tags: &[Tag],
     location: &Location,
@@ -474,7 +474,7 @@ mod tests {
         let location = location("a.b/c:1.2.0");
         let identifier = location.identifier().unwrap();
         let expected = Hint::from(format!(
-            "use the tag of a target: `a.b/c:{}`, `a.b/c:{}`; `1.2.0` has no version tag yet",
+            "use a target tag: `a.b/c:{}`, `a.b/c:{}`; `1.2.0` is incomplete",
             tags[1], tags[0]
         ));
         let error = resolve_manifest_or_target(&source, &location, &identifier, &[]).await;

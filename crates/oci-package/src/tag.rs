@@ -6,7 +6,7 @@
 //! [`version`] parse them.
 //!
 //! A version may also have the tag `v1.2.3_build`. It is a separate tag with its own target tags. [`parse_version`]
-//! decides which texts are versions.
+//! parses both forms.
 
 use std::fmt;
 
@@ -90,7 +90,7 @@ impl ReleaseTag {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if the tag contains `__` or ends with `_`, because the tags of its targets would be
+    /// [`ErrorKind::InvalidInput`] if the tag contains `__` or ends with `_`, because its target tags would be
     /// ambiguous.
     pub fn new(tag: Tag) -> crate::Result<Self> {
         let text = tag.as_str();
@@ -147,7 +147,7 @@ impl ReleaseTag {
         self.version().is_some()
     }
 
-    /// Checks that the tag is suitable for a package of this version: it is the tag of this version, or a moving tag.
+    /// Checks that the tag is a moving tag or a tag of this version.
     ///
     /// # Errors
     ///
@@ -172,7 +172,7 @@ impl fmt::Debug for ReleaseTag {
     }
 }
 
-/// Splits a tag into the version and, if it is the tag of a target, the target triple.
+/// Splits a tag into the version and, if it is a target tag, the target triple.
 pub fn split(tag: &Tag) -> (&str, Option<&str>) {
     match tag.as_str().split_once(SEPARATOR) {
         Some((version, target)) => (version, Some(target)),
@@ -180,7 +180,7 @@ pub fn split(tag: &Tag) -> (&str, Option<&str>) {
     }
 }
 
-/// Parses a tag as a version. Returns `None` for other tags and for tags of targets.
+/// Parses a tag as a version. Returns `None` for other tags and for target tags.
 pub fn version(tag: &Tag) -> Option<Version> {
     match split(tag) {
         (text, None) => parse_version(text),
@@ -209,8 +209,8 @@ pub fn version_tags(version: &Version) -> crate::Result<[ReleaseTag; 2]> {
     Ok([plain, ReleaseTag(prefixed)])
 }
 
-/// Returns the highest version among tags. The tags of targets are ignored. A pre-release is returned only if there are
-/// no releases. If a version has two tags, the tag without `v` is returned.
+/// Returns the highest version among tags. Target tags are ignored. A pre-release is returned only if there are no
+/// releases. If a version has two tags, the tag without `v` is returned.
 pub fn highest<'a>(tags: impl IntoIterator<Item = &'a Tag>) -> Option<(&'a Tag, Version)> {
     let rank = |tag: &Tag, version: &Version| {
         let has_prefix = tag.as_str().starts_with(PREFIX);

@@ -120,8 +120,8 @@ async fn find_entry_accepts_tag_of_target_and_digest() {
             .unwrap();
         assert_eq!(entries[0].digest, *gnu.digest(), "{named}");
     }
-    // These identifiers have no entry: the tag of an index, the tag of a target that the index does not list, the
-    // digests of an index and an image, and a missing digest.
+    // These identifiers have no entry: the tag of an index, a target tag that the index does not list, the digests of
+    // an index and an image, and a missing digest.
     let other = tag(&format!("1.2.3__{MAC}"));
     memory.tag(&gnu, &other).await.unwrap();
     let index = memory.resolve(&tag("1.2.3").into()).await.unwrap();

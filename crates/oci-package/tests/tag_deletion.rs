@@ -1,4 +1,4 @@
-//! Tests for the deletion of a version with the tags of its targets.
+//! Tests for the deletion of a version with its target tags.
 
 #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
@@ -61,7 +61,7 @@ async fn plan(from: &dyn Source, named: &str) -> TagDeletion {
     plan_tag_deletion(from, &tag(named), false).await.unwrap()
 }
 
-/// Deletes a tag and the tags that are deleted with it.
+/// Deletes a tag with its target tags and floating tags.
 async fn delete(from: &dyn Delete, named: &str) -> Option<DeletionNote> {
     let plan = plan(from, named).await;
     let mut reported = Vec::new();

@@ -100,7 +100,7 @@ pub enum Hint {
         /// Registry to log in to.
         registry: String,
     },
-    /// A CI job accessed the registry of the forge that runs it. The forge issues a token for this to each job.
+    /// A CI job accessed the registry of the forge that runs it. The forge issues a registry token to each job.
     JobToken {
         /// Forge that runs the job.
         forge: Forge,
@@ -270,7 +270,7 @@ impl Error {
         AdvisedError { error: self, hints }.into()
     }
 
-    /// Returns the error of the module in which it was created.
+    /// Returns the private error of the module that created this error.
     pub(crate) fn failure(&self) -> &(dyn StdError + 'static) {
         &*self.0
     }
@@ -295,8 +295,8 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {
-    /// Returns the cause. A cause that only states that an operation on an object failed is omitted if the message of
-    /// this error contains the name of the object.
+    /// Returns the cause. A cause that is only "failed to VERB `NAME`" is omitted if the message of this error contains
+    /// NAME.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         let mut cause = self.0.source()?;
         while let Some(error) = cause.downcast_ref::<Self>()
@@ -415,8 +415,8 @@ pub trait Failure: StdError + Send + Sync + 'static {
         None
     }
 
-    /// Returns the name of the object if the message states only that an operation on it failed, and the cause states
-    /// the reason. Otherwise returns `None`.
+    /// Returns NAME if the message is only "failed to VERB `NAME`" and the cause states the reason. Otherwise returns
+    /// `None`.
     fn object_name(&self) -> Option<String> {
         None
     }

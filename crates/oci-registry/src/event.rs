@@ -20,7 +20,7 @@ const MAX_OMITTED: usize = 10;
 /// Maximum length of a name in [`OmittedNames`], in characters.
 const MAX_OMITTED_LENGTH: usize = 300;
 
-/// Minimum delay before a retry that its display text contains.
+/// Minimum delay before a retry that its display text states.
 const MIN_REPORTED_DELAY: Duration = Duration::from_secs(2);
 
 /// Event of a [`Client`](crate::Client).
@@ -118,7 +118,7 @@ pub struct Retry {
     pub attempts: u32,
     /// Time until the next attempt.
     pub delay: Duration,
-    /// Cause of the failure, with the host that caused it if the host is known.
+    /// Cause of the failure, with the host if it is known.
     pub cause: String,
 }
 

@@ -21,7 +21,7 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// Reads the rate limit from the headers of a response. Returns `None` if they state none that is valid.
+    /// Reads the rate limit from the headers of a response. Returns `None` if no header is valid.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let (limit, limit_window) = read_header(headers, "ratelimit-limit");
         let (remaining, remaining_window) = read_header(headers, "ratelimit-remaining");

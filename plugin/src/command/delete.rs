@@ -45,7 +45,7 @@ impl PluginCommand for DeleteCommand {
             )
             .switch(
                 "keep-targets",
-                "Delete the tag of a package, but not the tags of its targets",
+                "Delete the tag of a package and keep its target tags",
                 None,
             )
             .switch("dry-run", "Show the actions without performing them", Some('n'))
@@ -59,12 +59,12 @@ impl PluginCommand for DeleteCommand {
     }
 
     fn extra_description(&self) -> &'static str {
-        "Deleting a tag keeps the manifest, which stays reachable by its digest and its other tags. The tag of a package \
-         is deleted with the tags of its targets, and the last tag of a version also with the floating tags that refer \
-         to it, such as `latest`; if the command is interrupted, run it again to delete the remaining tags. Deleting a \
-         manifest by its digest also deletes every tag that points to it. A digest may also refer to a blob. Deleting \
-         the tag or the manifest of one target of a \
-         package also removes its entry from the index of the release; the index is deleted with its last entry.\n\n\
+        "Deleting a tag keeps its manifest, which stays reachable by digest and by other tags. Deleting the tag of a \
+         package also deletes its target tags. Deleting the last tag of a version also deletes the floating tags that \
+         refer to it, such as `latest`. Deleting a target tag, or the manifest of a target, also removes its entry from \
+         the index. An index without entries is deleted. Deleting a digest deletes the manifest and all its tags. A \
+         digest may also refer to a blob. After an interruption, run the command again to delete the remaining \
+         tags.\n\n\
          The output has one row per change. `action` is `deleted`, or `changed` for an index from which an entry was \
          removed; with --dry-run it is `would delete` or `would change`. Content that was deleted together with an \
          earlier row has no second row. Many registries disable deletion: the command then fails with \
@@ -267,7 +267,7 @@ impl DeleteCall {
         Ok(())
     }
 
-    /// Deletes a tag and the tags that are deleted with it.
+    /// Deletes a tag with its target tags and floating tags.
     async fn delete_tags(
         &self,
         location: &OpenLocation<dyn Delete>,

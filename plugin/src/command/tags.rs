@@ -45,11 +45,7 @@ impl PluginCommand for TagsCommand {
                 "Also show the size, date, platforms, digest and other details of each tag",
                 Some('l'),
             )
-            .switch(
-                "all",
-                "Also show the tags of targets and referrers",
-                Some('a'),
-            )
+            .switch("all", "Also show target tags and referrers tags", Some('a'))
             .input_output_types(super::input_output_types(&table, &table))
             .category(Category::Network);
         ConnectionSettings::flags(signature)
@@ -63,9 +59,9 @@ impl PluginCommand for TagsCommand {
         "Each row has the `name` and `reference` of a tag. If the input is a list of repositories, each row also has \
          `repository`. With --long, the manifests of the tags are fetched, several at a time, for `size`, `created`, \
          `platforms`, `targets`, `artifact_type`, `media_type`, `annotations` and `digest`.\n\n\
-         Tags of targets, such as `1.2.3__x86_64-apple-darwin`, and of referrers are shown only with --all. Without \
-         --all, a row for each version that has tags of targets but no tag of its own follows the last page; with \
-         --long, it has the targets of these tags.\n\n\
+         Target tags, such as `1.2.3__x86_64-apple-darwin`, and referrers tags are shown only with --all. Without \
+         --all, a row for each incomplete version follows the last page. Such a version has target tags but no version \
+         tag. With --long, the row has the targets of these tags.\n\n\
          Rows appear while further pages are fetched. After `first`, no further pages are requested. The details are \
          null if a tag was deleted meanwhile or its manifest cannot be read. If a manifest cannot be read, a warning \
          on stderr shows the reason. If the registry's rate limit is exceeded, an error follows the rows received so \
@@ -80,7 +76,7 @@ impl PluginCommand for TagsCommand {
         vec![
             Example {
                 example: "oci tags ghcr.io/acme/widgets",
-                description: "List the tags of versions and channels",
+                description: "List version tags and moving tags",
                 result: None,
             },
             Example {

@@ -15,7 +15,7 @@ use super::{
 const MAX_PATHS: usize = 500;
 
 /// Returns the tracked files of a work tree and its submodules that differ from the commit, relative to the root of the
-/// work tree. If they are unknown, the error is the reason.
+/// work tree. Returns an error with the reason if they cannot be determined.
 ///
 /// The result is empty if `git status --porcelain --untracked-files=no --ignore-submodules=untracked` prints nothing.
 pub(super) async fn find_changes(
@@ -71,7 +71,7 @@ pub(super) async fn find_changes(
         None if changes.is_empty() && !filtered.is_empty() => {
             let filters: Vec<_> = filters.iter().map(String::as_str).collect();
             Err(format!(
-                "files with a filter may have changed, but filters that the repository configures are not run: `{}`",
+                "cannot compare filtered files with the commit, because git filters from the repository configuration are not run: `{}`",
                 filters.join("`, `")
             ))
         }
@@ -96,10 +96,10 @@ async fn read_untrusted_filters(
         let filter = filter.and_then(|rest| Some(rest.rsplit_once('.')?.0));
         let is_trusted = ["system", "global", "command"].contains(&scope.as_str());
         if let Some(filter) = filter.filter(|_| !is_trusted) {
-            // A filter with such a name cannot be disabled with `-c`: the key would end at the first `=`, and a name
-            // that is not UTF-8 was changed by the lossy conversion.
+            // `-c` cannot disable this filter. The key ends at the first `=`. The lossy conversion changes a name that
+            // is not UTF-8.
             if filter.contains(['=', char::REPLACEMENT_CHARACTER]) {
-                return Err(format!("the filter `{filter}` cannot be disabled"));
+                return Err(format!("cannot disable the git filter `{filter}`"));
             }
             filters.insert(filter.to_owned());
         }

@@ -376,7 +376,7 @@ impl InstalledPackages {
         Some(key)
     }
 
-    /// Returns the records that contain programs of a package that is about to be recorded, with these programs.
+    /// Returns the records that share programs with `record`, each with the shared programs.
     pub(crate) fn owners(&self, record: &InstallRecord) -> BTreeMap<String, BTreeSet<String>> {
         let shared = self.records.v1.iter().map(|(key, programs)| {
             let shared = programs.intersection(&record.programs).cloned();
@@ -404,7 +404,8 @@ impl InstalledPackages {
         let (name, version, source) = split_key(key)?;
         let details = self.details.get("installs").and_then(|all| all.get(key));
         let detail = |name: &str| details.and_then(|details| details.get(name));
-        // Cargo records its registries in directories in the same form, but always with the version of the compiler.
+        // Cargo records local registries with the same form of source. Only records that cargo wrote have a value of
+        // `rustc`.
         let is_built = detail("rustc").is_some_and(|rustc| !rustc.is_null());
         if is_built || !is_oci_source(source) {
             return None;

@@ -32,7 +32,7 @@ const KEYS: [&str; 11] = [
     "archive",
 ];
 
-/// Former name of the key `release-targets`. It looked like the list of targets to build.
+/// Former name of the key `release-targets`. Renamed because the name suggested a list of targets to build.
 const OLD_RELEASE_TARGETS: &str = "targets";
 
 #[derive(Debug, Snafu)]

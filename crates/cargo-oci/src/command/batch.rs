@@ -31,7 +31,7 @@ impl<'a> PackageBatch<'a> {
         }
     }
 
-    /// Adds the outcome of one package, and prints its error. The error of the only package is returned instead.
+    /// Adds the outcome of one package, and prints its error. If there is only one package, returns its error instead.
     pub(super) fn add(&mut self, name: String, outcome: Result<(), Error>) -> Result<(), Error> {
         match outcome {
             Ok(()) => self.succeeded.push(name),

@@ -1,7 +1,7 @@
 //! `cargo oci completions`: print a shell completion script.
 //!
-//! `clap_complete` generates the completion of `cargo-oci`. For bash, zsh, fish and Nushell, an addition from the
-//! directory `completions` also completes `cargo oci`, and leaves all other commands of cargo to cargo's own completion.
+//! `clap_complete` generates the completion of `cargo-oci`. For bash, zsh, fish and Nushell, a script from the
+//! directory `completions` adds `cargo oci`. Cargo's own completion handles all other commands.
 
 use clap::{Args, CommandFactory as _, ValueEnum};
 use clap_complete::generate;

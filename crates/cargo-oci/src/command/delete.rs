@@ -18,13 +18,13 @@ use crate::session::Session;
 
 /// Delete tags, manifests and blobs
 ///
-/// A tag is deleted without its manifest, which stays reachable by its digest and its other tags. The tag of a package
-/// is deleted with the tags of its targets, and the last tag of a version also with the floating tags that refer to
-/// it, such as `latest`. If the command is interrupted, run it again to delete the remaining tags. The tag of one target
-/// of a package also removes the entry of the target from the index of the version. An index without entries is
-/// deleted. A digest deletes the manifest and every tag that refers to it.
+/// Deleting a tag keeps its manifest, which stays reachable by digest and by other tags. Deleting the tag of a package
+/// also deletes its target tags. Deleting the last tag of a version also deletes the floating tags that refer to it,
+/// such as `latest`. Deleting a target tag also removes its entry from the index. An index without entries is deleted.
+/// Deleting a digest deletes the manifest and all its tags. After an interruption, run the command again to delete the
+/// remaining tags.
 ///
-/// On a terminal the command asks for confirmation. If the answer is no, it deletes nothing and exits with 1.
+/// On a terminal, the command prompts for confirmation. If the user declines, it deletes nothing and exits with 1.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[command(
@@ -42,7 +42,7 @@ pub(crate) struct Flags {
     #[arg(long)]
     blob: bool,
 
-    /// Delete the tag of a package, but not the tags of its targets
+    /// Delete the tag of a package and keep its target tags
     ///
     /// Floating tags are kept, too.
     #[arg(long, conflicts_with = "blob")]
@@ -52,7 +52,7 @@ pub(crate) struct Flags {
     #[arg(long, short = 'n')]
     dry_run: bool,
 
-    /// Do not ask for confirmation
+    /// Delete without confirmation
     #[arg(long, short)]
     yes: bool,
 
@@ -136,7 +136,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         .iter()
         .any(|task| task.keeps_manifest(deleted.set_for(&task.location)));
     let note_manifests = || {
-        // In JSON, a note would be a warning.
+        // The JSON output has no notes. A note would be printed as a warning.
         if keeps_manifests && !session.reporter.is_json() {
             session.reporter.note(DeletionNote::ManifestsKept);
         }
@@ -180,8 +180,8 @@ fn check_reference(location: &Location, is_blob: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// Resolves a reference to a task. The tag of a package includes the tags of its targets, and a target of a package its
-/// index entry.
+/// Resolves a reference to a task. For the tag of a package, the task includes its target tags. For a target, it
+/// includes the index entry.
 async fn find_task(
     session: &Session,
     location: &Location,
@@ -209,7 +209,7 @@ async fn find_task(
     }
 }
 
-/// Finds the tags, the target of a package or the manifest that a tag or digest refers to.
+/// Resolves a tag or digest to the content to delete: tags, a target of a package, or a manifest.
 async fn find_item(
     source: &dyn Source,
     identifier: Identifier,

@@ -1,4 +1,4 @@
-//! `cargo oci index`: edit an index, or assemble the index of a version from the tags of its targets.
+//! `cargo oci index`: edit an index, or assemble the index of a version from its target tags.
 
 use clap::{Args, Subcommand};
 use oci_package::{AddOptions, EntrySelector, PublishEvent, ReleaseTag, annotation};
@@ -14,8 +14,8 @@ use crate::session::Session;
 
 /// Edit a multi-platform index
 ///
-/// The index of a package version is computed from the tags of its targets. An edit writes or deletes these tags first,
-/// so concurrent writers do not lose entries. Any other index is edited directly.
+/// The index of a package version is computed from its target tags. An edit writes or deletes these tags first, so
+/// concurrent writers do not lose entries. Any other index is edited directly.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci index add ghcr.io/acme/widgets:1.2.3 oci:out/widgets:1.2.3__aarch64-apple-darwin\n  cargo oci index remove registry.example.com/widgets:1.2.3 x86_64-pc-windows-msvc\n  cargo oci index assemble ghcr.io/acme/widgets:1.2.3"
@@ -34,8 +34,8 @@ enum IndexCommand {
 
 /// Add manifests to an index, creating it if it does not exist
 ///
-/// In the index of a package, each manifest gets the tag of its target; a released target is not replaced without
-/// `--overwrite`. In any other index, a manifest replaces the entry for the same platform, or is appended.
+/// In the index of a package, each manifest gets a target tag; a released target is not replaced without `--overwrite`.
+/// In any other index, a manifest replaces the entry for the same platform, or is appended.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci index add ghcr.io/acme/widgets:1.2.3 oci:out/widgets:1.2.3__aarch64-apple-darwin\n  cargo oci index add registry.example.com/image:1 sha256:DIGEST"
@@ -75,7 +75,7 @@ struct Remove {
     format: FormatFlag,
 }
 
-/// Write the index of a version from the tags of its targets
+/// Write the index of a version from its target tags
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  cargo oci index assemble ghcr.io/acme/widgets:1.2.3")]
 struct Assemble {

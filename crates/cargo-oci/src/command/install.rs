@@ -155,8 +155,8 @@ pub(super) struct InstallRequest {
     pub(super) repository: Location,
     /// Version to install.
     pub(super) version: Option<Version>,
-    /// Requirement that the version must match. `upgrade` passes the requirement that is already recorded, with a tag
-    /// that matches it.
+    /// Requirement that the version must match. `upgrade` passes the recorded requirement and a repository with a
+    /// matching tag.
     pub(super) requirement: Option<VersionReq>,
     /// Target to install programs for, instead of this machine.
     pub(super) target: Option<String>,
@@ -244,8 +244,8 @@ pub(super) async fn install_package(
     session.report_finished(&name, manifest.digest(), index.as_ref())
 }
 
-/// Prints what was installed and replaced, in the words of `cargo install`. `owners` are the records that contained the
-/// programs before.
+/// Prints what was installed and replaced, in the format of `cargo install`. `owners` are the records that contained
+/// the programs before.
 fn print_result(
     session: &Session,
     record: &InstallRecord,

@@ -14,8 +14,8 @@ use crate::session::Session;
 
 /// Show the manual page of a command, or write all pages to a directory
 ///
-/// Every command has a page, such as `cargo-oci-push`. The page of the program is `cargo-oci`. On a terminal, `man`
-/// shows the page, if it is installed. Otherwise, the page is printed in the format of `man`.
+/// Every command has a page, such as `cargo-oci-push`. The page of the program is `cargo-oci`. On a terminal, the page
+/// is shown with `man`. Otherwise, or without `man`, its roff source is printed.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci man push\n  cargo oci man push > cargo-oci-push.1\n  cargo oci man --output ~/.local/share/man/man1"

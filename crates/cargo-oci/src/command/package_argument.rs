@@ -91,7 +91,7 @@ impl PackageArgument {
                 if found.is_empty() && installed.is_recorded(name) {
                     return Err(Error::new(
                         ErrorKind::NotFound,
-                        format!("failed to {verb} `{name}`: `cargo install` installed it"),
+                        format!("failed to {verb} `{name}`: it was installed by `cargo install`"),
                     )
                     .help(format!(
                         "run `cargo {} {name}`",
@@ -110,7 +110,7 @@ impl PackageArgument {
                 let requested = match (&self.version, location.identifier()) {
                     (Some(_), Some(_)) | (None, Some(Identifier::Digest(_))) => {
                         return Err(Error::usage(format!(
-                            "failed to {verb} `{self}`: expected a tag or a version, but not both, and no digest"
+                            "failed to {verb} `{self}`: expected a tag or `@VERSION`, but not both, and no digest"
                         )));
                     }
                     (Some(version), None) => Some(RequestedVersion::Version(version.clone())),
@@ -161,12 +161,12 @@ impl PackageArgument {
                 format!("failed to {verb} `{self}`: no such package is installed")
             }
             PackageSelector::Repository(_) => {
-                format!("failed to {verb} `{self}`: no package was installed from it")
+                format!("failed to {verb} `{self}`: no package was installed from this repository")
             }
         };
         let error = Error::new(ErrorKind::NotFound, message);
         if packages.is_empty() {
-            return error.help("no package was installed by `cargo oci install`");
+            return error.help("run `cargo oci install REPOSITORY` to install a package");
         }
         let others = packages.iter();
         let others = others.map(|one| format!("`{}` from `{}`", one.name, one.location));

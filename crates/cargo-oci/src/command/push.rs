@@ -144,9 +144,9 @@ pub(crate) struct Flags {
 
     /// Publish from a work tree with uncommitted changes
     ///
-    /// Without the flag, a version is not pushed to a registry if files that git tracks differ from the commit, and
-    /// `--crate` fails where `cargo package` fails, also if git does not track a file of the package. The artifacts
-    /// record the changes as `dirty`.
+    /// By default, a push of a version to a registry fails if tracked files differ from the commit. `--crate` also
+    /// fails if `cargo package` rejects changed or untracked files. The artifacts record changes of tracked files as
+    /// `dirty`.
     #[arg(long)]
     allow_dirty: bool,
 

@@ -24,9 +24,8 @@ const MAX_NAME_WIDTH: usize = 46;
 
 /// List the tags of a repository
 ///
-/// Versions come first, the newest first, then the other tags by name. Tags of single targets (`1.2.3__TRIPLE`) and of
-/// referrers (`sha256-…`) are hidden. A version that has tags of targets and no tag of its own is incomplete; it is
-/// listed, too.
+/// Versions come first, the newest first, then the other tags by name. Target tags (`1.2.3__TRIPLE`) and referrers tags
+/// (`sha256-…`) are hidden. Incomplete versions are listed. Such a version has target tags but no version tag.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "ls",
@@ -43,7 +42,7 @@ pub(crate) struct Flags {
 
     /// Show hidden tags too, in the order of the registry
     ///
-    /// Prints the tags as they arrive. A pattern of `--include` that contains `__` also shows the tags of targets.
+    /// Prints the tags as they arrive. A pattern of `--include` that contains `__` also shows target tags.
     #[arg(long, short)]
     all: bool,
 
@@ -121,10 +120,10 @@ fn report_omissions(session: &Session, hidden: HiddenTagCount, incomplete: &[Str
     match incomplete {
         [] => {}
         [version] => reporter.note_on_stderr(format_args!(
-            "{version} is incomplete: it has tags of targets and no version tag"
+            "{version} is incomplete: it has target tags but no version tag"
         )),
         versions => reporter.note_on_stderr(format_args!(
-            "{} versions are incomplete, they have tags of targets and no version tag: {}",
+            "{} versions are incomplete: they have target tags but no version tag: {}",
             versions.len(),
             versions.join(", ")
         )),

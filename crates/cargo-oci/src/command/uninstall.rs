@@ -19,7 +19,7 @@ use crate::session::Session;
 pub(crate) struct Flags {
     /// Name or repository of a package that `cargo oci install` installed
     ///
-    /// The name of a package, REGISTRY/REPOSITORY or oci:DIR. A tag must be the installed version.
+    /// A package name, REGISTRY/REPOSITORY or oci:DIR. Fails if a given tag is not the installed version.
     #[arg(value_name = "PACKAGE", required = true, value_parser = package_argument::parse)]
     packages: Vec<PackageArgument>,
 

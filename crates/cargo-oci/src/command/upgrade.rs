@@ -86,9 +86,9 @@ async fn select(
 ) -> Result<Vec<InstalledPackage>, Error> {
     if package.selects_version(session).await? {
         return Err(Error::usage(format!(
-            "failed to upgrade `{package}`: an upgrade selects the version itself"
+            "failed to upgrade `{package}`: expected no version, tag or digest"
         ))
-        .help("omit the tag, or run `cargo oci install` to install another version"));
+        .help("omit it, or run `cargo oci install` to install another version"));
     }
     package.find(session, installed, "upgrade").await
 }

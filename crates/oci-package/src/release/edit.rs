@@ -1,8 +1,8 @@
 //! Manual edits of an index: adding manifests and removing entries.
 //!
-//! The index of a package is computed from the tags of its targets, so an edit changes these tags first. Adding a
-//! manifest sets its tag, with the same protection of released versions as a publication. Removing an entry deletes its
-//! tag. The index is then written as in a publication. The module [`foreign_index`] edits all other indexes.
+//! The index of a package is computed from its target tags, so an edit changes these tags first. Adding a manifest sets
+//! its tag, with the same protection of released versions as a publication. Removing an entry deletes its tag. The
+//! index is then written as in a publication. The module [`foreign_index`] edits all other indexes.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -145,8 +145,8 @@ pub struct AddOptions {
 /// in the target.
 ///
 /// In the index of a package, and in a new index if all manifests are packages for one target, each manifest gets an
-/// entry and the tag of its target. In any other index, a manifest replaces the entry for the same platform or is
-/// appended. A manifest that is already in the index is not changed.
+/// entry and a target tag. In any other index, a manifest replaces the entry for the same platform or is appended. A
+/// manifest that is already in the index is not changed.
 ///
 /// # Errors
 ///
@@ -266,7 +266,7 @@ fn seed<'a>(edited: impl IntoIterator<Item = &'a Digest>) -> Digest {
 pub struct RemovedEntries {
     /// Entries that were removed.
     pub entries: Vec<Descriptor>,
-    /// Tags of targets that were deleted with the entries.
+    /// Target tags that were deleted with the entries.
     pub tags: Vec<Tag>,
     /// The remaining index; `None` if no entries remained and the tag of the index was deleted.
     pub index: Option<Manifest>,
@@ -292,8 +292,8 @@ pub struct EntryLocation {
     pub other_entries: Vec<Digest>,
 }
 
-/// Finds the index entry for the tag of a target, or for the digest of a manifest. Returns `None` if the index of the
-/// version does not list the manifest. If the version has two tags, the index of the tag without `v` is read first.
+/// Finds the index entry for a target tag, or for the digest of a manifest. Returns `None` if the index of the version
+/// does not list the manifest. If the version has two tags, the index of the tag without `v` is read first.
 ///
 /// # Errors
 ///
@@ -466,7 +466,7 @@ pub async fn remove(
                 remaining
             } else {
                 delete_tag(from, tag).await?;
-                // Another job may have set the tag of its target in the meantime. Then the index is written again.
+                // Another job may have set the target tag in the meantime. Then the index is written again.
                 writer.pause(1, false).await;
                 writer.update_index(None).await?
             }

@@ -17,7 +17,7 @@ pub enum PublishEvent<'a> {
     Blob(&'a Descriptor, Delivery),
     /// The manifest for one target was stored under its digest.
     Manifest(&'a Manifest),
-    /// The tag of a target was set to the target's manifest.
+    /// A target tag was set to the target's manifest.
     Tag(&'a Tag, &'a Manifest),
     /// A tag was set to an index.
     Index(&'a Tag, &'a Manifest),

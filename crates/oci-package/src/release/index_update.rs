@@ -3,11 +3,10 @@
 //! An update consists of attempts. Each attempt reads the tags and the index, writes the index if it is outdated, and
 //! verifies after a delay that tags and index are unchanged.
 //!
-//! No entry is lost, for the following reason. A writer sets the tag of its target before it lists the tags, and it
-//! lists the tags again after it wrote an index. Consider the index that is written last. When its writer verified it,
-//! the writer saw every tag that was set before; otherwise the writer would have written another index. A writer that
-//! sets its tag after this verification lists the tags afterwards, and would write another index if its own entry were
-//! missing.
+//! No entry is lost, for the following reason. A writer sets its target tag before it lists the tags, and it lists the
+//! tags again after it wrote an index. Consider the index that is written last. When its writer verified it, the writer
+//! saw every tag that was set before; otherwise the writer would have written another index. A writer that sets its tag
+//! after this verification lists the tags afterwards, and would write another index if its own entry were missing.
 //!
 //! This is also true for a registry that lists new tags with a delay: a writer includes the tags that it set itself,
 //! and an update keeps the entries that are in the index.
@@ -227,7 +226,7 @@ impl ReleaseWriter<'_> {
         Ok(())
     }
 
-    /// Returns the entries for the manifests that the tags of targets point to, and for this writer's own manifest.
+    /// Returns the entries for the manifests that the target tags refer to, and for this writer's own manifest.
     fn target_entries(
         &self,
         found: &BTreeMap<Tag, Manifest>,

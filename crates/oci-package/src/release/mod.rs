@@ -122,7 +122,7 @@ pub struct PublishedTag {
     pub missing: Vec<String>,
 }
 
-/// Action for the tag of a target.
+/// Action for a target tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TagAction {
@@ -302,7 +302,7 @@ pub async fn plan(
     })
 }
 
-/// Writes the index of a version from the tags of its targets, and returns it.
+/// Writes the index of a version from its target tags, and returns it.
 ///
 /// Callers use this function for versions whose targets were pushed without an index, and after a failed publication.
 ///
@@ -365,7 +365,7 @@ struct ReleaseWriter<'a> {
     manifests: BTreeMap<Digest, Manifest>,
     /// Digests of manifests that an index listed although they do not exist.
     missing_manifests: BTreeSet<Digest>,
-    /// Tags of targets that this writer has set or found. The registry may not list these tags yet.
+    /// Target tags that this writer has set or found. The registry may not list these tags yet.
     set_tags: BTreeSet<Tag>,
     /// Targets whose entries are removed, unless another job publishes them again.
     removed_targets: BTreeSet<String>,
@@ -373,7 +373,7 @@ struct ReleaseWriter<'a> {
     removed_foreign_entries: BTreeSet<Digest>,
     /// Whether the failure to list tags was reported.
     is_list_failure_reported: bool,
-    /// Declared targets that are missing, if the index was not written for this reason.
+    /// Missing declared targets that prevented the index from being written.
     missing: Vec<String>,
     /// Digest of the index that was last read or written.
     last_index: Option<Digest>,

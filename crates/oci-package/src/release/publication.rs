@@ -88,8 +88,8 @@ impl TargetPublication<'_> {
     /// Performs step 1 and the checks of step 2: reads the stored state and determines which tags and manifests to
     /// write. Sends read requests only.
     ///
-    /// If the stored manifest has the same files, the stored manifest replaces `own`, unless `own` is already stored
-    /// under another tag.
+    /// If the stored manifest has the same files, `own` becomes the stored manifest. `own` does not change if it is
+    /// already stored under another tag.
     pub(super) async fn decide(&mut self, own: &mut OwnManifest) -> crate::Result<TagDecision> {
         let writer = &mut self.writer;
         let (stored, index) =

@@ -78,7 +78,7 @@ impl StoredTags {
         self.indexes.get(tag)
     }
 
-    /// Returns the descriptor of the manifest that the tag of a target pointed to.
+    /// Returns the descriptor of the manifest that a target tag pointed to.
     pub(super) fn target(&self, tag: &Tag) -> Option<&Descriptor> {
         self.targets.get(tag)
     }

@@ -1,7 +1,7 @@
-//! Deletion of a tag, together with the tags of its targets.
+//! Deletion of a tag, together with its target tags.
 //!
-//! The tag of a package is deleted after the tags of its targets and after the floating tags of its version. The same
-//! deletion therefore completes an interrupted one. A tag of another artifact is deleted alone, without a list of the
+//! The tag of a package is deleted after its target tags and after the floating tags of its version. The same deletion
+//! therefore completes an interrupted one. A tag of another artifact is deleted alone, without a list of the
 //! repository's tags.
 
 use std::collections::BTreeSet;
@@ -30,7 +30,7 @@ pub struct TaggedDigest {
 /// Tags that are deleted with one tag.
 #[derive(Clone, Debug)]
 pub struct TagDeletion {
-    /// The named tag; `None` if only tags of its targets exist.
+    /// The named tag; `None` if only its target tags exist.
     own: Option<TaggedDigest>,
     /// Tags of the targets.
     targets: Vec<TaggedDigest>,
@@ -47,9 +47,9 @@ pub struct TagDeletion {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeletionNote {
-    /// Deleted tags do not delete their manifests.
+    /// Manifests of the deleted tags are kept.
     ManifestsKept,
-    /// The tags of these targets are kept, as requested.
+    /// These target tags are kept, as requested.
     TargetsKept(Vec<Tag>),
     /// These tags were set during the deletion, and are kept.
     SetMeanwhile(Vec<Tag>),
@@ -65,12 +65,12 @@ impl fmt::Display for DeletionNote {
         match self {
             Self::ManifestsKept => f.write_str("the manifests stay reachable by digest"),
             Self::TargetsKept(tags) => {
-                write!(f, "the tags of these targets are kept: {}", join(tags))
+                write!(f, "kept target tags: {}", join(tags))
             }
             Self::SetMeanwhile(tags) => {
                 write!(
                     f,
-                    "these tags were set meanwhile and are kept: {}",
+                    "kept tags that were set during the deletion: {}",
                     join(tags)
                 )
             }
@@ -89,13 +89,13 @@ fn join(tags: &[Tag]) -> String {
 
 /// Finds the tags to delete with `named`. Sends read requests only.
 ///
-/// The tag of a package is deleted with the tags of its targets, unless `keep_targets` is set: the tags
-/// `NAMED__TRIPLE` of the entries of the index, and the tags `NAMED__*` that the source lists. If it is the last tag of
-/// a version, the floating tags that refer to the version are deleted, too. Tags that do not exist are omitted.
+/// The tag of a package is deleted with its target tags, unless `keep_targets` is set: the tags `NAMED__TRIPLE` of the
+/// entries of the index, and the tags `NAMED__*` that the source lists. If it is the last tag of a version, the
+/// floating tags that refer to the version are deleted, too. Tags that do not exist are omitted.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::NotFound`] if neither the tag nor the tag of a target exists. Otherwise the error of the source.
+/// [`ErrorKind::NotFound`] if neither the tag nor a target tag of it exists. Otherwise the error of the source.
 pub async fn plan_tag_deletion(
     from: &dyn Source,
     named: &Tag,
@@ -226,7 +226,7 @@ impl TagDeletion {
     /// Deletes the tags. Each deleted tag is added to `deleted` and reported to `observer`. Returns a note if tags
     /// remain that were set since the plan was made.
     ///
-    /// The tag of a target and a floating tag are kept if they were moved since then.
+    /// Target tags and floating tags are kept if they were moved since then.
     ///
     /// # Errors
     ///
@@ -241,7 +241,7 @@ impl TagDeletion {
         let mut is_started = false;
         for tagged in self.tags() {
             let identifier = Identifier::Tag(tagged.tag.clone());
-            // A concurrent push of a target rewrites the index, so the named tag is deleted wherever it points.
+            // A concurrent push of a target rewrites the index, so the named tag is deleted whichever digest it has.
             if self.own.as_ref() != Some(tagged) {
                 let current = from.resolve(&identifier).await.optional()?;
                 if current.is_none_or(|current| current.digest != tagged.digest) {
@@ -281,7 +281,7 @@ impl TagDeletion {
     }
 }
 
-/// Returns the listed tags of the targets of a release.
+/// Returns the target tags of a release that are in `listed`.
 fn listed_targets(release: &ReleaseTag, listed: &BTreeSet<Tag>) -> BTreeSet<Tag> {
     let targets = listed.iter();
     let targets = targets.filter(|tag| release.parse_target(tag).is_some());
@@ -318,8 +318,8 @@ async fn find_other_version_tags(
     resolve_tags(from, candidates).await
 }
 
-/// Returns the floating tags whose index states this version. A tag that has targets of its own was pushed under this
-/// name, so it is a moving tag.
+/// Returns the floating tags whose index states this version. A tag that has its own target tags was pushed under this
+/// name, so it is a moving tag and is omitted.
 async fn find_floating_tags(
     from: &dyn Source,
     version: &Version,

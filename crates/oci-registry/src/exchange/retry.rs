@@ -125,7 +125,7 @@ impl Pauses {
 pub(super) struct ConnectionFailures(HashMap<Origin, u32>);
 
 impl ConnectionFailures {
-    /// Whether no other request has failed as often since the last response of the origin.
+    /// Whether this failure count was not reported since the last response of the origin.
     pub(super) fn is_first(&mut self, origin: &Origin, failures: u32) -> bool {
         let known = self.0.entry(origin.clone()).or_default();
         let is_first = failures > *known;
@@ -133,7 +133,7 @@ impl ConnectionFailures {
         is_first
     }
 
-    /// Forgets the failures of an origin that has sent a response.
+    /// Removes the failures of an origin that has sent a response.
     pub(super) fn reset(&mut self, origin: &Origin) {
         self.0.remove(origin);
     }

@@ -440,12 +440,12 @@ impl Transport {
         let registry = &self.registry;
         self.observer().notify(|| ClientEvent::Credential {
             problem: format!(
-                "`{registry}` refused the credential from {location}: reading without it"
+                "`{registry}` rejected the credential from {location}; continuing without a credential"
             ),
         });
         for source in &mut lookup.searched {
             if *source == location {
-                source.push_str(", refused");
+                source.push_str(" (rejected)");
             }
         }
         true

@@ -1,5 +1,5 @@
 
-# Completes `cargo oci` like `cargo-oci`. The arguments have no types, so they reach cargo as they are written.
+# Completes `cargo oci` like `cargo-oci`. The arguments are untyped, so Nushell passes them to cargo unchanged.
 def "nu-complete cargo oci" [words: list<string>] {
   let line = $"cargo-oci ($words | skip 1 | str join ' ')"
   $line | commandline complete --detailed | each {|found|

@@ -149,7 +149,7 @@ impl PublishedPackage {
         others.retain(|listed| !is_own(listed));
         if !others.is_empty() {
             reporter.warn(format_args!(
-                "the digest of {} changes when another job adds a target (this push did not publish {}); set `release-targets` in `[package.metadata.oci]` to write the index only once",
+                "{} also lists targets of other pushes: {}; its digest changes with each added target; declare all targets as `release-targets` in `[package.metadata.oci]`",
                 tag.tag,
                 others.join(", ")
             ));
@@ -172,8 +172,8 @@ impl PackageTag {
         }
         let verb = if self.missing.len() == 1 { "is" } else { "are" };
         let (tag, missing) = (&self.tag, self.missing.join(", "));
-        // Readers without a version select only version tags, so nothing changes for them if the tag exists, or if it is
-        // no version.
+        // `pull` and `install` without a version select only version tags. They are not affected if the tag is not a
+        // version tag or already exists.
         let effect = if self.index.is_none() && tag.is_released() {
             "; until then `pull` and `install` without a version select the release before it"
         } else {

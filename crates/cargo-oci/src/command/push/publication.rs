@@ -227,10 +227,10 @@ pub(super) fn check_targets(
     Ok(())
 }
 
-/// Checks that floating tags have declared targets to wait for.
+/// Checks that the targets of the release are declared if floating tags are moved.
 ///
-/// A package for a single target needs no declaration: the push publishes one target, and neither this version nor the
-/// highest earlier release has another target.
+/// A package with one target needs no declaration. It has one target if the push, the stored version and the highest
+/// earlier release have no other.
 pub(super) async fn check_floating(
     session: &Session,
     publications: &[Publication<'_>],

@@ -502,7 +502,7 @@ async fn finish_package(
             }
             None => session
                 .reporter
-                .note("the release is not complete yet, so no floating tag was moved"),
+                .note("the release is incomplete, so no floating tag was moved"),
         }
     }
     package.report(session)

@@ -1,4 +1,4 @@
-//! Uncommitted changes: a version is not pushed to a registry from a work tree that has some.
+//! Check for uncommitted changes before a version is pushed to a registry.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,7 +82,7 @@ pub(super) fn warn_about_git_errors(
             format!("the commit of the artifacts is unknown: {problem}")
         } else {
             format!(
-                "the artifacts do not record whether the work tree has uncommitted changes, because this is unknown: {problem}"
+                "failed to check for uncommitted changes, so the artifacts do not record `dirty`: {problem}"
             )
         })
     });
@@ -98,8 +98,8 @@ fn requires_clean_tree(publication: &Publication<'_>) -> bool {
         && destination.tags.iter().any(ReleaseTag::is_released)
 }
 
-/// Returns the list of the changed files in the work tree of a package, or `None` if there are none or git does not
-/// know them.
+/// Returns the list of the changed files in the work tree of a package, or `None` if there are none or if they are
+/// unknown.
 fn changes(
     publication: &Publication<'_>,
     provenances: &BTreeMap<PackageId, Provenance>,

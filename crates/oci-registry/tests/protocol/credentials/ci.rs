@@ -101,7 +101,7 @@ async fn read_with_rejected_ci_credential_continues_anonymously() {
         );
         let host = server.host();
         let problem = format!(
-            "`{host}` refused the credential from `CI_REGISTRY_PASSWORD`: reading without it"
+            "`{host}` rejected the credential from `CI_REGISTRY_PASSWORD`; continuing without a credential"
         );
         assert_eq!(*problems.lock().unwrap(), [problem], "{refusal:?}");
     }
@@ -122,7 +122,7 @@ async fn read_of_private_repository_with_rejected_ci_credential_fails() {
         let is_denied = matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Denied);
         assert!(is_denied, "{refusal:?}: {error:?}");
         let help = format!("{:?}", error.hints());
-        let searched = "`CI_REGISTRY_PASSWORD`, refused";
+        let searched = "`CI_REGISTRY_PASSWORD` (rejected)";
         assert!(help.contains(searched), "{refusal:?}: {help}");
         assert!(!format!("{error:?} {help}").contains(CANARY));
         assert!(
