@@ -120,6 +120,27 @@ fn delete_of_target_removes_it_from_index() {
 }
 
 #[test]
+fn delete_of_target_moves_or_deletes_floating_tags() {
+    let home = Home::new();
+    let _release = Release::push(&home, "oci:out");
+    let location = "oci:out/widgets";
+    let [mac, arm] = [MAC, ARM].map(|target| format!("{location}:{}", target_tag(target)));
+    let (index, latest) = (format!("{location}:1.2.3"), format!("{location}:latest"));
+    home.cargo_oci(["tag", &index, "latest"]).succeeds();
+    let done = home.cargo_oci(["delete", &mac, "--yes"]).succeeds();
+    assert_eq!(done.stdout, format!("{mac}\n"));
+    assert!(done.stderr.contains(&format!("Moved {latest}\n")), "{done}");
+    assert_eq!(digest(&home, &latest), digest(&home, &index));
+    home.cargo_oci(["pull", &latest, "--target", MAC])
+        .fails_with(4);
+
+    let done = home.cargo_oci(["delete", &arm, "--yes"]).succeeds();
+    assert_eq!(done.stdout, format!("{latest}\n{index}\n{arm}\n"));
+    let tags = home.cargo_oci(["tags", location, "--all"]).succeeds();
+    assert_eq!(tags.stdout, "");
+}
+
+#[test]
 fn delete_of_all_targets_deletes_index() {
     let home = Home::new();
     let _release = Release::push(&home, "oci:out");

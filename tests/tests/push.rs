@@ -423,6 +423,27 @@ fn dry_run_prints_plan_in_status_lines() {
 }
 
 #[test]
+fn overwrite_moves_floating_tags() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    let push = |content: &str, flag: &str| {
+        sources.write("made", content);
+        let line = ["push", "--file=round=made", "--registry=oci:out", flag];
+        home.cargo_oci(line).within(sources.path()).succeeds()
+    };
+    push("first", "--floating");
+    let replaced = push("second", "--overwrite");
+    for tag in ["1.2", "1", "latest"] {
+        let moved = format!("Moved oci:out/widgets:{tag}\n");
+        assert!(replaced.stderr.contains(&moved), "{replaced}");
+        let pull = format!("oci:out/widgets:{tag}");
+        let pull = home.cargo_oci(["pull", &pull, "--output", tag]);
+        pull.within(sources.path()).succeeds();
+        let path = sources.path().join(tag).join("round");
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "second");
+    }
+}
+
+#[test]
 fn programs_and_libraries_are_pushed_as_layers() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());

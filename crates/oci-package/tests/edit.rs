@@ -11,7 +11,7 @@ use fake_repository::FakeRepository;
 use oci_package::{
     AddOptions, Build, EntrySelector, FileKind, InputFile, Note, PackOptions, Package,
     PackageIndex, PublishEvent, PublishOptions, ReleaseTag, add, find_entry, pack, plan_removal,
-    publish, remove,
+    publish, remove, update_floating_tags,
 };
 use oci_registry::{
     Annotations, Blob, Delete, Descriptor, Digest, ErrorKind, Identifier, ImageManifest, Index,
@@ -603,4 +603,70 @@ async fn add_repeats_after_other_writer_overwrites_index() {
             .count(),
         2
     );
+}
+
+/// Returns a repository with version 1.2.3 for two targets and its floating tags.
+async fn repository_with_floating_tags() -> (Memory, Manifest) {
+    let memory = Memory::new();
+    let gnu = push(&memory, GNU, "a").await;
+    push(&memory, MAC, "b").await;
+    let index = memory.manifest(&tag("1.2.3").into()).await.unwrap();
+    update_floating_tags(&memory, &index, &|_| {})
+        .await
+        .unwrap();
+    (memory, gnu)
+}
+
+#[tokio::test(start_paused = true)]
+async fn floating_tags_follow_index_after_removal() {
+    let (memory, gnu) = repository_with_floating_tags().await;
+    // `1.2` refers to another manifest, and `1` has a target tag of its own.
+    memory.tag(&gnu, &tag("1.2")).await.unwrap();
+    let own = format!("1__{GNU}");
+    memory.tag(&gnu, &tag(&own)).await.unwrap();
+    let moved = Mutex::new(Vec::new());
+    let observer = |event: PublishEvent<'_>| {
+        if let PublishEvent::FloatingTag(tag, index) = event {
+            let moved_to = (tag.to_string(), index.digest().clone());
+            moved.lock().unwrap().push(moved_to);
+        }
+    };
+    let removed = remove(&memory, &tag("1.2.3"), &selectors(&[MAC]), &observer).await;
+    let removed = removed.unwrap();
+    assert_eq!(removed.floating_tags, [tag("latest")]);
+    let index = removed.index.unwrap().digest().clone();
+    assert_eq!(*moved.lock().unwrap(), [("latest".to_owned(), index)]);
+    assert_eq!(targets(&memory, "latest").await, Some(vec![GNU.into()]));
+    assert_eq!(targets(&memory, "1").await.unwrap().len(), 2);
+
+    let removed = remove(&memory, &tag("1.2.3"), &selectors(&[GNU]), &observer).await;
+    assert_eq!(removed.unwrap().floating_tags, [tag("latest")]);
+    assert_eq!(moved.lock().unwrap().len(), 1);
+    assert_eq!(tags(&memory).await, ["1", "1.2", &own]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn floating_tags_are_kept_with_other_tag_after_last_removal() {
+    let (memory, gnu) = repository_with_floating_tags().await;
+    memory.tag(&gnu, &tag("v1.2.3")).await.unwrap();
+    let all = selectors(&[GNU, MAC]);
+    let removed = remove(&memory, &tag("1.2.3"), &all, &|_| {}).await;
+    assert_eq!(removed.unwrap().floating_tags, []);
+    assert_eq!(tags(&memory).await, ["1", "1.2", "latest", "v1.2.3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn add_with_overwrite_moves_floating_tags() {
+    let memory = Memory::new();
+    let other = push(&memory, GNU, "other").await;
+    for name in ["1.2.3".to_owned(), format!("1.2.3__{GNU}")] {
+        memory.delete_tag(&tag(&name)).await.unwrap();
+    }
+    push(&memory, GNU, "a").await;
+    let index = memory.manifest(&tag("1.2.3").into()).await.unwrap();
+    memory.tag(&index, &tag("latest")).await.unwrap();
+    let options = AddOptions { overwrite: true };
+    let index = add(&memory, &tag("1.2.3"), &[other], &options, &|_| {}).await;
+    let latest = memory.manifest(&tag("latest").into()).await.unwrap();
+    assert_eq!(latest, index.unwrap());
 }

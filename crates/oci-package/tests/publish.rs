@@ -1423,6 +1423,43 @@ async fn floating_tags_never_move_to_lower_version() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn overwrite_moves_floating_tags_of_replaced_index() {
+    let repository = FakeRepository::new();
+    let first = artifact(SPEC).await;
+    let options = PublishOptions::default();
+    let published = push_with(&first, &repository, "1.2.3", &options).await.0;
+    let published = published.unwrap();
+    let index = published.tags[0].index.as_ref().unwrap();
+    update_floating_tags(&repository, index, &|_| {})
+        .await
+        .unwrap();
+    // An added target does not move them.
+    let mac = artifact(ArtifactSpec {
+        target: MAC,
+        ..SPEC
+    });
+    push(&mac.await, &repository).await;
+    assert_eq!(read_tag(&repository, "latest").await, *index);
+    let complete = read_tag(&repository, "1.2.3").await;
+    update_floating_tags(&repository, &complete, &|_| {})
+        .await
+        .unwrap();
+
+    let other = artifact(ArtifactSpec {
+        content: "two",
+        ..SPEC
+    })
+    .await;
+    let replaced = push_with(&other, &repository, "1.2.3", &overwrite_options()).await;
+    replaced.0.unwrap();
+    let index = read_tag(&repository, "1.2.3").await;
+    assert_ne!(index, complete);
+    for tag in ["1.2", "1", "latest"] {
+        assert_eq!(read_tag(&repository, tag).await, index, "{tag}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn publish_events_are_in_order_of_requests() {
     let events = Mutex::new(Vec::new());
     let observer = |event: PublishEvent<'_>| {

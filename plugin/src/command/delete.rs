@@ -10,7 +10,9 @@ use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Value,
 };
 use oci_package::{DeletedSet, DeletionNote, TagDeletion, TaggedDigest};
-use oci_registry::{Delete, Digest, ErrorKind, Identifier, Location, LocationText, Source};
+use oci_registry::{
+    Delete, Digest, ErrorKind, Identifier, Location, LocationText, Manifest, Source,
+};
 use tokio::sync::Mutex;
 
 use crate::OciPlugin;
@@ -231,25 +233,26 @@ impl DeleteCall {
                 // `remove` deletes the tags before it changes the index, so the rows of the tags come first.
                 let tags = entry.tags.iter().cloned().map(Identifier::Tag);
                 changed.extend(tags.map(|tag| self.row(location, &tag, "delete", Some(digest))));
-                let index = Identifier::Tag(entry.index.clone());
-                changed.push(if self.is_dry_run {
+                let (action, remaining, floating) = if self.is_dry_run {
                     deleted_set.insert_entry(entry);
                     let is_last = entry.other_entries.is_empty();
                     let action = if is_last { "delete" } else { "change" };
-                    self.row(location, &index, action, None)
+                    let moved = entry.moved_floating_tags();
+                    let floating = entry.deleted_floating_tags().chain(moved);
+                    (action, None, floating.cloned().collect())
                 } else {
                     let selectors = std::slice::from_ref(&entry.selector);
                     let removed =
                         oci_package::remove(content, &entry.index, selectors, &|_| {}).await;
                     let removed = removed.map_err(|error| error.at(at))?;
                     deleted_set.insert_removed(&entry.index, &removed);
-                    match &removed.index {
-                        Some(remaining) => {
-                            self.row(location, &index, "change", Some(remaining.digest()))
-                        }
-                        None => self.row(location, &index, "delete", None),
-                    }
-                });
+                    let action = removed.index.as_ref().map_or("delete", |_| "change");
+                    (action, removed.index, removed.floating_tags)
+                };
+                let digest = remaining.as_ref().map(Manifest::digest);
+                let indexes = [entry.index.clone()].into_iter().chain(floating);
+                let indexes = indexes.map(Identifier::Tag);
+                changed.extend(indexes.map(|tag| self.row(location, &tag, action, digest)));
                 rows.extend(changed);
             }
         }

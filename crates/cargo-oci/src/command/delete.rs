@@ -328,10 +328,13 @@ impl DeleteTask {
                 is_last,
             } => {
                 let index = is_last.then(|| (at(&entry.index), &entry.index_digest));
+                let floating = entry.deleted_floating_tags().filter(|_| *is_last);
+                let floating = floating.map(|tag| (at(tag), &entry.index_digest));
                 let tags = entry.tags.iter().map(|tag| (at(tag), digest));
                 let with_manifest = matches!(identifier, Identifier::Digest(_));
                 let manifest = with_manifest.then(|| (self.location.with(digest.clone()), digest));
-                index.into_iter().chain(tags).chain(manifest).collect()
+                let index = floating.chain(index);
+                index.chain(tags).chain(manifest).collect()
             }
             DeleteItem::Manifest(digest) | DeleteItem::Blob(digest) => {
                 vec![(self.location.clone(), digest)]
@@ -409,6 +412,7 @@ impl DeleteTask {
                     oci_package::remove(repository, &entry.index, members, &observer).await?;
                 deleted.insert_removed(&entry.index, &removed);
                 *is_last = removed.deleted_index.is_some();
+                entry.floating_tags = removed.floating_tags;
                 if let Some(deleted_index) = removed.deleted_index {
                     entry.index_digest = deleted_index;
                 }

@@ -221,11 +221,13 @@ async fn remove(session: &Session, flags: Remove) -> Result<(), Error> {
         "deleted `{index_location}`, because it has no entries left"
     ));
     if let Some(digest) = &removed.deleted_index {
-        session.reporter.emit(&Message::Delete {
-            reference: index_location.with(tag).to_string(),
-            action: DeleteAction::Deleted,
-            digest,
-        });
+        for tag in removed.floating_tags.into_iter().chain([tag]) {
+            session.reporter.emit(&Message::Delete {
+                reference: index_location.with(tag).to_string(),
+                action: DeleteAction::Deleted,
+                digest,
+            });
+        }
     }
     session.reporter.finish()
 }
@@ -271,6 +273,11 @@ pub(super) fn report_event(session: &Session, index_location: &Location, event: 
             entries: index.as_index().map_or(0, |index| index.manifests.len()),
             targets: oci_package::Summary::from_manifest(index).targets,
             size: index.bytes().len() as u64,
+            digest: index.digest(),
+        }),
+        PublishEvent::FloatingTag(tag, index) => reporter.emit(&Message::Tag {
+            reference: index_location.with((*tag).clone()).to_string(),
+            action: TagUpdate::Moved,
             digest: index.digest(),
         }),
         PublishEvent::Note(note) => reporter.publish_note(note),

@@ -50,6 +50,9 @@ impl DeletedSet {
                 .retain(|entry| !deleted.contains(entry));
         }
         location.tags.retain(|tag| !self.tags.contains(tag));
+        location
+            .floating_tags
+            .retain(|tag| !self.tags.contains(tag));
         Some(location)
     }
 
@@ -69,6 +72,7 @@ impl DeletedSet {
     pub fn insert_entry(&mut self, location: &EntryLocation) {
         let index = (!location.other_entries.is_empty()).then_some(&location.entries[..]);
         self.insert_entries(&location.index, &location.tags, index);
+        self.tags.extend(location.deleted_floating_tags().cloned());
     }
 
     /// Records the outcome of [`remove`](super::remove).
@@ -77,6 +81,9 @@ impl DeletedSet {
         let entries: Vec<_> = entries.collect();
         let remaining = removed.index.as_ref().map(|_| &entries[..]);
         self.insert_entries(index, &removed.tags, remaining);
+        if removed.index.is_none() {
+            self.tags.extend(removed.floating_tags.iter().cloned());
+        }
     }
 
     /// Records that index entries are deleted, or the whole index if `entries` is `None`.

@@ -17,7 +17,7 @@ use snafu::{ResultExt, Snafu, ensure};
 use super::error::LookUpSnafu;
 use super::foreign_index::{self, display_name, read_manifest};
 use super::publication::{OwnManifest, TagAssignment, TagDecision, TargetPublication};
-use super::{PublishObserver, PublishOptions, ReleaseWriter, TagAction};
+use super::{PublishObserver, PublishOptions, ReleaseWriter, TagAction, floating};
 use crate::annotation;
 use crate::index::PackageIndex;
 use crate::platform;
@@ -194,6 +194,7 @@ async fn add_targets(
         overwrite: options.overwrite,
         ..PublishOptions::default()
     };
+    let mut replaced = None;
     let mut publications: Vec<(OwnManifest, TagDecision, String, Tag)> = Vec::new();
     // All checks precede the first change, so a rejected manifest causes no partial edit.
     for manifest in added {
@@ -225,6 +226,7 @@ async fn add_targets(
         };
         let mut decision = publication.decide(&mut own).await?;
         let own = decision.kept_manifest.take().unwrap_or(own);
+        replaced = publication.writer.last_index.take();
         let tag = publication.tag;
         publications.push((own, decision, target, tag));
     }
@@ -250,8 +252,14 @@ async fn add_targets(
         }
     }
     let written = writer.update_index(None).await?;
-    let name = || writer.full_name(tag);
-    written.ok_or_else(|| NoIndexSnafu { name: name() }.build().into())
+    let Some(written) = written else {
+        let name = writer.full_name(tag);
+        return Err(NoIndexSnafu { name }.build().into());
+    };
+    if let Some(replaced) = replaced.filter(|_| options.overwrite) {
+        floating::move_from_replaced(to, &release, &replaced, &written, observer).await?;
+    }
+    Ok(written)
 }
 
 /// Returns the seed for the random delays of an edit. Concurrent edits of different entries have different seeds.
@@ -272,6 +280,9 @@ pub struct RemovedEntries {
     pub index: Option<Manifest>,
     /// Digest of the index whose tag was deleted; `None` if the index remains.
     pub deleted_index: Option<Digest>,
+    /// Floating tags that referred to the index of the version. They were moved to the remaining index, or deleted with
+    /// the index.
+    pub floating_tags: Vec<Tag>,
 }
 
 /// Location of an entry in the index of a package.
@@ -290,6 +301,24 @@ pub struct EntryLocation {
     pub entries: Vec<Digest>,
     /// Digests of all other entries. If the list is empty, the index is deleted with the entry.
     pub other_entries: Vec<Digest>,
+    /// Floating tags that refer to the index. They are moved to the remaining index, or deleted with the index.
+    pub floating_tags: Vec<Tag>,
+    /// Whether the version has another tag, such as `v1.2.3`. The floating tags are then not deleted with the index.
+    pub has_other_version_tag: bool,
+}
+
+impl EntryLocation {
+    /// Returns the floating tags that are moved to the remaining index.
+    pub fn moved_floating_tags(&self) -> impl Iterator<Item = &Tag> {
+        let is_moved = !self.other_entries.is_empty();
+        self.floating_tags.iter().filter(move |_| is_moved)
+    }
+
+    /// Returns the floating tags that are deleted with the index.
+    pub fn deleted_floating_tags(&self) -> impl Iterator<Item = &Tag> {
+        let is_deleted = self.other_entries.is_empty() && !self.has_other_version_tag;
+        self.floating_tags.iter().filter(move |_| is_deleted)
+    }
 }
 
 /// Finds the index entry for a target tag, or for the digest of a manifest. Returns `None` if the index of the version
@@ -326,7 +355,11 @@ pub async fn find_entry(
         let index = release.index().clone();
         match find_removal(source, &index, std::slice::from_ref(&selector)).await {
             Ok(found) => {
+                let floating_tags = floating::tags_at(source, &release, &found.index).await?;
                 return Ok(Some(EntryLocation {
+                    has_other_version_tag: !floating_tags.is_empty()
+                        && floating::has_other_version_tag(source, &release).await?,
+                    floating_tags,
                     index,
                     selector,
                     tags: found.tags,
@@ -428,7 +461,8 @@ fn deduplicate(mut available: Vec<String>) -> Vec<String> {
 }
 
 /// Removes entries from the index that `tag` refers to. In the index of a package, the tags of the targets are deleted
-/// first. If a deletion fails, the index is not changed. If no entries remain, the tag of the index is deleted, too.
+/// first. If a deletion fails, the index is not changed. If no entries remain, the tag of the index is deleted, too. The
+/// floating tags that refer to the index of a version are moved to the remaining index, or deleted with the index.
 ///
 /// # Errors
 ///
@@ -452,10 +486,11 @@ pub async fn remove(
     let is_package = current
         .as_ref()
         .is_some_and(|current| PackageIndex::read(current).is_some());
-    let index = match ReleaseTag::new(tag.clone()) {
-        Ok(release) if is_package => {
+    let release = ReleaseTag::new(tag.clone()).ok().filter(|_| is_package);
+    let index = match &release {
+        Some(release) => {
             let options = PublishOptions::default();
-            let mut writer = ReleaseWriter::new(target, &release, &options, observer, seed);
+            let mut writer = ReleaseWriter::new(target, release, &options, observer, seed);
             writer.last_index = current.map(|current| current.digest().clone());
             let removed = entries.iter();
             let removed = removed.filter_map(|entry| entry.annotation(annotation::TARGET));
@@ -471,7 +506,7 @@ pub async fn remove(
                 writer.update_index(None).await?
             }
         }
-        _ => {
+        None => {
             let remove_selected = |index: &mut Index| {
                 let before = index.manifests.len();
                 index
@@ -487,12 +522,22 @@ pub async fn remove(
             edited
         }
     };
+    let floating_tags = match (&release, &last_index, &index) {
+        (Some(release), Some(replaced), Some(index)) => {
+            floating::move_from_replaced(target, release, replaced, index, observer).await?
+        }
+        (Some(release), Some(deleted), None) => {
+            floating::delete_with_index(from, release, deleted).await?
+        }
+        _ => Vec::new(),
+    };
     let deleted_index = last_index.filter(|_| index.is_none());
     Ok(RemovedEntries {
         entries,
         tags,
         index,
         deleted_index,
+        floating_tags,
     })
 }
 

@@ -21,6 +21,8 @@ pub enum PublishEvent<'a> {
     Tag(&'a Tag, &'a Manifest),
     /// A tag was set to an index.
     Index(&'a Tag, &'a Manifest),
+    /// A floating tag was moved from the replaced index of its version to the new index.
+    FloatingTag(&'a Tag, &'a Manifest),
     /// Information for the user.
     Note(Note),
 }

@@ -5,7 +5,9 @@
 use std::collections::BTreeSet;
 
 use futures_util::TryStreamExt as _;
-use oci_registry::{ErrorKind, Failure, Manifest, Optional as _, Source, Tag, Target};
+use oci_registry::{
+    Delete, Digest, ErrorKind, Failure, Manifest, Optional as _, Source, Tag, Target,
+};
 use semver::Version;
 use snafu::{IntoError, ResultExt, Snafu, ensure};
 
@@ -33,6 +35,16 @@ enum Error {
         name: String,
         source: oci_registry::Error,
     },
+    #[snafu(display("failed to delete the tag `{name}`"))]
+    Delete {
+        name: String,
+        source: oci_registry::Error,
+    },
+    #[snafu(display("failed to find the target tags of `{name}`"))]
+    ListTargets {
+        name: String,
+        source: oci_registry::Error,
+    },
 }
 
 impl Failure for Error {
@@ -40,7 +52,9 @@ impl Failure for Error {
         match self {
             Self::ParseTag { source, .. }
             | Self::LookUp { source, .. }
-            | Self::Move { source, .. } => source.kind(),
+            | Self::Move { source, .. }
+            | Self::Delete { source, .. }
+            | Self::ListTargets { source, .. } => source.kind(),
             Self::NotAPackage { .. } => ErrorKind::Conflict,
         }
     }
@@ -138,6 +152,108 @@ async fn plan_update(
         Some(higher) => FloatingTagUpdate::Skipped(tag, higher),
         None => FloatingTagUpdate::Moved(tag),
     })
+}
+
+/// Returns the floating tags of a release that refer to the index with this digest. A tag with target tags of its own was
+/// pushed under this name, so it is a moving tag and is omitted.
+pub(super) async fn tags_at(
+    from: &dyn Source,
+    release: &ReleaseTag,
+    index: &Digest,
+) -> crate::Result<Vec<Tag>> {
+    let Some(version) = release.version().filter(|version| version.pre.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for text in names(&version) {
+        let floating = ReleaseTag::parse(&text)?;
+        let identifier = floating.index().clone().into();
+        let resolved = from.resolve(&identifier).await.optional();
+        let resolved = resolved.with_context(|_| LookUpSnafu {
+            name: from.describe(&identifier),
+        })?;
+        if resolved.is_some_and(|resolved| resolved.digest == *index) {
+            found.push(floating);
+        }
+    }
+    let Some(first) = found.first() else {
+        return Ok(Vec::new());
+    };
+    let listed = from.tags().try_collect::<Vec<_>>().await;
+    let listed = listed.with_context(|_| ListTargetsSnafu {
+        name: from.describe(&first.index().clone().into()),
+    })?;
+    found.retain(|floating| {
+        !listed
+            .iter()
+            .any(|tag| floating.parse_target(tag).is_some())
+    });
+    Ok(found
+        .into_iter()
+        .map(|floating| floating.index().clone())
+        .collect())
+}
+
+/// Moves the floating tags that refer to the replaced index of a release to the new index, and returns them.
+///
+/// A floating tag refers to the index by digest. If it stayed, it would still offer the files that were removed from the
+/// release.
+pub(super) async fn move_from_replaced(
+    to: &dyn Target,
+    release: &ReleaseTag,
+    replaced: &Digest,
+    index: &Manifest,
+    observer: &PublishObserver<'_>,
+) -> crate::Result<Vec<Tag>> {
+    if replaced == index.digest() {
+        return Ok(Vec::new());
+    }
+    let tags = tags_at(to, release, replaced).await?;
+    for tag in &tags {
+        let moved = to.tag_once(index, tag).await;
+        moved.with_context(|_| MoveSnafu {
+            name: to.describe(&tag.clone().into()),
+        })?;
+        observer(PublishEvent::FloatingTag(tag, index));
+    }
+    Ok(tags)
+}
+
+/// Deletes the floating tags that refer to the deleted index of a release, and returns them. They are kept if the version
+/// has another tag, such as `v1.2.3`.
+pub(super) async fn delete_with_index(
+    from: &dyn Delete,
+    release: &ReleaseTag,
+    index: &Digest,
+) -> crate::Result<Vec<Tag>> {
+    let tags = tags_at(from, release, index).await?;
+    if tags.is_empty() || has_other_version_tag(from, release).await? {
+        return Ok(Vec::new());
+    }
+    for tag in &tags {
+        let deleted = from.delete_tag(tag).await.optional();
+        deleted.with_context(|_| DeleteSnafu {
+            name: from.describe(&tag.clone().into()),
+        })?;
+    }
+    Ok(tags)
+}
+
+/// Whether the version of a release has another tag: with a `v` before the version, or without it.
+pub(super) async fn has_other_version_tag(
+    from: &dyn Source,
+    release: &ReleaseTag,
+) -> crate::Result<bool> {
+    let Some(version) = release.version() else {
+        return Ok(false);
+    };
+    for other in tag::tags_of(&version)? {
+        let identifier = other.index().clone().into();
+        if other != *release && from.resolve(&identifier).await.optional()?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Returns the targets of a version and of the highest earlier release, except `target`. The targets are read from the

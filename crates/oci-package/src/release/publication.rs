@@ -14,7 +14,7 @@ use super::error::{
     MissingAfterWriteSnafu, PublishedConcurrentlySnafu, SetTagSnafu, UploadBlobSnafu,
     UploadManifestSnafu,
 };
-use super::{Note, PlannedTag, PublishEvent, PublishedTag, ReleaseWriter, TagAction};
+use super::{Note, PlannedTag, PublishEvent, PublishedTag, ReleaseWriter, TagAction, floating};
 use crate::annotation;
 use crate::artifact::Artifact;
 use crate::concurrent;
@@ -260,6 +260,15 @@ impl TargetPublication<'_> {
             Some(index) => before.as_ref() != Some(index.digest()),
             None => false,
         };
+        // Also after an interrupted replacement, which has already set the tag of the target.
+        if let (Some(replaced), Some(index), true) =
+            (&before, &index, self.writer.options.overwrite)
+        {
+            let ReleaseWriter {
+                to, tag, observer, ..
+            } = &self.writer;
+            floating::move_from_replaced(*to, tag, replaced, index, observer).await?;
+        }
         let missing = match &index {
             Some(index) => self.writer.missing_targets(index),
             None => std::mem::take(&mut self.writer.missing),

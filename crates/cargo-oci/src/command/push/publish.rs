@@ -554,6 +554,11 @@ fn report_event(reporter: Reporter, task: &PublishTask<'_>, event: PublishEvent<
             size: index.bytes().len() as u64,
             digest: index.digest(),
         }),
+        PublishEvent::FloatingTag(tag, index) => reporter.emit(&Message::Tag {
+            reference: name(tag.clone().into()),
+            action: TagUpdate::Moved,
+            digest: index.digest(),
+        }),
         PublishEvent::Note(note) => reporter.publish_note(&note),
         _ => {}
     }
