@@ -236,7 +236,7 @@ fn version_tag_is_set_after_all_release_targets() {
     ] {
         let absent = home.cargo_oci(line.iter().copied()).fails_with(4);
         assert!(
-            absent.stderr.contains("`1.2.3` is not complete"),
+            absent.stderr.contains("release, 1.2.3, is incomplete"),
             "{absent}"
         );
         assert!(
@@ -246,7 +246,7 @@ fn version_tag_is_set_after_all_release_targets() {
     }
     let other = home.cargo_oci(["install", &repository, "--version=^2"]);
     let other = other.fails_with(4);
-    assert!(!other.stderr.contains("is not complete"), "{other}");
+    assert!(!other.stderr.contains("is incomplete"), "{other}");
     let named = format!("{repository}:1.2.3");
     let pull = ["pull", &named, "--target", OTHER, "--output=early"];
     let early = home.cargo_oci(pull).succeeds();

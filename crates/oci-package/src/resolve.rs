@@ -1,5 +1,6 @@
 //! Resolution of a location to a tag or digest, and of an index to the manifest for a target.
 
+use std::cmp::Reverse;
 use std::path::Path;
 use std::time::Duration;
 
@@ -102,7 +103,7 @@ pub async fn resolve_identifier(
         return Ok(tag.clone().into());
     }
     let location = location.clone();
-    let incomplete = incomplete_release_hint(&tags, &location, is_allowed);
+    let incomplete = incomplete_release_hint(&tags, &location, requirement.is_some(), is_allowed);
     let error = match requirement {
         Some(requirement) => ResolveError::NoMatchingRelease {
             advice: incomplete.unwrap_or_else(|| list_tags_hint(&location)),
@@ -159,12 +160,36 @@ pub async fn count_incomplete_targets(
         return None;
     };
     let release = ReleaseTag::new(tag.clone()).ok()?;
+    if source.resolve(identifier).await.is_ok() {
+        return None;
+    }
     let tags: Vec<Tag> = source.tags().try_collect().await.ok()?;
     if tags.contains(tag) {
         return None;
     }
     let targets = tags.iter().filter_map(|tag| release.parse_target(tag));
     Some(targets.count()).filter(|count| *count > 0)
+}
+
+/// Whether a source has a tag of this version, or a tag of one of its targets.
+///
+/// # Errors
+///
+/// As [`Source::tags`].
+pub async fn has_version(source: &dyn Source, version: &Version) -> crate::Result<bool> {
+    let mut tags = source.tags();
+    while let Some(tag) = tags.try_next().await? {
+        if version_of(&tag).as_ref() == Some(version) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Returns the version in the tag of a version or of one of its targets.
+fn version_of(tag: &Tag) -> Option<Version> {
+    let (release, _) = tag::split(tag);
+    tag::parse_version(release)
 }
 
 /// Fetches the manifest that `identifier` refers to. If `wanted` is not empty and the manifest is an index, the entry
@@ -180,11 +205,15 @@ pub async fn resolve_manifest(
     identifier: &Identifier,
     wanted: &[ManifestSelector],
 ) -> crate::Result<(Manifest, Option<Manifest>)> {
+    let requested = match (location.identifier(), identifier) {
+        (None, Identifier::Tag(tag)) => location.with(tag.clone()),
+        _ => location.clone(),
+    };
     let Some((first, others)) = wanted.split_first() else {
         let found = source.manifest(identifier).await;
         return match found {
             Ok(manifest) => Ok((manifest, None)),
-            Err(error) => Err(explain(source, location, error).await),
+            Err(error) => Err(explain(source, &requested, error).await),
         };
     };
     let error = match find_with_index(source, identifier, first).await {
@@ -197,7 +226,7 @@ pub async fn resolve_manifest(
             found => return found,
         }
     }
-    Err(explain(source, location, error).await)
+    Err(explain_selection(source, &requested, Some(first), error).await)
 }
 
 /// Fetches the manifest or index that `identifier` refers to. If it does not exist, fetches the manifest of a target as
@@ -227,6 +256,17 @@ pub async fn resolve_manifest_or_target(
 ///
 /// Sends one request for tags, with a timeout of two seconds.
 pub async fn explain(source: &dyn Source, location: &Location, error: Error) -> Error {
+    explain_selection(source, location, None, error).await
+}
+
+/// Adds hints as [`explain`]. If a target was requested of a version that has no index yet, the hint lists the targets
+/// instead of their tags.
+async fn explain_selection(
+    source: &dyn Source,
+    location: &Location,
+    selector: Option<&ManifestSelector>,
+    error: Error,
+) -> Error {
     if !is_missing_in_source(&error) || !error.hints().is_empty() {
         return error;
     }
@@ -245,11 +285,19 @@ pub async fn explain(source: &dyn Source, location: &Location, error: Error) -> 
     }
     // If the tag exists, its index has no matching entry, so a similar tag is no help.
     let wanted = location.tag().filter(|tag| !tags.contains(tag));
-    if let Some(advice) = wanted.and_then(|tag| target_tags_hint(tag, &repository, &tags)) {
+    let targets = wanted.and_then(|tag| match selector {
+        Some(selector) => missing_target_hint(tag, selector, &tags),
+        None => target_tags_hint(tag, &repository, &tags),
+    });
+    if let Some(advice) = targets {
         return error.with_hints([advice]);
     }
+    // Among equally similar tags, the highest version is suggested.
+    let mut candidates: Vec<_> = tags.iter().collect();
+    candidates.sort_by_cached_key(|tag| Reverse(version_of(tag)));
+    let candidates = candidates.into_iter().map(Tag::as_str);
     let similar = wanted
-        .and_then(|tag| find_similar_name(tag.as_str(), tags.iter().map(Tag::as_str)))
+        .and_then(|tag| find_similar_name(tag.as_str(), candidates))
         .and_then(|similar| similar.parse::<Tag>().ok());
     let similar = similar.map(|similar| {
         let reference = repository.with(similar);
@@ -292,6 +340,20 @@ fn target_tags_hint(wanted: &Tag, repository: &Location, tags: &[Tag]) -> Option
     })
 }
 
+/// Returns the hint that a target of `wanted` is not published yet, if other targets are.
+fn missing_target_hint(wanted: &Tag, selector: &ManifestSelector, tags: &[Tag]) -> Option<Hint> {
+    let release = ReleaseTag::new(wanted.clone()).ok()?;
+    let targets = tags.iter().filter_map(|tag| release.parse_target(tag));
+    let targets: Vec<_> = targets.collect();
+    (!targets.is_empty()).then(|| {
+        let targets = targets.join(", ");
+        format!(
+            "`{wanted}` is not published for `{selector}` yet; targets published so far: {targets}"
+        )
+        .into()
+    })
+}
+
 fn list_tags_hint(location: &Location) -> Hint {
     Hint::ListTags {
         location: location.whole_repository().to_string(),
@@ -326,6 +388,7 @@ async fn missing_tags_hint(source: &dyn Source, location: &Location) -> Hint {
 fn incomplete_release_hint(
     tags: &[Tag],
     location: &Location,
+    is_restricted: bool,
     is_allowed: impl Fn(&Version) -> bool,
 ) -> Option<Hint> {
     let releases = tags.iter().filter_map(|tag| match tag::split(tag) {
@@ -335,10 +398,25 @@ fn incomplete_release_hint(
     let releases: Vec<_> = releases
         .filter(|tag| tag::version(tag).is_some_and(|version| is_allowed(&version)))
         .collect();
-    let (release, _) = tag::highest(&releases)?;
+    let (release, version) = tag::highest(&releases)?;
+    let targets = tags.iter().filter_map(|tag| match tag::split(tag) {
+        (version, Some(target)) if version == release.as_str() => Some(target),
+        _ => None,
+    });
+    let targets = targets.collect::<Vec<_>>().join(", ");
+    let rank = if releases.iter().all(|other| other == release) {
+        "only"
+    } else {
+        "highest"
+    };
+    let noun = if is_restricted {
+        "matching release"
+    } else {
+        "release"
+    };
     let reference = location.with(release.clone());
     let advice = format!(
-        "use `{reference}` to get the available targets: `{release}` is not complete, because other targets are missing"
+        "the {rank} {noun}, {version}, is incomplete; `{reference}` selects what is published: {targets}"
     );
     Some(advice.into())
 }
@@ -431,11 +509,18 @@ mod tests {
         assert_eq!(resolve(&["latest"], None).await, advice(only));
         let empty = "check the location: `a.b/c` is empty";
         assert_eq!(resolve(&[], None).await, advice(empty));
-        let incomplete = "use `a.b/c:1.2.0` to get the available targets: `1.2.0` is not complete, because other targets are missing";
-        let tags = [format!("1.2.0__{MUSL}")];
-        let tags = [tags[0].as_str(), "latest"];
-        assert_eq!(resolve(&tags, None).await, advice(incomplete));
-        assert_eq!(resolve(&tags, Some("1")).await, advice(incomplete));
+        let incomplete = |release: &str, targets: &str| {
+            advice(&format!(
+                "the {release}, 1.2.0, is incomplete; `a.b/c:1.2.0` selects what is published: {targets}"
+            ))
+        };
+        let tags = ["1.2.0__x", "1.2.0__y", "latest"];
+        let found = resolve(&tags, None).await;
+        assert_eq!(found, incomplete("only release", "x, y"));
+        let found = resolve(&tags, Some("1")).await;
+        assert_eq!(found, incomplete("only matching release", "x, y"));
+        let found = resolve(&["1.1.0__x", "1.2.0__x"], None).await;
+        assert_eq!(found, incomplete("highest release", "x"));
     }
 
     #[tokio::test]
@@ -464,6 +549,43 @@ mod tests {
         let similar = Hint::from("a tag with a similar name exists: `a.b/c:1.2.3`");
         assert_eq!(hints("1.2.4").await, [similar, list.clone()]);
         assert_eq!(hints("nightly").await, [list]);
+    }
+
+    #[tokio::test]
+    async fn missing_version_error_suggests_highest_similar_tag() {
+        let source = repository(&["0.1.0", "0.2.0", "0.3.0", "latest"]).await;
+        let location = location("a.b/c");
+        let missing = Identifier::Tag("0.4.0".parse().unwrap());
+        let found = resolve_manifest(&source, &location, &missing, &[]).await;
+        let similar = Hint::from("a tag with a similar name exists: `a.b/c:0.3.0`");
+        assert_eq!(found.unwrap_err().hints()[0], similar);
+    }
+
+    #[tokio::test]
+    async fn missing_target_error_lists_published_targets() {
+        let source = repository(&[&format!("1.2.0__{MUSL}"), "1.1.0"]).await;
+        let location = location("a.b/c:1.2.0");
+        let identifier = location.identifier().unwrap();
+        let selector = ManifestSelector::Target("x86_64-pc-windows-msvc".into());
+        let found = resolve_manifest(&source, &location, &identifier, &[selector]).await;
+        let expected = Hint::from(format!(
+            "`1.2.0` is not published for `x86_64-pc-windows-msvc` yet; targets published so far: {MUSL}"
+        ));
+        assert_eq!(found.unwrap_err().hints(), [expected]);
+    }
+
+    #[tokio::test]
+    async fn version_exists_if_it_has_tag_of_version_or_target() {
+        let source = repository(&["1.0.0", "v1.1.0", "1.2.0__x", "1.3"]).await;
+        for (version, expected) in [
+            ("1.0.0", true),
+            ("1.1.0", true),
+            ("1.2.0", true),
+            ("1.3.0", false),
+        ] {
+            let found = has_version(&source, &version.parse().unwrap()).await;
+            assert_eq!(found.unwrap(), expected, "{version}");
+        }
     }
 
     #[tokio::test]
