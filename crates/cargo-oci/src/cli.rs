@@ -107,8 +107,25 @@ fn command() -> clap::Command {
     command.help_template(template)
 }
 
+/// Suggests `--release-targets` for `push --targets`. clap would suggest the more similar `--target`.
+fn suggest_release_targets(error: &mut clap::Error) {
+    let is_push = matches!(
+        error.get(ContextKind::Usage),
+        Some(ContextValue::StyledStr(usage)) if usage.to_string().contains("oci push ")
+    );
+    let is_targets = matches!(
+        error.get(ContextKind::InvalidArg),
+        Some(ContextValue::String(flag)) if flag == "--targets"
+    );
+    if error.kind() == ErrorKind::UnknownArgument && is_push && is_targets {
+        let known = ContextValue::String("--release-targets".to_owned());
+        error.insert(ContextKind::SuggestedArg, known);
+    }
+}
+
 /// Suggests the equivalent command if the name is a command of another tool.
 fn suggest_command(mut error: clap::Error) -> clap::Error {
+    suggest_release_targets(&mut error);
     if error.kind() == ErrorKind::InvalidSubcommand
         && let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)
         && let Some((_, known)) = OTHER_NAMES.iter().find(|(other, _)| other == name)
@@ -227,6 +244,19 @@ mod tests {
             let found = command.find_subcommand(alias).map(clap::Command::get_name);
             assert_eq!(found, Some(verb));
         }
+    }
+
+    #[test]
+    fn targets_of_push_suggest_release_targets() {
+        let suggestion = |verb: &str| {
+            let words = ["cargo-oci", verb, "--targets", "x"].map(OsString::from);
+            let error = try_parse(&words).expect_err(verb);
+            error
+                .get(ContextKind::SuggestedArg)
+                .map(ToString::to_string)
+        };
+        assert_eq!(suggestion("push").as_deref(), Some("--release-targets"));
+        assert_eq!(suggestion("pull").as_deref(), Some("--target"));
     }
 
     #[test]
