@@ -384,3 +384,29 @@ fn cargo_oci_variable_with_invalid_utf8_is_rejected() {
     let run = home.cargo_oci(["config", "--help"]).with("OTHER", invalid);
     run.succeeds();
 }
+
+#[test]
+fn conflict_of_one_of_several_packages_names_it() {
+    require!(DockerRegistry);
+    let (home, registry) = (Home::new(), Registry::open());
+    let sources = Sources::workspace(["alpha", "beta"]);
+    let host = registry.host();
+    let push = |more: &[&str]| {
+        let fixed = ["push", "--workspace", "--registry", host];
+        home.cargo_oci(fixed.iter().chain(more).copied())
+            .within(sources.path())
+    };
+    push(&[]).succeeds();
+    let main = "fn main() { println!(\"other\") }\n";
+    sources.write("client/src/main.rs", main);
+    let advice = "or pass `--package client --overwrite` to replace the released version\n";
+    let planned = push(&["--dry-run"]).fails_with(5);
+    assert!(planned.stderr.contains(advice), "{planned}");
+    let refused = push(&[]).fails_with(5);
+    assert!(refused.stderr.contains(advice), "{refused}");
+    let nothing = "help: nothing was published; `--package NAME` pushes the other packages alone\n";
+    assert!(refused.stderr.contains(nothing), "{refused}");
+    let single = push(&["--package=client"]).fails_with(5);
+    assert!(single.stderr.contains("or pass `--overwrite`"), "{single}");
+    assert!(!single.stderr.contains("nothing was published"), "{single}");
+}

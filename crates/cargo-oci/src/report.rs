@@ -135,6 +135,18 @@ impl Error {
         self
     }
 
+    /// Adds the package to the flags in the hints of an error that concerns one of several pushed packages.
+    #[must_use]
+    pub(crate) fn for_package(mut self, package: &str) -> Self {
+        for help in &mut self.help {
+            *help = help.replace(
+                "`--overwrite`",
+                &format!("`--package {package} --overwrite`"),
+            );
+        }
+        self
+    }
+
     /// Whether at least one hint was added to the error.
     pub(crate) fn has_help(&self) -> bool {
         !self.help.is_empty()

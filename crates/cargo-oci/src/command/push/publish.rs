@@ -135,6 +135,7 @@ async fn print_plans(
 ) -> Result<(), Error> {
     let mut plans: Vec<PlanObject> = Vec::new();
     let mut first_conflict = None;
+    let is_workspace = has_several_packages(artifacts);
     for (at, (publication, artifact)) in artifacts.iter().enumerate() {
         let repository = &publication.destination.repository;
         let mut options = publish_options(session, publication, flags);
@@ -152,6 +153,13 @@ async fn print_plans(
         };
         let (mut plan, tags, conflict) =
             plan::create_plan(&*target, publication, artifact, &options).await?;
+        let conflict = conflict.map(|error| {
+            if is_workspace {
+                error.for_package(&publication.package.name)
+            } else {
+                error
+            }
+        });
         first_conflict = first_conflict.or(conflict);
         let is_last = !artifacts[at + 1..].iter().any(|later| is_same(&later));
         // A conflict stops the push before it moves a floating tag.
@@ -271,6 +279,7 @@ async fn publish_all(
         .iter()
         .map(|task| move |event: PublishEvent<'_>| report_event(reporter, task, event));
     let observers: Vec<_> = observers.collect();
+    let is_workspace = has_several_packages(artifacts);
     let mut outcome = Ok(());
     let mut packages: Vec<Vec<(&PublishTask<'_>, PendingPublication<'_>)>> = Vec::new();
     for (task, observer) in tasks.iter().zip(&observers) {
@@ -285,6 +294,17 @@ async fn publish_all(
                 }
             }
             // The targets that were pushed before are still added to their indexes.
+            Err(error) if is_workspace => {
+                let error = error.for_package(&job.publication.package.name);
+                outcome = Err(if packages.is_empty() {
+                    error.help(
+                        "nothing was published; `--package NAME` pushes the other packages alone",
+                    )
+                } else {
+                    error
+                });
+                break;
+            }
             Err(error) => {
                 outcome = Err(error);
                 break;
@@ -309,6 +329,14 @@ async fn publish_all(
         outcome = outcome.and(finished);
     }
     (published, outcome)
+}
+
+/// Whether the artifacts are of more than one package.
+fn has_several_packages(artifacts: &[(&Publication<'_>, Artifact)]) -> bool {
+    let mut ids = artifacts
+        .iter()
+        .map(|(publication, _)| &publication.package.id);
+    ids.next().is_some_and(|first| ids.any(|id| id != first))
 }
 
 /// Opens the repository of each artifact. A layout or archive is opened once per package.
