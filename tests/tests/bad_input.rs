@@ -311,6 +311,9 @@ fn registry_with_path_is_rejected() {
             refused.stderr.contains("write `127.0.0.1:5000`"),
             "{refused}"
         );
+        let advice = "pass `--include 'acme/*'` to list only the repositories of `acme`\n";
+        let is_catalog = command[0] == "catalog";
+        assert_eq!(refused.stderr.contains(advice), is_catalog, "{refused}");
     }
 }
 

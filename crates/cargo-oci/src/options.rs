@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ColorChoice};
-use oci_registry::{LocationText, RegistryName, Resolve};
+use oci_registry::{Hint, LocationText, RegistryName, Resolve};
 
 /// Options that all commands accept.
 #[derive(Debug, Default, Args)]
@@ -96,6 +96,12 @@ impl ArgumentError {
     /// Returns the argument error that is the source of a clap error, if any.
     pub(crate) fn find_in(error: &clap::Error) -> Option<&Self> {
         std::error::Error::source(error)?.downcast_ref()
+    }
+
+    /// Adds a hint to the error.
+    #[must_use]
+    pub(crate) fn with_hint(self, hint: impl Into<Hint>) -> Self {
+        Self(self.0.with_hints([hint.into()]))
     }
 
     /// Returns the wrapped error.

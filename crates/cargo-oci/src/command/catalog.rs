@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use futures_util::TryStreamExt;
-use oci_registry::{Layout, Location, RegistryName};
+use oci_registry::{Layout, Location, RegistryName, RepositoryName};
 
 use crate::filter::Filter;
 use crate::message::FormatFlag;
@@ -47,8 +47,24 @@ fn parse_catalog_argument(text: &str) -> Result<CatalogArgument, ArgumentError> 
         _ => text
             .parse()
             .map(CatalogArgument::Registry)
-            .map_err(ArgumentError::from),
+            .map_err(|error| {
+                let error = ArgumentError::from(error);
+                match path_advice(text) {
+                    Some(advice) => error.with_hint(advice),
+                    None => error,
+                }
+            }),
     }
+}
+
+/// Returns advice for a registry with a path, such as `ghcr.io/acme`.
+fn path_advice(text: &str) -> Option<String> {
+    let (registry, path) = text.trim_end_matches('/').split_once('/')?;
+    registry.parse::<RegistryName>().ok()?;
+    path.parse::<RepositoryName>().ok()?;
+    Some(format!(
+        "pass `--include '{path}/*'` to list only the repositories of `{path}`"
+    ))
 }
 
 /// Prints one name per line. The first names of a registry are printed while further pages are fetched.
