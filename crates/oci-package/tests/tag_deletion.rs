@@ -11,7 +11,9 @@ use oci_package::{
     Build, DeletedSet, DeletionNote, FileKind, InputFile, PackOptions, Package, PublishOptions,
     ReleaseTag, TagDeletion, TaggedDigest, pack, plan_tag_deletion, publish, update_floating_tags,
 };
-use oci_registry::{Delete, ErrorKind, Memory, Source, Tag, Target};
+use oci_registry::{
+    Blob, Delete, ErrorKind, ImageManifest, Manifest, MediaType, Memory, Source, Tag, Target,
+};
 
 const GNU: &str = "x86_64-unknown-linux-gnu";
 const MAC: &str = "aarch64-apple-darwin";
@@ -183,6 +185,26 @@ async fn target_pushed_meanwhile_is_kept_and_named() {
     let expected = DeletionNote::SetMeanwhile(vec![pushed.clone()]);
     assert_eq!(note.await.unwrap(), Some(expected));
     assert_eq!(tags(&memory).await, [pushed.to_string(), "latest".into()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn missing_tag_keeps_tags_of_other_tools() {
+    let memory = Memory::new();
+    // The tag of the index was deleted, so only the tag of the target is left.
+    push(&memory, "build", GNU).await;
+    memory.delete_tag(&tag("build")).await.unwrap();
+    let empty = Blob::empty();
+    memory.push_blob(&empty).await.unwrap();
+    let other = ImageManifest::new(MediaType::OCTET_STREAM, empty.descriptor().clone());
+    let other = Manifest::from_image(other).unwrap();
+    memory.push_manifest(&other).await.unwrap();
+    memory.tag(&other, &tag("build__42")).await.unwrap();
+    let expected = format!("build__{GNU}");
+    assert_eq!(names(&plan(&memory, "build").await), [expected]);
+    assert_eq!(delete(&memory, "build").await, None);
+    let missing = plan_tag_deletion(&memory, &tag("build"), false).await;
+    assert_eq!(missing.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(tags(&memory).await, ["build__42"]);
 }
 
 #[tokio::test(start_paused = true)]

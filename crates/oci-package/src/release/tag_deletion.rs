@@ -40,6 +40,8 @@ pub struct TagDeletion {
     other_version_tags: Vec<TaggedDigest>,
     /// The release whose targets are deleted; `None` if the named tag is deleted alone.
     release: Option<ReleaseTag>,
+    /// Tags of the form of a target tag that are kept, because their manifests are not packages.
+    foreign: BTreeSet<Tag>,
     notes: Vec<DeletionNote>,
 }
 
@@ -90,8 +92,9 @@ fn join(tags: &[Tag]) -> String {
 /// Finds the tags to delete with `named`. Sends read requests only.
 ///
 /// The tag of a package is deleted with its target tags, unless `keep_targets` is set: the tags `NAMED__TRIPLE` of the
-/// entries of the index, and the tags `NAMED__*` that the source lists. If it is the last tag of a version, the
-/// floating tags that refer to the version are deleted, too. Tags that do not exist are omitted.
+/// entries of the index, and the tags `NAMED__*` that the source lists. If the tag does not exist or its manifest cannot
+/// be read, only those listed tags are deleted that refer to a package for one target. If it is the last tag of a
+/// version, the floating tags that refer to the version are deleted, too. Tags that do not exist are omitted.
 ///
 /// # Errors
 ///
@@ -120,6 +123,7 @@ pub async fn plan_tag_deletion(
         floating: Vec::new(),
         other_version_tags: Vec::new(),
         release: None,
+        foreign: BTreeSet::new(),
         notes: Vec::new(),
     };
     let is_of_other_tool = manifest.as_ref().is_some_and(|manifest| {
@@ -149,6 +153,12 @@ pub async fn plan_tag_deletion(
     // A target whose tag would be invalid has no tag.
     let entries = index.iter().flat_map(PackageIndex::entries);
     targets.extend(entries.filter_map(|entry| release.target(entry.target()).ok()));
+    if manifest.is_none() {
+        // Nothing shows that the named tag is the tag of a package, and other tools also write tags of this form.
+        let packages = package_targets(from, &targets).await?;
+        deletion.foreign = targets.difference(&packages).cloned().collect();
+        targets = packages;
+    }
     let targets = resolve_tags(from, targets).await?;
     if let Some(missing) = missing.filter(|_| keep_targets || targets.is_empty()) {
         return Err(missing);
@@ -179,6 +189,7 @@ impl TagDeletion {
             floating: Vec::new(),
             other_version_tags: Vec::new(),
             release: None,
+            foreign: BTreeSet::new(),
             notes: Vec::new(),
         }
     }
@@ -276,6 +287,7 @@ impl TagDeletion {
         let mut names = listed_targets(release, &listed.unwrap_or_default());
         names.extend(self.targets.iter().map(|target| target.tag.clone()));
         names.insert(release.index().clone());
+        names.retain(|tag| !self.foreign.contains(tag));
         let remaining = resolve_tags(from, names).await?;
         Ok(remaining.into_iter().map(|found| found.tag).collect())
     }
@@ -286,6 +298,22 @@ fn listed_targets(release: &ReleaseTag, listed: &BTreeSet<Tag>) -> BTreeSet<Tag>
     let targets = listed.iter();
     let targets = targets.filter(|tag| release.parse_target(tag).is_some());
     targets.cloned().collect()
+}
+
+/// Returns those of the tags that refer to a package for one target.
+async fn package_targets(from: &dyn Source, tags: &BTreeSet<Tag>) -> crate::Result<BTreeSet<Tag>> {
+    let reads = tags.iter().cloned().map(async |tag| {
+        let is_package = match from.manifest(&tag.clone().into()).await {
+            Ok(manifest) => PackageTarget::read(&manifest).is_some(),
+            Err(error) if error.kind() == ErrorKind::NotFound || is_unreadable(error.kind()) => {
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(is_package.then_some(tag))
+    });
+    let found = concurrent::run_all(MAX_CONCURRENT_READS, reads.collect()).await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Resolves tags, and omits those that do not exist.
