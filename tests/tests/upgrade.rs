@@ -82,6 +82,21 @@ fn install_over_other_version_prints_replaced_package() {
 }
 
 #[test]
+fn list_escapes_control_characters_of_foreign_records() {
+    let home = Home::new();
+    let root = home.path().join(".cargo");
+    fs::create_dir_all(&root).unwrap();
+    let key = r"a\u001b[2J\u202eb 1.0.0 (registry+oci://a.b/c)";
+    let records = format!("[v1]\n\"{key}\" = [\"one\\u200b\"]\n");
+    fs::write(root.join(".crates.toml"), records).unwrap();
+    let details = format!(r#"{{"installs":{{"{key}":{{"oci-tag":null}}}}}}"#);
+    fs::write(root.join(".crates2.json"), details).unwrap();
+    let listed = run(&home, &["install", "--list"]).succeeds();
+    let expected = "a\\u{1b}[2J\\u{202e}b v1.0.0 (a.b/c):\n    one\\u{200b}\n";
+    assert_eq!(listed.stdout, expected);
+}
+
+#[test]
 fn failure_of_one_package_does_not_stop_the_others() {
     let home = Home::new();
     publish(&home, "0.1.0", &["round"], &[]);

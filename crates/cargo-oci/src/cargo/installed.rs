@@ -236,11 +236,13 @@ fn is_oci_source(source: &str) -> bool {
     source.starts_with("registry+oci://") || source.starts_with("registry+file://")
 }
 
-/// Whether a program name is a single normal path component, so that it names a file in `bin`.
+/// Whether a program name is a single normal path component without control characters, so that it names a file in
+/// `bin` and can be printed.
 fn is_plain_file_name(program: &str) -> bool {
     let mut components = Path::new(program).components();
     let first = components.next();
-    matches!(first, Some(Component::Normal(name)) if name == program) && components.next().is_none()
+    let is_component = matches!(first, Some(Component::Normal(name)) if name == program);
+    is_component && components.next().is_none() && !program.contains(char::is_control)
 }
 
 /// Package that this program installed.

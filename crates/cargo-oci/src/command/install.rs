@@ -140,9 +140,11 @@ async fn list(session: &Session, root: PathBuf) -> Result<(), Error> {
             session.reporter.emit(&message);
             continue;
         }
-        report::write_line(format_args!("{}:", cargo::describe_package(&package.key)))?;
+        // Other programs also write the records.
+        let shown = escape(&cargo::describe_package(&package.key), usize::MAX);
+        report::write_line(format_args!("{shown}:"))?;
         for program in &package.programs {
-            report::write_line(format_args!("    {program}"))?;
+            report::write_line(format_args!("    {}", escape(program, usize::MAX)))?;
         }
     }
     session.reporter.finish()

@@ -45,8 +45,18 @@ async fn open(scratch: &TestDirectory) -> InstalledPackages {
 }
 
 #[tokio::test]
-async fn record_with_program_outside_of_bin_is_rejected() {
-    for program in ["../mine", "/mine", "a/b", "..", ".", "", "a/"] {
+async fn record_with_invalid_program_name_is_rejected() {
+    for program in [
+        "../mine",
+        "/mine",
+        "a/b",
+        "..",
+        ".",
+        "",
+        "a/",
+        r"a\u001b[2J",
+        r"a\nb",
+    ] {
         let scratch = TestDirectory::new();
         let text = format!("[v1]\n\"a 1.0.0 (registry+oci://a.b/c)\" = [\"{program}\"]\n");
         scratch.write("root/.crates.toml", &text);
