@@ -132,10 +132,13 @@ impl GitIndex {
     }
 
     /// Returns the work trees of the submodules that are checked out.
+    ///
+    /// A symbolic link in place of a submodule could lead back to this work tree, so its target is omitted.
     pub(super) fn submodules(&self) -> impl Iterator<Item = PathBuf> {
         let submodules = self.modes.iter().filter(|(_, mode)| *mode == SUBMODULE);
         let roots = submodules.map(|(path, _)| self.root.join(path));
-        roots.filter(|root| root.join(".git").exists())
+        let has_no_link = |root: &PathBuf| root.canonicalize().is_ok_and(|target| target == *root);
+        roots.filter(move |root| root.join(".git").exists() && has_no_link(root))
     }
 }
 
@@ -238,5 +241,26 @@ mod tests {
         set(&files[0], 0o644);
         set(&files[1], 0o755);
         assert_eq!(found().await, ["run", "tracked"]);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn submodules_omits_symbolic_links() {
+        use std::os::unix::fs::symlink;
+
+        let scratch = TestDirectory::new_package();
+        scratch.git(&["init", "--quiet"]);
+        let object = "160000,1111111111111111111111111111111111111111";
+        for path in ["real", "link", "outer/sub"] {
+            let entry = format!("{object},{path}");
+            scratch.git(&["update-index", "--add", "--cacheinfo", &entry]);
+        }
+        scratch.write("real/.git", "");
+        scratch.write("elsewhere/sub/.git", "");
+        let root = scratch.path();
+        symlink(".", root.join("link")).unwrap();
+        symlink("elsewhere", root.join("outer")).unwrap();
+        let index = GitIndex::read(&scratch.environment(), &root).await.unwrap();
+        assert_eq!(index.submodules().collect::<Vec<_>>(), [root.join("real")]);
     }
 }
