@@ -185,6 +185,33 @@ fn upgrade_stays_within_requirement_and_follows_moving_tag() {
 }
 
 #[test]
+fn upgrade_with_invalid_recorded_limit_fails() {
+    let home = Home::new();
+    publish(&home, "0.1.0", &["round"], &[]);
+    let narrow = ["install", "oci:out/widgets", "--version", "~0.1"];
+    run(&home, &narrow).succeeds();
+    publish(&home, "0.2.0", &["round"], &[]);
+    let path = home.path().join(".cargo/.crates2.json");
+    let details = fs::read_to_string(&path).unwrap();
+    for (valid, invalid, message) in [
+        (r#""~0.1""#, r#""~x""#, "invalid version requirement `~x`"),
+        (r#""~0.1""#, "[1]", "invalid version requirement `[1]`"),
+        (
+            r#""oci-tag":null"#,
+            r#""oci-tag":"a b""#,
+            "invalid tag `a b`",
+        ),
+    ] {
+        assert!(details.contains(valid), "{details}");
+        fs::write(&path, details.replace(valid, invalid)).unwrap();
+        let failed = run(&home, &["upgrade", "widgets"]).fails_with(1);
+        assert_status(&failed, message);
+        let listed = run(&home, &["install", "--list"]).succeeds();
+        assert!(listed.stdout.starts_with("widgets v0.1.0 "), "{listed}");
+    }
+}
+
+#[test]
 fn uninstall_accepts_names_and_checks_the_tag() {
     let home = Home::new();
     publish(&home, "0.1.0", &["round"], &[]);

@@ -404,15 +404,19 @@ impl InstalledPackages {
 
     fn package(&self, key: &str, programs: &BTreeSet<String>) -> Option<InstalledPackage> {
         let (name, version, source) = split_key(key)?;
-        let details = self.details.get("installs").and_then(|all| all.get(key));
-        let detail = |name: &str| details.and_then(|details| details.get(name));
-        // Cargo records local registries with the same form of source. Only records that cargo wrote have a value of
-        // `rustc`.
-        let is_built = detail("rustc").is_some_and(|rustc| !rustc.is_null());
-        if is_built || !is_oci_source(source) {
+        let details = self.details.get("installs")?.get(key)?;
+        // Cargo records its registries in directories in the same form, but without the key of the followed tag. It
+        // preserves this key if it then builds the package itself, and adds the version of the compiler.
+        let is_built = details.get("rustc").is_some_and(|rustc| !rustc.is_null());
+        if is_built || details.get(FOLLOWED_TAG).is_none() || !is_oci_source(source) {
             return None;
         }
-        let text = |name: &str| detail(name).and_then(Value::as_str).map(str::to_owned);
+        let text = |name: &str| match details.get(name)? {
+            Value::Null => None,
+            Value::String(text) => Some(text.clone()),
+            // A value of another type is invalid, but must not count as missing.
+            other => Some(other.to_string()),
+        };
         Some(InstalledPackage {
             key: key.to_owned(),
             name: name.to_owned(),

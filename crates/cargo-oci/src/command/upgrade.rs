@@ -1,10 +1,12 @@
 //! `cargo oci upgrade`: install newer releases of installed packages.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::Args;
 use oci_package::tag;
-use oci_registry::{Identifier, Tag};
+use oci_registry::{ErrorKind, Identifier, Tag, escape};
 use semver::{Version, VersionReq};
 
 use super::batch::PackageBatch;
@@ -14,6 +16,9 @@ use crate::cargo::{self, InstalledPackage, InstalledPackages};
 use crate::message::{FormatFlag, Message, PackageAction};
 use crate::report::Error;
 use crate::session::Session;
+
+/// Maximum length of text from a record in a message, in characters.
+const MAX_TEXT_LENGTH: usize = 200;
 
 /// Install newer releases of installed packages
 ///
@@ -106,10 +111,11 @@ async fn upgrade_all(
 
 /// Installs the highest release if it is newer than the installed version, or the current content of a followed tag.
 async fn upgrade(session: &Session, root: &Path, package: &InstalledPackage) -> Result<(), Error> {
-    let followed = package.followed_tag.as_ref();
-    let followed = followed.and_then(|tag| tag.parse::<Tag>().ok());
+    let followed = package.followed_tag.as_deref();
+    let followed: Option<Tag> = parse_recorded(package, "tag", followed)?;
     let requirement = package.version_req.as_deref();
-    let requirement = requirement.and_then(|text| text.parse::<VersionReq>().ok());
+    let requirement: Option<VersionReq> =
+        parse_recorded(package, "version requirement", requirement)?;
     let identifier: Identifier = if let Some(tag) = followed {
         tag.into()
     } else {
@@ -154,4 +160,32 @@ async fn upgrade(session: &Session, root: &Path, package: &InstalledPackage) -> 
         force: false,
     };
     install_package(session, &request).await
+}
+
+/// Parses a value that limits the releases of a package. If an invalid value was ignored, the upgrade could install a
+/// release that the user excluded.
+fn parse_recorded<T>(
+    package: &InstalledPackage,
+    noun: &str,
+    text: Option<&str>,
+) -> Result<Option<T>, Error>
+where
+    T: FromStr<Err: fmt::Display>,
+{
+    let Some(text) = text else { return Ok(None) };
+    let parsed = text.parse().map_err(|error| {
+        Error::new(
+            ErrorKind::Io,
+            format!(
+                "failed to upgrade `{}`: invalid {noun} `{}` in `.crates2.json` ({error})",
+                package.name,
+                escape(text, MAX_TEXT_LENGTH)
+            ),
+        )
+        .help(format!(
+            "run `cargo oci install {}` to record the package again",
+            package.location
+        ))
+    })?;
+    Ok(Some(parsed))
 }

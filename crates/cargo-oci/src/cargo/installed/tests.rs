@@ -20,12 +20,20 @@ fn record(version: &str, programs: &[&str]) -> InstallRecord {
 #[tokio::test]
 async fn packages_omits_packages_that_cargo_installed() {
     let scratch = TestDirectory::new();
-    let local = "local 1.0.0 (registry+file:///index)";
+    let built = "built 1.0.0 (registry+file:///index)";
     let foreign = "mine 1.0.0 (path+file:///x)";
-    let records = format!("[v1]\n\"{local}\" = [\"one\"]\n\"{foreign}\" = [\"two\"]\n");
-    scratch.write("root/.crates.toml", &records);
-    let details = format!(r#"{{"installs":{{"{local}":{{"rustc":"rustc 1.90.0"}}}}}}"#);
-    scratch.write("root/.crates2.json", &details);
+    let unknown = "unknown 1.0.0 (registry+file:///index)";
+    let old = "old 1.0.0 (registry+file:///index)";
+    let records: String = [built, foreign, unknown, old]
+        .map(|key| format!("\"{key}\" = [\"one\"]\n"))
+        .concat();
+    scratch.write("root/.crates.toml", &format!("[v1]\n{records}"));
+    // Cargo adds details without the version of the compiler to a record without details.
+    let details = json!({ "installs": {
+        built: { "rustc": "rustc 1.90.0", FOLLOWED_TAG: null },
+        old: { "rustc": null },
+    } });
+    scratch.write("root/.crates2.json", &details.to_string());
     let mut installed = open(&scratch).await;
     let mut own = record("1.0.0", &["three"]);
     own.followed_tag = Some("nightly".into());
