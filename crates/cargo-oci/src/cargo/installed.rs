@@ -1,17 +1,15 @@
 //! Installed programs in cargo's records: `.crates.toml` and `.crates2.json` of an installation root.
 //!
 //! Cargo's file lock protects the records and the programs in `bin`, so this program holds the lock during every
-//! change. `cargo install --list` lists the recorded programs, and `cargo uninstall` removes them. A record file is
-//! replaced atomically: a new file is written under a temporary name and renamed.
+//! change. `cargo install --list` lists the recorded programs, and `cargo uninstall` removes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Seek as _, Write as _};
 use std::path::{Component, Path, PathBuf};
 
 use oci_registry::{
-    ArchiveFormat, ErrorKind, Failure, Hint, Location, open_regular, open_regular_with,
-    read_regular_text,
+    ArchiveFormat, ErrorKind, Failure, Hint, Location, open_regular_with, read_regular_text,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -263,13 +261,63 @@ pub(crate) struct InstalledPackage {
     pub(crate) selected_target: Option<String>,
 }
 
-/// Locked records of an installation root.
+/// Record file with an exclusive lock.
 ///
 /// The lock is released when the value is dropped.
 #[derive(Debug)]
+struct RecordFile {
+    path: PathBuf,
+    file: File,
+    text: String,
+}
+
+impl RecordFile {
+    /// Locks and reads a file. Creates it if it does not exist. Calls `waiting` before waiting for another process that
+    /// holds the lock.
+    fn open(path: PathBuf, waiting: impl FnOnce(&Path)) -> Result<Self, Error> {
+        let context = || OpenSnafu { path: path.clone() };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = open_regular_with(&mut options, &path).with_context(|_| context())?;
+        match file.try_lock() {
+            // Like cargo, continues without a lock if the file system does not support locks.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+            Err(TryLockError::WouldBlock) => {
+                waiting(&path);
+                file.lock().with_context(|_| context())?;
+            }
+        }
+        let text = io::read_to_string(&file).with_context(|_| context())?;
+        Ok(Self { path, file, text })
+    }
+
+    /// Changes the content of the file, if it differs.
+    ///
+    /// The file must not be replaced with a new one: cargo waits for the lock of the file that it opened, and then
+    /// reads and writes this file.
+    fn write(&mut self, text: String) -> Result<(), Error> {
+        if self.text == text {
+            return Ok(());
+        }
+        let mut write = || {
+            self.file.rewind()?;
+            self.file.write_all(text.as_bytes())?;
+            let length = self.file.stream_position()?;
+            self.file.set_len(length)?;
+            self.file.sync_all()
+        };
+        write().context(WriteSnafu { path: &self.path })?;
+        self.text = text;
+        Ok(())
+    }
+}
+
+/// Locked records of an installation root.
+#[derive(Debug)]
 pub(crate) struct InstalledPackages {
     root: PathBuf,
-    _lock: File,
+    records_file: RecordFile,
+    details_file: RecordFile,
     records: Records,
     details: Map<String, Value>,
 }
@@ -296,51 +344,33 @@ impl InstalledPackages {
 
     fn lock(root: PathBuf, waiting: impl FnOnce(&Path)) -> Result<Self, Error> {
         let path = root.join(RECORDS);
-        let context = || OpenSnafu { path: path.clone() };
-        fs::create_dir_all(&root).with_context(|_| context())?;
+        fs::create_dir_all(&root).context(OpenSnafu { path: &path })?;
         let mut waiting = Some(waiting);
-        let (lock, text) = loop {
-            let mut options = OpenOptions::new();
-            options.read(true).append(true).create(true);
-            let file = open_regular_with(&mut options, &path).with_context(|_| context())?;
-            match file.try_lock() {
-                // Like cargo, continues without a lock if the file system does not support locks.
-                Ok(()) | Err(TryLockError::Error(_)) => {}
-                Err(TryLockError::WouldBlock) => {
-                    if let Some(waiting) = waiting.take() {
-                        waiting(&path);
-                    }
-                    file.lock().with_context(|_| context())?;
-                }
-            }
-            let text = io::read_to_string(&file).with_context(|_| context())?;
-            if is_current(&file, &path, &text) {
-                break (file, text);
+        let mut waiting = |path: &Path| {
+            if let Some(waiting) = waiting.take() {
+                waiting(path);
             }
         };
-        let records: Records = toml::from_str(&text).context(ParseRecordsSnafu { path: &path })?;
+        // Cargo locks both files in this order.
+        let records_file = RecordFile::open(path, &mut waiting)?;
+        let details_file = RecordFile::open(root.join(DETAILS), &mut waiting)?;
+        let (path, text) = (&records_file.path, &records_file.text);
+        let records: Records = toml::from_str(text).context(ParseRecordsSnafu { path })?;
         // `remove` deletes the files with these names, so a name must not contain a directory.
         let mut programs = records.v1.values().flatten();
         if let Some(program) = programs.find(|program| !is_plain_file_name(program)) {
             return Err(InvalidProgramNameSnafu { path, program }.build());
         }
-        let details_path = root.join(DETAILS);
-        let details = match open_regular(&details_path).and_then(io::read_to_string) {
-            Ok(text) if !text.is_empty() => {
-                serde_json::from_str(&text).context(ParseDetailsSnafu { path: details_path })?
-            }
-            Ok(_) => Map::new(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Map::new(),
-            Err(source) => {
-                return Err(Error::Open {
-                    path: details_path,
-                    source,
-                });
-            }
+        let (path, text) = (&details_file.path, &details_file.text);
+        let details = if text.is_empty() {
+            Map::new()
+        } else {
+            serde_json::from_str(text).context(ParseDetailsSnafu { path })?
         };
         Ok(Self {
             root,
-            _lock: lock,
+            records_file,
+            details_file,
             records,
             details,
         })
@@ -521,38 +551,12 @@ impl InstalledPackages {
         installs.as_object_mut().expect("the value is an object")
     }
 
-    fn save(&self) -> Result<(), Error> {
+    fn save(&mut self) -> Result<(), Error> {
         let records = toml::to_string(&self.records).expect("records can be serialized");
         let details = serde_json::to_string(&self.details).expect("JSON can be serialized");
-        for (name, text) in [(RECORDS, records), (DETAILS, details)] {
-            let path = self.root.join(name);
-            let current = open_regular(&path).and_then(io::read_to_string);
-            if current.is_ok_and(|current| current == text) {
-                continue;
-            }
-            write_atomically(&path, &text).context(WriteSnafu { path: &path })?;
-        }
-        Ok(())
+        self.records_file.write(records)?;
+        self.details_file.write(details)
     }
-}
-
-/// Whether the path still refers to the locked file. The previous holder of the lock may have replaced the file,
-/// possibly with one of the same content, and the lock would then be on the old file.
-#[cfg(unix)]
-fn is_current(file: &File, path: &Path, _: &str) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-
-    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-    let current = fs::metadata(path).map(identity).ok();
-    current.is_some() && current == file.metadata().map(identity).ok()
-}
-
-/// Whether the path refers to a file with the same content. On these systems, the standard library has no stable
-/// function that identifies a file.
-#[cfg(not(unix))]
-fn is_current(_: &File, path: &Path, text: &str) -> bool {
-    let current = open_regular(path).and_then(io::read_to_string);
-    current.is_ok_and(|current| current == text)
 }
 
 #[cfg(test)]

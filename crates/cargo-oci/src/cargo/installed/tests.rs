@@ -124,6 +124,7 @@ async fn new_version_replaces_programs_of_earlier_version() {
     assert_eq!(found.len(), 1);
     installed.remove(&found[0].key).unwrap();
     assert!(!scratch.path().join("root/bin/mine").exists());
+    drop(installed);
     let details = fs::read_to_string(scratch.path().join("root/.crates2.json")).unwrap();
     assert_eq!(details, r#"{"installs":{}}"#);
     // The record has the default mode of new files.
@@ -167,51 +168,79 @@ async fn open_waits_for_lock_and_reads_new_records() {
     assert!(second.owner("one").is_some());
 }
 
-#[cfg(unix)]
+/// Opens a record file as cargo does.
+fn open_as_cargo(path: &Path) -> File {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).open(path).unwrap()
+}
+
 #[tokio::test]
-async fn open_after_replacement_locks_current_file() {
+async fn records_of_process_that_waits_for_lock_are_kept() {
     let scratch = TestDirectory::new();
+    let root = scratch.path().join("root");
     let mut first = open(&scratch).await;
     first.record(&record("1.0.0", &["one"])).unwrap();
+    let mut files = [RECORDS, DETAILS].map(|name| open_as_cargo(&root.join(name)));
+    let cargo = std::thread::spawn(move || {
+        let texts = files.each_mut().map(|file| {
+            file.lock().unwrap();
+            io::read_to_string(file).unwrap()
+        });
+        let foreign = "\"else 1.0.0 (path+file:///x)\" = [\"two\"]\n";
+        let records = texts[0].clone() + foreign;
+        for (mut file, text) in files.iter().zip([&records, &texts[1]]) {
+            file.rewind().unwrap();
+            file.set_len(0).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+        }
+    });
+    first.record(&record("1.1.0", &["one"])).unwrap();
     drop(first);
-    let first = open(&scratch).await;
+    cargo.join().unwrap();
+    let installed = open(&scratch).await;
+    assert_eq!(installed.owner("two"), Some("else 1.0.0 (path+file:///x)"));
+    let packages = installed.packages();
+    assert_eq!(packages.len(), 1);
+    assert_eq!(packages[0].version, "1.1.0");
+}
+
+#[tokio::test]
+async fn unchanged_records_are_not_written() {
+    let scratch = TestDirectory::new();
     let root = scratch.path().join("root");
-    let (sender, waiting) = tokio::sync::oneshot::channel();
-    let second = InstalledPackages::open(root.clone(), |_| sender.send(()).unwrap());
-    let second = tokio::spawn(second);
-    waiting.await.unwrap();
-    let (path, copy) = (root.join(RECORDS), root.join("copy"));
-    fs::copy(&path, &copy).unwrap();
-    fs::rename(&copy, &path).unwrap();
-    drop(first);
-    let _second = second.await.unwrap().unwrap();
-    let locked = File::open(&path).unwrap().try_lock();
-    assert!(
-        matches!(locked, Err(TryLockError::WouldBlock)),
-        "{locked:?}"
-    );
+    let modified = || {
+        [RECORDS, DETAILS].map(|name| fs::metadata(root.join(name)).unwrap().modified().unwrap())
+    };
+    let mut installed = open(&scratch).await;
+    installed.record(&record("1.0.0", &["one"])).unwrap();
+    for name in [RECORDS, DETAILS] {
+        let file = open_as_cargo(&root.join(name));
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    }
+    installed.record(&record("1.0.0", &["one"])).unwrap();
+    assert_eq!(modified(), [std::time::UNIX_EPOCH; 2]);
+    installed.record(&record("1.1.0", &["one"])).unwrap();
+    assert!(modified().iter().all(|time| *time > std::time::UNIX_EPOCH));
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn unchanged_records_are_not_replaced() {
-    use std::os::unix::fs::MetadataExt as _;
-
+async fn records_that_are_symbolic_links_remain_links() {
     let scratch = TestDirectory::new();
     let root = scratch.path().join("root");
-    let files = || [RECORDS, DETAILS].map(|name| fs::metadata(root.join(name)).unwrap().ino());
+    fs::create_dir(&root).unwrap();
+    for name in [RECORDS, DETAILS] {
+        scratch.write(&format!("dotfiles/{name}"), "");
+        let target = Path::new("../dotfiles").join(name);
+        std::os::unix::fs::symlink(target, root.join(name)).unwrap();
+    }
     let mut installed = open(&scratch).await;
     installed.record(&record("1.0.0", &["one"])).unwrap();
-    let before = files();
-    installed.record(&record("1.0.0", &["one"])).unwrap();
-    assert_eq!(files(), before);
-    installed.record(&record("1.1.0", &["one"])).unwrap();
-    assert!(
-        files()
-            .iter()
-            .zip(before)
-            .all(|(file, before)| *file != before)
-    );
+    for name in [RECORDS, DETAILS] {
+        assert!(root.join(name).is_symlink());
+        let text = fs::read_to_string(scratch.path().join("dotfiles").join(name)).unwrap();
+        assert!(text.contains("widgets 1.0.0"), "{text}");
+    }
 }
 
 #[test]
