@@ -17,7 +17,6 @@ use snafu::{OptionExt, ResultExt, Snafu};
 use url::Url;
 
 use super::CargoEnvironment;
-use crate::atomic_write::write_atomically;
 
 /// Name of the file that records the programs of each package.
 const RECORDS: &str = ".crates.toml";

@@ -247,7 +247,7 @@ pub(super) async fn has_other_version_tag(
     let Some(version) = release.version() else {
         return Ok(false);
     };
-    for other in tag::tags_of(&version)? {
+    for other in tag::version_tags(&version)? {
         let identifier = other.index().clone().into();
         if other != *release && from.resolve(&identifier).await.optional()?.is_some() {
             return Ok(true);

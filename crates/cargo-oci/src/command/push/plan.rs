@@ -1,21 +1,25 @@
 //! Plan that `--dry-run` prints: status lines, and the exact content that a push would send as JSON.
 
+use std::sync::Arc;
+
 use oci_package::{
     Artifact, FloatingTagUpdate, PlannedTag, PublishOptions, StoredTags, Summary, TagAction,
 };
-use oci_registry::{Descriptor, ErrorKind, Location, Manifest, Target};
+use oci_registry::{Descriptor, ErrorKind, Location, Manifest, Mode, Target};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::outcome::PackageTag;
+use super::outcome::{self, PackageTag};
 use super::publication::Publication;
-use super::publish::display_title;
+use super::publish::{display_title, has_several_packages, publish_options};
+use super::{Flags, OpenRepositories};
 use crate::figures::{Size, format_count};
-use crate::report::Error;
+use crate::report::{self, Error};
+use crate::session::Session;
 
 /// Plan for one package and target, as a JSON object.
 #[derive(Serialize)]
-pub(super) struct PlanObject {
+struct PlanObject {
     reason: &'static str,
     package: String,
     version: String,
@@ -47,10 +51,101 @@ struct TagObject {
     targets: usize,
 }
 
+/// Prints the plans. If the output format is JSON, also writes them to stdout.
+pub(super) async fn print_plans(
+    session: &Session,
+    repositories: &mut OpenRepositories,
+    artifacts: &[(&Publication<'_>, Artifact)],
+    flags: &Flags,
+) -> Result<(), Error> {
+    let mut plans: Vec<PlanObject> = Vec::new();
+    let mut first_conflict = None;
+    let is_workspace = has_several_packages(artifacts);
+    for (at, (publication, artifact)) in artifacts.iter().enumerate() {
+        let repository = &publication.destination.repository;
+        let mut options = publish_options(session, publication, flags);
+        let is_same =
+            |(other, _): &&(&Publication<'_>, Artifact)| other.package.id == publication.package.id;
+        let others = artifacts.iter().filter(is_same).map(|(_, other)| other);
+        let others = others.filter(|other| other.target() != artifact.target());
+        options.planned = others.map(|other| other.manifest().clone()).collect();
+        let target = match repositories.get_mut(&publication.package.id) {
+            Some(repository) => {
+                options.stored = repository.take_stored(publication, artifact)?;
+                Arc::clone(&repository.target)
+            }
+            None => session.open_target(repository, Mode::Plan).await?,
+        };
+        let (mut plan, tags, conflict) =
+            create_plan(&*target, publication, artifact, &options).await?;
+        let conflict = conflict.map(|error| {
+            if is_workspace {
+                error.for_package(&publication.package.name)
+            } else {
+                error
+            }
+        });
+        first_conflict = first_conflict.or(conflict);
+        let is_last = !artifacts[at + 1..].iter().any(|later| is_same(&later));
+        // A conflict stops the push before it moves a floating tag.
+        if is_last && first_conflict.is_none() {
+            let planned = plan_release(session, &*target, publication, &tags, &mut plan).await;
+            first_conflict = planned?;
+        }
+        plans.push(plan);
+    }
+    for (verb, object) in status_lines(&plans) {
+        session.reporter.status(verb, object);
+    }
+    if session.reporter.is_json() {
+        report::write_json(&to_lines(&plans))?;
+    }
+    // The push would fail with this error before sending anything.
+    first_conflict.map_or(Ok(()), Err)
+}
+
+/// Prints the warnings about the release that the plans of a package would leave, and adds the floating tags to the last
+/// plan. Returns the conflict that the push would fail with.
+async fn plan_release(
+    session: &Session,
+    target: &dyn Target,
+    publication: &Publication<'_>,
+    tags: &[PackageTag],
+    plan: &mut PlanObject,
+) -> Result<Option<Error>, Error> {
+    for tag in tags {
+        tag.warn_about_missing_targets(session.reporter);
+    }
+    if !publication.floating {
+        return Ok(None);
+    }
+    let Some(index) = outcome::complete_release(tags) else {
+        session
+            .reporter
+            .note("the release would not be complete yet, so no floating tag would be moved");
+        return Ok(None);
+    };
+    let updates = match oci_package::plan_floating_tags(target, index).await {
+        Ok(updates) => updates,
+        Err(error) if error.kind() == ErrorKind::Conflict => return Ok(Some(error.into())),
+        Err(error) => return Err(error.into()),
+    };
+    for update in updates {
+        if let FloatingTagUpdate::Skipped(tag, version) = update {
+            session.reporter.note(format_args!(
+                "`{tag}` would not be moved, because it refers to the higher version {version}"
+            ));
+        } else {
+            plan.add_floating_tag(&publication.destination.repository, update, index);
+        }
+    }
+    Ok(None)
+}
+
 /// Creates the plan of a push, without writing anything. Also returns the outcome for each tag.
 ///
 /// If the push would fail with a conflict, returns the plan of a push with `--overwrite`, together with the error.
-pub(super) async fn create_plan(
+async fn create_plan(
     target: &dyn Target,
     publication: &Publication<'_>,
     artifact: &Artifact,
@@ -148,7 +243,7 @@ impl PlanObject {
     }
 
     /// Adds a floating tag that the push would set to the index.
-    pub(super) fn add_floating_tag(
+    fn add_floating_tag(
         &mut self,
         repository: &Location,
         update: FloatingTagUpdate,
@@ -212,7 +307,7 @@ impl PlanObject {
 
 /// Returns the verb and object of each status line of several plans. The line of an index is printed once, after its
 /// last target.
-pub(super) fn status_lines(plans: &[PlanObject]) -> Vec<(&'static str, String)> {
+fn status_lines(plans: &[PlanObject]) -> Vec<(&'static str, String)> {
     let mut lines: Vec<_> = plans.iter().flat_map(PlanObject::status_lines).collect();
     let mut at = 0;
     while at < lines.len() {
@@ -242,7 +337,7 @@ fn raw_json(manifest: &Manifest) -> Box<RawValue> {
 }
 
 /// Returns one line of JSON per plan.
-pub(super) fn to_lines(plans: &[PlanObject]) -> String {
+fn to_lines(plans: &[PlanObject]) -> String {
     let lines = plans
         .iter()
         .map(|plan| serde_json::to_string(plan).expect("strings and numbers always serialize"));

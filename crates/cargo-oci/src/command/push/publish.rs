@@ -9,17 +9,17 @@ use oci_package::{
     Artifact, Build, FileKind, FloatingTagUpdate, InputFile, PackOptions, PendingPublication,
     PublishEvent, PublishObserver, PublishOptions, Revision, StoredTags,
 };
-use oci_registry::{Descriptor, ErrorKind, Identifier, Location, Manifest, Mode, Target};
+use oci_registry::{Descriptor, Identifier, Location, Manifest, Mode, Target};
 
 use super::github;
 use super::outcome::{self, PackageTag, PublishedPackage, PublishedTarget};
-use super::plan::{self, PlanObject};
+use super::plan;
 use super::publication::Publication;
 use super::{Flags, OpenRepositories, OpenRepository, targets, work_tree};
 use crate::cargo::{self, BuildOutput, PackageOutput, Provenance, Toolchain};
 use crate::message::{ManifestAction, Message, TagUpdate};
 use crate::progress::Batch;
-use crate::report::{self, Error, Reporter};
+use crate::report::{Error, Reporter};
 use crate::session::Session;
 
 /// Packs all artifacts, and then publishes them or prints the plan of `--dry-run`.
@@ -105,7 +105,7 @@ pub(super) async fn pack_and_publish(
         }
     }
     if flags.dry_run {
-        return print_plans(session, &mut repositories, &artifacts, flags).await;
+        return plan::print_plans(session, &mut repositories, &artifacts, flags).await;
     }
     let (published, outcome) = publish_all(session, &mut repositories, &artifacts, flags).await;
     // If publishing failed, the report contains the packages that were published.
@@ -124,97 +124,6 @@ fn start_batch(session: &Session, files: &[InputFile]) -> Batch {
 /// Returns the size of a file, or zero if the file cannot be read: the error is reported when the file is packed.
 fn file_size(file: &InputFile) -> u64 {
     std::fs::metadata(&file.path).map_or(0, |metadata| metadata.len())
-}
-
-/// Prints the plans. If the output format is JSON, also writes them to stdout.
-async fn print_plans(
-    session: &Session,
-    repositories: &mut OpenRepositories,
-    artifacts: &[(&Publication<'_>, Artifact)],
-    flags: &Flags,
-) -> Result<(), Error> {
-    let mut plans: Vec<PlanObject> = Vec::new();
-    let mut first_conflict = None;
-    let is_workspace = has_several_packages(artifacts);
-    for (at, (publication, artifact)) in artifacts.iter().enumerate() {
-        let repository = &publication.destination.repository;
-        let mut options = publish_options(session, publication, flags);
-        let is_same =
-            |(other, _): &&(&Publication<'_>, Artifact)| other.package.id == publication.package.id;
-        let others = artifacts.iter().filter(is_same).map(|(_, other)| other);
-        let others = others.filter(|other| other.target() != artifact.target());
-        options.planned = others.map(|other| other.manifest().clone()).collect();
-        let target = match repositories.get_mut(&publication.package.id) {
-            Some(repository) => {
-                options.stored = repository.take_stored(publication, artifact)?;
-                Arc::clone(&repository.target)
-            }
-            None => session.open_target(repository, Mode::Plan).await?,
-        };
-        let (mut plan, tags, conflict) =
-            plan::create_plan(&*target, publication, artifact, &options).await?;
-        let conflict = conflict.map(|error| {
-            if is_workspace {
-                error.for_package(&publication.package.name)
-            } else {
-                error
-            }
-        });
-        first_conflict = first_conflict.or(conflict);
-        let is_last = !artifacts[at + 1..].iter().any(|later| is_same(&later));
-        // A conflict stops the push before it moves a floating tag.
-        if is_last && first_conflict.is_none() {
-            let planned = plan_release(session, &*target, publication, &tags, &mut plan).await;
-            first_conflict = planned?;
-        }
-        plans.push(plan);
-    }
-    for (verb, object) in plan::status_lines(&plans) {
-        session.reporter.status(verb, object);
-    }
-    if session.reporter.is_json() {
-        report::write_json(&plan::to_lines(&plans))?;
-    }
-    // The push would fail with this error before sending anything.
-    first_conflict.map_or(Ok(()), Err)
-}
-
-/// Prints the warnings about the release that the plans of a package would leave, and adds the floating tags to the last
-/// plan. Returns the conflict that the push would fail with.
-async fn plan_release(
-    session: &Session,
-    target: &dyn Target,
-    publication: &Publication<'_>,
-    tags: &[PackageTag],
-    plan: &mut PlanObject,
-) -> Result<Option<Error>, Error> {
-    for tag in tags {
-        tag.warn_about_missing_targets(session.reporter);
-    }
-    if !publication.floating {
-        return Ok(None);
-    }
-    let Some(index) = outcome::complete_release(tags) else {
-        session
-            .reporter
-            .note("the release would not be complete yet, so no floating tag would be moved");
-        return Ok(None);
-    };
-    let updates = match oci_package::plan_floating_tags(target, index).await {
-        Ok(updates) => updates,
-        Err(error) if error.kind() == ErrorKind::Conflict => return Ok(Some(error.into())),
-        Err(error) => return Err(error.into()),
-    };
-    for update in updates {
-        if let FloatingTagUpdate::Skipped(tag, version) = update {
-            session.reporter.note(format_args!(
-                "`{tag}` would not be moved, because it refers to the higher version {version}"
-            ));
-        } else {
-            plan.add_floating_tag(&publication.destination.repository, update, index);
-        }
-    }
-    Ok(None)
 }
 
 /// Artifact to publish, and the repository to publish it in.
@@ -295,7 +204,7 @@ async fn publish_all(
             }
             // The targets that were pushed before are still added to their indexes.
             Err(error) if is_workspace => {
-                let error = error.for_package(&job.publication.package.name);
+                let error = error.for_package(&task.publication.package.name);
                 outcome = Err(if packages.is_empty() {
                     error.help(
                         "nothing was published; `--package NAME` pushes the other packages alone",
@@ -332,7 +241,7 @@ async fn publish_all(
 }
 
 /// Whether the artifacts are of more than one package.
-fn has_several_packages(artifacts: &[(&Publication<'_>, Artifact)]) -> bool {
+pub(super) fn has_several_packages(artifacts: &[(&Publication<'_>, Artifact)]) -> bool {
     let mut ids = artifacts
         .iter()
         .map(|(publication, _)| &publication.package.id);
@@ -378,7 +287,7 @@ async fn open_tasks<'a>(
 
 impl OpenRepository {
     /// Removes the stored tags that are needed to publish an artifact, and returns them.
-    fn take_stored(
+    pub(super) fn take_stored(
         &mut self,
         publication: &Publication<'_>,
         artifact: &Artifact,
@@ -390,7 +299,7 @@ impl OpenRepository {
     }
 }
 
-fn publish_options(
+pub(super) fn publish_options(
     session: &Session,
     publication: &Publication<'_>,
     flags: &Flags,
