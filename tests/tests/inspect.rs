@@ -464,7 +464,7 @@ fn registry_with_incomplete_version() -> Server {
 }
 
 #[test]
-fn incomplete_version_is_listed_and_hidden_tags_are_counted() {
+fn tags_by_default_notes_incomplete_and_hidden_tags() {
     let server = registry_with_incomplete_version();
     let (home, location) = (Home::new(), format!("{}/acme/some", server.host()));
     let tags = home.cargo_oci(["tags", &location]).succeeds();
@@ -474,9 +474,21 @@ fn incomplete_version_is_listed_and_hidden_tags_are_counted() {
     assert_eq!(tags.stderr, notes);
     let quiet = home.cargo_oci(["tags", &location, "--quiet"]).succeeds();
     assert_eq!(quiet.stderr, "");
+}
+
+#[test]
+fn tags_all_lists_hidden_tags_without_notes() {
+    let server = registry_with_incomplete_version();
+    let (home, location) = (Home::new(), format!("{}/acme/some", server.host()));
     let all = home.cargo_oci(["tags", &location, "--all"]).succeeds();
     assert!(all.stdout.starts_with("0.3.0__b\nlatest\n0.2.0\n"), "{all}");
     assert_eq!((all.stdout.lines().count(), &all.stderr[..]), (7, ""));
+}
+
+#[test]
+fn tags_include_lists_incomplete_version_and_its_targets() {
+    let server = registry_with_incomplete_version();
+    let (home, location) = (Home::new(), format!("{}/acme/some", server.host()));
     let long = ["tags", &location, "--long", "--include", "0.3.0"];
     let long = home.cargo_oci(long).succeeds();
     assert_eq!(long.stdout, "0.3.0\t-\t-\t-\ta,b\n");

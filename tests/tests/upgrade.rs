@@ -164,7 +164,7 @@ fn upgrade_installs_newer_release_only() {
 }
 
 #[test]
-fn upgrade_stays_within_requirement_and_follows_moving_tag() {
+fn upgrade_with_recorded_requirement_stays_within_it() {
     let home = Home::new();
     publish(&home, "0.1.0", &["round"], &[]);
     publish(&home, "0.2.0", &["round"], &[]);
@@ -174,14 +174,20 @@ fn upgrade_stays_within_requirement_and_follows_moving_tag() {
     assert_status(&held, "for `--version ~0.1`\n");
     publish(&home, "0.1.1", &["round"], &[]);
     run(&home, &["upgrade", "widgets"]).succeeds();
-    let listed = || run(&home, &["install", "--list"]).succeeds().stdout;
-    assert!(listed().starts_with("widgets v0.1.1 "), "{}", listed());
+    let listed = run(&home, &["install", "--list"]).succeeds();
+    assert!(listed.stdout.starts_with("widgets v0.1.1 "), "{listed}");
+}
 
+#[test]
+fn upgrade_after_install_of_moving_tag_follows_it() {
+    let home = Home::new();
+    publish(&home, "0.5.0", &["round"], &[]);
     publish(&home, "0.3.0", &["round"], &["--tag=nightly"]);
     run(&home, &["install", "oci:out/widgets:nightly"]).succeeds();
     publish(&home, "0.4.0", &["round"], &["--tag=nightly"]);
     run(&home, &["upgrade", "oci:out/widgets"]).succeeds();
-    assert!(listed().starts_with("widgets v0.4.0 "), "{}", listed());
+    let listed = run(&home, &["install", "--list"]).succeeds();
+    assert!(listed.stdout.starts_with("widgets v0.4.0 "), "{listed}");
 }
 
 #[test]
@@ -212,7 +218,7 @@ fn upgrade_with_invalid_recorded_limit_fails() {
 }
 
 #[test]
-fn uninstall_accepts_names_and_checks_the_tag() {
+fn uninstall_with_other_version_tag_fails() {
     let home = Home::new();
     publish(&home, "0.1.0", &["round"], &[]);
     run(&home, &["install", "oci:out/widgets"]).succeeds();
@@ -220,13 +226,21 @@ fn uninstall_accepts_names_and_checks_the_tag() {
     assert_status(&other, "the installed version is 0.1.0\n");
     let program = home.path().join(".cargo/bin/round");
     assert!(program.exists());
+    run(&home, &["uninstall", "oci:out/widgets:0.1.0"]).succeeds();
+    assert!(!program.exists());
+}
+
+#[test]
+fn uninstall_by_name_removes_programs() {
+    let home = Home::new();
+    publish(&home, "0.1.0", &["round"], &[]);
+    run(&home, &["install", "oci:out/widgets"]).succeeds();
+    let program = home.path().join(".cargo/bin/round");
+    assert!(program.exists());
     let both = run(&home, &["uninstall", "gadgets", "widgets"]).fails_with(4);
     assert_status(
         &both,
         "Successfully uninstalled widgets! Failed to uninstall gadgets",
     );
-    assert!(!program.exists());
-    run(&home, &["install", "oci:out/widgets"]).succeeds();
-    run(&home, &["uninstall", "oci:out/widgets:0.1.0"]).succeeds();
     assert!(!program.exists());
 }

@@ -292,21 +292,23 @@ mod tests {
     }
 
     #[test]
-    fn unknown_value_is_a_dash_and_text_is_escaped() {
-        for width in [None, Some(100)] {
-            let table = Table {
-                columns: [Column::text("A"), Column::date("B"), Column::text("C")],
-                width,
-            };
-            let cells = [
-                Cell::Text(Some("a\u{1b}\tb")),
-                Cell::Date(None),
-                Cell::List(&[]),
-            ];
-            let shown = table.format_row(cells);
-            let cells = shown.split(['\t', ' ']).filter(|cell| !cell.is_empty());
-            let cells: Vec<_> = cells.collect();
-            assert_eq!(cells, ["a\\u{1b}", "b", "-", "-"]);
+    fn unknown_value_is_shown_as_dash() {
+        for cell in [
+            Cell::Text(None),
+            Cell::Size(None),
+            Cell::Date(None),
+            Cell::Digest(None),
+            Cell::List(&[]),
+        ] {
+            assert_eq!(cell.exact(), "-", "{cell:?}");
+            assert_eq!(cell.format_for_terminal(100), "-", "{cell:?}");
         }
+    }
+
+    #[test]
+    fn control_characters_in_text_are_escaped() {
+        let cell = Cell::Text(Some("a\u{1b}\tb"));
+        assert_eq!(cell.exact(), "a\\u{1b} b");
+        assert_eq!(cell.format_for_terminal(100), "a\\u{1b} b");
     }
 }
