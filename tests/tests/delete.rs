@@ -127,6 +127,31 @@ fn delete_of_target_moves_or_deletes_floating_tags() {
     let [mac, arm] = [MAC, ARM].map(|target| format!("{location}:{}", target_tag(target)));
     let (index, latest) = (format!("{location}:1.2.3"), format!("{location}:latest"));
     home.cargo_oci(["tag", &index, "latest"]).succeeds();
+    let shown = home.cargo_oci(["delete", &mac, "--dry-run"]).succeeds();
+    assert_eq!(shown.stdout, format!("{mac}\n"));
+    let plan =
+        format!(" Would index {index} (1 target)\n  Would move {latest}\nWould delete {mac}\n");
+    assert!(shown.stderr.contains(&plan), "{shown}");
+    let json = ["delete", &mac, "--dry-run", "--message-format=json"];
+    let shown = home.cargo_oci(json).succeeds();
+    let messages = Schema::from_documentation().validate(&shown.stdout);
+    let actions: Vec<_> = messages
+        .iter()
+        .map(|message| [&message["reference"], &message["action"]])
+        .collect();
+    assert_eq!(
+        actions,
+        [
+            [&*index, "would-index"],
+            [&latest, "would-move"],
+            [&mac, "would-delete"]
+        ]
+    );
+    let by_digest = format!("{location}@{}", digest(&home, &index));
+    let shown = home.cargo_oci(["delete", &by_digest, "--dry-run"]);
+    let shown = shown.succeeds();
+    assert_eq!(shown.stdout, format!("{index}\n{latest}\n{by_digest}\n"));
+
     let done = home.cargo_oci(["delete", &mac, "--yes"]).succeeds();
     assert_eq!(done.stdout, format!("{mac}\n"));
     assert!(done.stderr.contains(&format!("Moved {latest}\n")), "{done}");

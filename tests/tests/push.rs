@@ -431,6 +431,12 @@ fn overwrite_moves_floating_tags() {
         home.cargo_oci(line).within(sources.path()).succeeds()
     };
     push("first", "--floating");
+    sources.write("made", "second");
+    let line = ["--file=round=made", "--registry=oci:out", "--overwrite"];
+    let line = ["push", "--dry-run"].into_iter().chain(line);
+    let shown = home.cargo_oci(line).within(sources.path()).succeeds();
+    let end = "  Would move oci:out/widgets:latest\n";
+    assert!(shown.stderr.ends_with(end), "{shown}");
     let replaced = push("second", "--overwrite");
     for tag in ["1.2", "1", "latest"] {
         let moved = format!("Moved oci:out/widgets:{tag}\n");

@@ -80,7 +80,7 @@ pub(crate) enum Message<'a> {
         action: TagUpdate,
         digest: &'a Digest,
     },
-    /// A tag, manifest or blob was deleted, or would be deleted.
+    /// A tag, manifest or blob was deleted or would be deleted, or an index or floating tag would be changed.
     #[serde(rename = "oci-delete")]
     Delete {
         reference: String,
@@ -213,6 +213,10 @@ pub(crate) enum TagUpdate {
 pub(crate) enum DeleteAction {
     Deleted,
     WouldDelete,
+    /// An index would be written without the deleted entry.
+    WouldIndex,
+    /// A floating tag would be moved to the index without the deleted entry.
+    WouldMove,
 }
 
 /// Result of writing a file.
@@ -338,6 +342,9 @@ impl<'a> Message<'a> {
             } => match action {
                 DeleteAction::Deleted => ("Deleted", reference.clone()),
                 DeleteAction::WouldDelete => ("Would delete", reference.clone()),
+                DeleteAction::WouldMove => ("Would move", reference.clone()),
+                // The command prints the line, with the number of targets.
+                DeleteAction::WouldIndex => return None,
             },
             Self::File {
                 action,

@@ -134,8 +134,8 @@ pub use release::{
     AddOptions, DeletedSet, DeletionNote, EntryLocation, EntrySelector, FloatingTagUpdate, Note,
     PendingPublication, PlannedTag, PublishEvent, PublishObserver, PublishOptions, PublishPlan,
     Published, PublishedTag, RemovedEntries, StoredTags, TagAction, TagDeletion, TaggedDigest, add,
-    assemble, find_entry, other_release_targets, plan, plan_floating_tags, plan_removal,
-    plan_tag_deletion, publish, publish_target, remove, update_floating_tags,
+    assemble, find_entry, find_index_tags, other_release_targets, plan, plan_floating_tags,
+    plan_removal, plan_tag_deletion, publish, publish_target, remove, update_floating_tags,
 };
 pub use resolve::{
     count_incomplete_targets, explain, explain_repository, has_version, resolve_identifier,

@@ -9,7 +9,8 @@ use fake_repository::FakeRepository;
 use futures_util::TryStreamExt as _;
 use oci_package::{
     Build, DeletedSet, DeletionNote, FileKind, InputFile, PackOptions, Package, PublishOptions,
-    ReleaseTag, TagDeletion, TaggedDigest, pack, plan_tag_deletion, publish, update_floating_tags,
+    ReleaseTag, TagDeletion, TaggedDigest, find_index_tags, pack, plan_tag_deletion, publish,
+    update_floating_tags,
 };
 use oci_registry::{
     Blob, Delete, ErrorKind, ImageManifest, Manifest, MediaType, Memory, Source, Tag, Target,
@@ -118,6 +119,20 @@ async fn floating_tags_are_kept_while_v_tag_exists() {
     delete(&memory, "v1.2.3").await;
     delete(&memory, "1.2.3").await;
     assert_eq!(tags(&memory).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tags_of_index_digest_are_version_and_floating_tags() {
+    let memory = repository().await;
+    let index = memory.manifest(&tag("1.2.3").into()).await.unwrap();
+    memory.tag(&index, &tag("stable")).await.unwrap();
+    let target = memory.manifest(&tag(&format!("1.2.3__{GNU}")).into()).await;
+    let target = target.unwrap();
+    memory.tag(&target, &tag("1.2")).await.unwrap();
+    let found = find_index_tags(&memory, index.digest()).await.unwrap();
+    assert_eq!(found, ["1", "1.2.3", "latest"].map(tag));
+    let found = find_index_tags(&memory, target.digest()).await.unwrap();
+    assert_eq!(found, []);
 }
 
 #[tokio::test(start_paused = true)]

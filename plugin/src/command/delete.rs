@@ -68,7 +68,7 @@ impl PluginCommand for DeleteCommand {
          digest may also refer to a blob. After an interruption, run the command again to delete the remaining \
          tags.\n\n\
          The output has one row per change. `action` is `deleted`, or `changed` for an index from which an entry was \
-         removed; with --dry-run it is `would delete` or `would change`. Content that was deleted together with an \
+         removed and for its floating tags; with --dry-run it is `would delete` or `would change`. Content that was deleted together with an \
          earlier row has no second row. Many registries disable deletion: the command then fails with \
          `oci::unsupported` and deletes nothing."
     }
@@ -220,6 +220,7 @@ impl DeleteCall {
             return Ok(());
         }
         let entry = entry.and_then(|entry| deleted_set.remaining_entry(entry));
+        let mut index_tags = Vec::new();
         match (&entry, named) {
             (None, Identifier::Tag(tag)) => {
                 let plan = TagDeletion::single(tag.clone(), digest.clone());
@@ -227,7 +228,13 @@ impl DeleteCall {
                     .delete_tags(location, Some(plan), at, deleted_set, rows)
                     .await;
             }
-            (None, Identifier::Digest(_)) => {}
+            (None, Identifier::Digest(digest)) => {
+                let tags = oci_package::find_index_tags(content, digest).await;
+                let mut tags = tags.map_err(|error| error.at(at))?;
+                tags.retain(|tag| !deleted_set.contains(&tag.clone().into(), Some(digest)));
+                let tags = tags.into_iter().map(Identifier::Tag);
+                index_tags.extend(tags.map(|tag| self.row(location, &tag, "delete", Some(digest))));
+            }
             (Some(entry), _) => {
                 let mut changed = Vec::new();
                 // `remove` deletes the tags before it changes the index, so the rows of the tags come first.
@@ -266,6 +273,7 @@ impl DeleteCall {
             deleted.map_err(|error| error.at(at))?;
         }
         deleted_set.insert(named.clone());
+        rows.extend(index_tags);
         rows.push(self.row(location, named, "delete", Some(digest)));
         Ok(())
     }

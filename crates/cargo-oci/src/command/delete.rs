@@ -9,6 +9,7 @@ use oci_package::{
 };
 use oci_registry::{Delete, Digest, Identifier, Location, LocationText, Source, Tag};
 
+use crate::figures::format_count;
 use crate::message::{DeleteAction, FormatFlag, Message};
 use crate::naming;
 use crate::options::parse_location;
@@ -81,7 +82,8 @@ enum DeleteItem {
         /// Whether the index has no other entry. The index is then deleted as well.
         is_last: bool,
     },
-    Manifest(Digest),
+    /// Manifest, and its known tags. The registry deletes all its tags with it.
+    Manifest(Digest, Vec<Tag>),
     Blob(Digest),
 }
 
@@ -228,7 +230,10 @@ async fn find_item(
         });
     }
     Ok(match identifier {
-        Identifier::Digest(digest) => DeleteItem::Manifest(digest),
+        Identifier::Digest(digest) => {
+            let tags = oci_package::find_index_tags(source, &digest).await?;
+            DeleteItem::Manifest(digest, tags)
+        }
         Identifier::Tag(tag) => {
             let plan = oci_package::plan_tag_deletion(source, &tag, keep_targets).await?;
             DeleteItem::Tag(plan)
@@ -240,13 +245,17 @@ impl DeleteTask {
     /// Returns the task without the content that earlier tasks deleted, or `None` if nothing is left to delete.
     fn without_deleted(&self, deleted: &DeletedSet) -> Option<Self> {
         let is_deleted =
-            |identifier: &Identifier, digest| deleted.contains(identifier, Some(digest));
+            |identifier: &Identifier, digest: &Digest| deleted.contains(identifier, Some(digest));
         let item = match self.item.clone() {
             DeleteItem::Tag(plan) => DeleteItem::Tag(plan.without_deleted(deleted)?),
-            DeleteItem::Manifest(digest) | DeleteItem::Blob(digest)
+            DeleteItem::Manifest(digest, _) | DeleteItem::Blob(digest)
                 if is_deleted(&digest.clone().into(), &digest) =>
             {
                 return None;
+            }
+            DeleteItem::Manifest(digest, mut tags) => {
+                tags.retain(|tag| !is_deleted(&tag.clone().into(), &digest));
+                DeleteItem::Manifest(digest, tags)
             }
             DeleteItem::Target {
                 identifier, digest, ..
@@ -264,7 +273,7 @@ impl DeleteTask {
                     digest,
                 },
                 (None, Identifier::Tag(tag)) => DeleteItem::Tag(TagDeletion::single(tag, digest)),
-                (None, Identifier::Digest(_)) => DeleteItem::Manifest(digest),
+                (None, Identifier::Digest(_)) => DeleteItem::Manifest(digest, Vec::new()),
             },
             item => item,
         };
@@ -288,7 +297,7 @@ impl DeleteTask {
                 deleted.insert(identifier.clone());
                 deleted.insert_entry(entry);
             }
-            DeleteItem::Manifest(digest) | DeleteItem::Blob(digest) => {
+            DeleteItem::Manifest(digest, _) | DeleteItem::Blob(digest) => {
                 deleted.insert(digest.clone().into());
             }
         }
@@ -300,7 +309,7 @@ impl DeleteTask {
         match &self.item {
             DeleteItem::Tag(plan) => plan.tags().any(|tagged| is_kept(&tagged.digest)),
             DeleteItem::Target { digest, .. } => is_kept(digest),
-            DeleteItem::Manifest(_) | DeleteItem::Blob(_) => false,
+            DeleteItem::Manifest(..) | DeleteItem::Blob(_) => false,
         }
     }
 
@@ -336,9 +345,11 @@ impl DeleteTask {
                 let index = floating.chain(index);
                 index.chain(tags).chain(manifest).collect()
             }
-            DeleteItem::Manifest(digest) | DeleteItem::Blob(digest) => {
-                vec![(self.location.clone(), digest)]
+            DeleteItem::Manifest(digest, tags) => {
+                let tags = tags.iter().map(|tag| (at(tag), digest));
+                tags.chain([(self.location.clone(), digest)]).collect()
             }
+            DeleteItem::Blob(digest) => vec![(self.location.clone(), digest)],
         }
     }
 
@@ -366,7 +377,14 @@ impl DeleteTask {
                     format!("{names}, and its entry in {index}")
                 }
             }
-            DeleteItem::Manifest(_) => format!("the manifest {location}, and all its tags"),
+            DeleteItem::Manifest(_, tags) => {
+                let all = format!("the manifest {location}, and all its tags");
+                let tags: Vec<_> = tags.iter().map(Tag::as_str).collect();
+                if tags.is_empty() {
+                    return all;
+                }
+                format!("{all}, including {}", tags.join(", "))
+            }
             DeleteItem::Blob(_) => format!("the blob {location}"),
         }
     }
@@ -390,7 +408,7 @@ impl DeleteTask {
                 }
                 return printed;
             }
-            DeleteItem::Manifest(digest) => {
+            DeleteItem::Manifest(digest, _) => {
                 repository.delete_manifest(digest).await?;
                 deleted.insert(digest.clone().into());
             }
@@ -427,10 +445,42 @@ impl DeleteTask {
 
     /// Reports each reference that was deleted or, in a dry run, would be deleted.
     fn report(&self, session: &Session, action: DeleteAction) -> Result<(), Error> {
+        if action == DeleteAction::WouldDelete {
+            self.report_planned_changes(session);
+        }
         for (name, digest) in self.references() {
             report_action(session, &name, action, digest)?;
         }
         Ok(())
+    }
+}
+
+impl DeleteTask {
+    /// Reports the index that would lose an entry, and the floating tags that would be moved to the new index.
+    fn report_planned_changes(&self, session: &Session) {
+        let DeleteItem::Target {
+            entry,
+            is_last: false,
+            ..
+        } = &self.item
+        else {
+            return;
+        };
+        let index = self.location.with(entry.index.clone());
+        let targets = format_count(entry.other_entries.len(), "target");
+        let reporter = session.reporter;
+        reporter.status("Would index", format_args!("{index} ({targets})"));
+        let emit = |reference: &Location, action| {
+            reporter.emit(&Message::Delete {
+                reference: reference.to_string(),
+                action,
+                digest: &entry.index_digest,
+            });
+        };
+        emit(&index, DeleteAction::WouldIndex);
+        for tag in entry.moved_floating_tags() {
+            emit(&self.location.with(tag.clone()), DeleteAction::WouldMove);
+        }
     }
 }
 

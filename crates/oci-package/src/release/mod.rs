@@ -55,7 +55,9 @@ pub use floating::{
 use index_update::pause;
 use publication::{OwnManifest, TagDecision, TargetPublication};
 pub use stored::StoredTags;
-pub use tag_deletion::{DeletionNote, TagDeletion, TaggedDigest, plan_tag_deletion};
+pub use tag_deletion::{
+    DeletionNote, TagDeletion, TaggedDigest, find_index_tags, plan_tag_deletion,
+};
 
 /// Maximum number of concurrent reads of manifests.
 const MAX_CONCURRENT_READS: usize = 8;
@@ -262,6 +264,8 @@ pub struct PlannedTag {
     pub index_changes: bool,
     /// Declared targets that would not be pushed yet, in byte order.
     pub missing: Vec<String>,
+    /// Floating tags that would be moved from the replaced index to the index.
+    pub floating_tags: Vec<Tag>,
 }
 
 /// Returns the outcome that [`publish`] would have. Sends read requests only.

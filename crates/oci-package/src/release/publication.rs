@@ -296,6 +296,7 @@ impl TargetPublication<'_> {
             ..
         } = decision;
         let mut index_changes = false;
+        let mut floating_tags = Vec::new();
         // Another planned target changes an index that is up to date with this target.
         let is_alone = self.writer.options.planned.is_empty();
         if self.writer.options.index && !(index.is_some() && is_alone) {
@@ -311,6 +312,12 @@ impl TargetPublication<'_> {
             index_changes = index
                 .as_ref()
                 .is_some_and(|index| Some(index.digest()) != before.as_ref());
+            if let Some(replaced) =
+                before.filter(|_| index_changes && self.writer.options.overwrite)
+            {
+                let ReleaseWriter { to, tag, .. } = &self.writer;
+                floating_tags = floating::tags_at(*to, tag, &replaced).await?;
+            }
         }
         let missing = match &index {
             Some(index) => self.writer.missing_targets(index),
@@ -324,6 +331,7 @@ impl TargetPublication<'_> {
             index,
             index_changes,
             missing,
+            floating_tags,
         })
     }
 }

@@ -180,6 +180,34 @@ pub async fn plan_tag_deletion(
     Ok(deletion)
 }
 
+/// Returns the tags of a version and its floating tags that refer to the index of the version with this digest. A registry
+/// deletes them with the index. Other tags are not searched, because that requires one request for each tag.
+///
+/// # Errors
+///
+/// The error of the source. A manifest that is not the index of a package, or that cannot be read, has no such tags.
+pub async fn find_index_tags(from: &dyn Source, digest: &Digest) -> crate::Result<Vec<Tag>> {
+    let manifest = match from.manifest(&digest.clone().into()).await {
+        Ok(manifest) => manifest,
+        Err(error) if is_unreadable(error.kind()) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let is_package = PackageIndex::read(&manifest).is_some();
+    let Some(version) = floating::version(&manifest).filter(|_| is_package) else {
+        return Ok(Vec::new());
+    };
+    let mut candidates = BTreeSet::new();
+    for release in tag::tags_of(&version)? {
+        candidates.insert(release.index().clone());
+    }
+    for text in floating::names(&version) {
+        candidates.insert(ReleaseTag::parse(&text)?.index().clone());
+    }
+    let mut found = resolve_tags(from, candidates).await?;
+    found.retain(|tagged| tagged.digest == *digest);
+    Ok(found.into_iter().map(|tagged| tagged.tag).collect())
+}
+
 impl TagDeletion {
     /// Creates the deletion of one tag alone.
     pub fn single(tag: Tag, digest: Digest) -> Self {

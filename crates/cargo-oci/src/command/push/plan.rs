@@ -227,6 +227,14 @@ impl PlanObject {
                     targets: Summary::from_manifest(&index).targets.len(),
                     index: Some(raw_json(&index)),
                 });
+                let floating = planned.floating_tags.into_iter();
+                tags.extend(floating.map(|tag| TagObject {
+                    reference: repository.with(tag).to_string(),
+                    action: "replace",
+                    digest: index.digest().to_string(),
+                    index: None,
+                    targets: 0,
+                }));
             }
         }
         Self {
@@ -255,8 +263,16 @@ impl PlanObject {
             FloatingTagUpdate::Current(tag) => (tag, "keep"),
             _ => return,
         };
+        let reference = repository.with(tag).to_string();
+        if self
+            .tags
+            .iter()
+            .any(|planned| planned.reference == reference)
+        {
+            return;
+        }
         self.tags.push(TagObject {
-            reference: repository.with(tag).to_string(),
+            reference,
             action,
             digest: index.digest().to_string(),
             index: None,
