@@ -37,7 +37,9 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let source = session.open_source(&reference).await?;
     let root = find::resolve_identifier(&*source, &reference).await?;
     let selector = flags.selector.manifest_selector();
-    let (manifest, _) = find::resolve_for_machine(&*source, &reference, &root, selector).await?;
+    let (manifest, index) =
+        find::resolve_for_machine(&*source, &reference, &root, selector).await?;
+    find::warn_if_incomplete(session.reporter, &*source, &root, index.is_some()).await;
     let name = reference.with(manifest.digest().clone());
     let Some(image) = manifest.as_image() else {
         return Err(Error::usage(format!(

@@ -35,7 +35,9 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let digest = match flags.selector.manifest_selector() {
         Some(selector) => {
             let selector = Some(&selector);
-            let manifest = find::resolve_manifest(&*source, &reference, &root, selector).await?;
+            let (manifest, index) =
+                find::resolve_manifest_with_index(&*source, &reference, &root, selector).await?;
+            find::warn_if_incomplete(session.reporter, &*source, &root, index.is_some()).await;
             manifest.digest().clone()
         }
         None => match source.resolve(&root).await {

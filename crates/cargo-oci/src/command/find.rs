@@ -6,7 +6,7 @@ use clap::Args;
 use oci_package::{ManifestOrigin, ManifestSelector};
 use oci_registry::{Digest, Identifier, Location, Manifest, Platform, Source};
 
-use crate::report::Error;
+use crate::report::{Error, Reporter};
 
 /// Target triple that this program was built for.
 const BUILT_FOR: &str = env!("BUILT_FOR");
@@ -74,6 +74,21 @@ pub(crate) async fn resolve_for_machine(
 /// Returns the selectors for this machine, the preferred selector first.
 fn machine_selectors() -> Vec<ManifestSelector> {
     ManifestSelector::for_machine(Path::new(FILE_SYSTEM_ROOT), BUILT_FOR)
+}
+
+/// Warns if the manifest of a target was selected by the target's own tag, because the version has no tag yet. `has_index`
+/// states whether it was selected from an index.
+pub(crate) async fn warn_if_incomplete(
+    reporter: Reporter,
+    source: &dyn Source,
+    root: &Identifier,
+    has_index: bool,
+) {
+    if !has_index && let Some(count) = oci_package::count_incomplete_targets(source, root).await {
+        reporter.warn(format_args!(
+            "{root} has no version tag yet (targets published so far: {count})"
+        ));
+    }
 }
 
 /// Returns the manifest or index with this tag or digest. If it does not exist, or if a selector is given, returns the

@@ -54,6 +54,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let selector = flags.selector.manifest_selector();
     let (manifest, index) =
         find::resolve_manifest_or_target(&*source, &reference, &root, selector).await?;
+    find::warn_if_incomplete(session.reporter, &*source, &root, index.is_some()).await;
     let origin = ManifestOrigin::new(&reference, &root).with_index(index.as_ref());
     let inspection = oci_package::inspect(&source, origin, &manifest).await?;
     if session.reporter.is_json() {

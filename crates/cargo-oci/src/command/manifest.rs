@@ -37,7 +37,11 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let source = session.open_source(&reference).await?;
     let root = find::resolve_identifier(&*source, &reference).await?;
     let selector = flags.selector.manifest_selector();
-    let manifest = find::resolve_manifest(&*source, &reference, &root, selector.as_ref()).await?;
+    let (manifest, index) =
+        find::resolve_manifest_with_index(&*source, &reference, &root, selector.as_ref()).await?;
+    if selector.is_some() {
+        find::warn_if_incomplete(session.reporter, &*source, &root, index.is_some()).await;
+    }
     if flags.raw {
         return report::write_bytes(manifest.bytes());
     }

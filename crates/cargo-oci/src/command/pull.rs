@@ -70,13 +70,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let root = find::resolve_identifier(&*source, &reference).await?;
     let selector = flags.selector.manifest_selector();
     let (manifest, index) = find::select_manifest(&*source, &reference, &root, selector).await?;
-    if index.is_none()
-        && let Some(count) = oci_package::count_incomplete_targets(&*source, &root).await
-    {
-        session.reporter.warn(format_args!(
-            "{root} has no version tag yet (targets published so far: {count})"
-        ));
-    }
+    find::warn_if_incomplete(session.reporter, &*source, &root, index.is_some()).await;
     let name = reference.with(manifest.digest().clone());
     let files = oci_package::files(&manifest)?;
     if files.is_empty() {
