@@ -86,3 +86,31 @@ fn digest_prints_only_digest_for_each_location() {
         run(&home, &["tags", &remote]).succeeds().stdout
     );
 }
+
+#[test]
+fn incomplete_version_is_warned_about_by_every_reader() {
+    let home = Home::new();
+    push(&home, &[host_triple()], &["--no-index"]);
+    let warning = "warning: 1.2.3 has no version tag yet (targets published so far: 1)\n";
+    let named = "oci:out/widgets:1.2.3";
+    for line in [
+        &["install", "oci:out/widgets@1.2.3"][..],
+        &["pull", named],
+        &["inspect", named],
+        &["config", named],
+        &["digest", named, "--target", host_triple()],
+        &["manifest", named, "--target", host_triple()],
+    ] {
+        let read = run(&home, line).succeeds();
+        assert_eq!(read.stderr.matches(warning).count(), 1, "{read}");
+    }
+    let absent = run(&home, &["pull", named, "--target", OTHER]).fails_with(4);
+    let advice = format!(
+        "`1.2.3` is not published for `{OTHER}` yet; targets published so far: {}\n",
+        host_triple()
+    );
+    assert!(absent.stderr.contains(&advice), "{absent}");
+    push(&home, &[host_triple()], &[]);
+    let complete = run(&home, &["config", named]).succeeds();
+    assert_eq!(complete.stderr, "");
+}

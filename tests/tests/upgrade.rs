@@ -244,3 +244,96 @@ fn uninstall_by_name_removes_programs() {
     );
     assert!(!program.exists());
 }
+
+#[test]
+fn upgrade_of_deleted_version_warns_and_keeps_the_programs() {
+    let home = Home::new();
+    publish(&home, "0.1.0", &["round"], &[]);
+    publish(&home, "0.2.0", &["round"], &[]);
+    let place = location(&home);
+    run(&home, &["install", "oci:out/widgets"]).succeeds();
+    let current = run(&home, &["upgrade", "--all"]).succeeds();
+    assert!(!current.stderr.contains("warning:"), "{current}");
+    let delete = ["delete", "oci:out/widgets:0.2.0", "--yes"];
+    run(&home, &delete).succeeds();
+    let upgraded = run(&home, &["upgrade", "widgets"]).succeeds();
+    let warning = format!(
+        "warning: `widgets v0.2.0` is no longer in `{place}`; its highest release is 0.1.0: run `cargo oci install {place}@0.1.0` to install it\n"
+    );
+    assert_eq!(upgraded.stderr, warning);
+    let listed = run(&home, &["install", "--list"]).succeeds().stdout;
+    assert!(listed.starts_with("widgets v0.2.0 "), "{listed}");
+}
+
+#[test]
+fn upgrade_of_unchanged_followed_tag_prints_up_to_date() {
+    let home = Home::new();
+    publish(&home, "0.3.0", &["round"], &["--tag=nightly"]);
+    run(&home, &["install", "oci:out/widgets:nightly"]).succeeds();
+    let upgraded = run(&home, &["upgrade", "widgets"]).succeeds();
+    let expected = format!(
+        "  Up to date package `widgets v0.3.0 ({})`\n",
+        location(&home)
+    );
+    assert_eq!(upgraded.stderr, expected);
+    // A program with other content is installed again.
+    fs::write(home.path().join(".cargo/bin/round"), "x").unwrap();
+    let repaired = run(&home, &["upgrade", "widgets"]).succeeds();
+    assert_status(&repaired, "Installing widgets v0.3.0");
+}
+
+#[test]
+fn summary_and_path_note_are_printed_once_for_changes_only() {
+    let home = Home::new();
+    publish(&home, "0.1.0", &["round"], &[]);
+    let copy = ["copy", "oci:out/widgets", "oci:out/gadgets", "--all-tags"];
+    run(&home, &copy).succeeds();
+    let install = ["install", "--force", "oci:out/widgets", "oci:out/gadgets"];
+    let count = |outcome: &Outcome| outcome.stderr.matches("to your PATH").count();
+    assert_eq!(count(&run(&home, &install).succeeds()), 1);
+    let both = ["upgrade", "oci:out/gadgets", "oci:out/gadgets"];
+    let upgraded = run(&home, &both).succeeds();
+    assert_status(
+        &upgraded,
+        "     Summary Unchanged: oci:out/gadgets, oci:out/gadgets.\n",
+    );
+    assert_eq!(count(&upgraded), 0, "{upgraded}");
+    let again = run(&home, &["install", "oci:out/gadgets"]).succeeds();
+    assert_eq!(count(&again), 0, "{again}");
+}
+
+#[test]
+fn package_in_other_root_is_not_found_and_root_is_named() {
+    let home = Home::new();
+    let listed = run(&home, &["install", "--list"]).succeeds();
+    let root = home.path().join(".cargo");
+    let empty = format!("installed no package in `{}`", root.display());
+    assert_status(&listed, &format!("note: `cargo oci install` {empty}\n"));
+    assert_eq!(listed.stdout, "");
+    publish(&home, "0.1.0", &["round"], &[]);
+    let install = ["install", "oci:out/widgets", "--root", "other"];
+    run(&home, &install).succeeds();
+    for verb in ["upgrade", "uninstall"] {
+        let absent = run(&home, &[verb, "widgets"]).fails_with(4);
+        assert_status(&absent, &empty);
+        assert_status(&absent, "pass `--root` if");
+    }
+    run(&home, &["install", "oci:out/widgets"]).succeeds();
+    let absent = run(&home, &["uninstall", "gadgets"]).fails_with(4);
+    let choice = format!("choose from the packages in `{}`: ", root.display());
+    assert_status(&absent, &choice);
+}
+
+#[test]
+fn invalid_or_missing_version_argument_has_advice() {
+    let home = Home::new();
+    for version in ["0.1.0", "0.2.0", "0.3.0"] {
+        publish(&home, version, &["round"], &[]);
+    }
+    let partial = run(&home, &["install", "a.b/widgets@0.2"]).fails_with(2);
+    let advice = "write `@0.2.0`, or pass `--version ^0.2`\n";
+    assert_status(&partial, advice);
+    let absent = run(&home, &["install", "oci:out/widgets@0.4.0"]).fails_with(4);
+    let similar = "a tag with a similar name exists: `oci:out/widgets:0.3.0`\n";
+    assert_status(&absent, similar);
+}

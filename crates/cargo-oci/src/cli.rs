@@ -260,6 +260,13 @@ mod tests {
     }
 
     #[test]
+    fn upgrade_without_arguments_mentions_all() {
+        let words = ["cargo-oci", "upgrade"].map(OsString::from);
+        let error = try_parse(&words).expect_err("no package").to_string();
+        assert!(error.contains("upgrade [OPTIONS] --all\n"), "{error}");
+    }
+
+    #[test]
     fn command_line_passes_debug_assertions() {
         Cli::command().debug_assert();
     }

@@ -375,6 +375,11 @@ impl InstalledPackages {
         })
     }
 
+    /// Returns the installation root.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Returns the directory that contains the programs.
     pub(crate) fn bin(&self) -> PathBuf {
         self.root.join("bin")

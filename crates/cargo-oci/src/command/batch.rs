@@ -3,6 +3,13 @@
 use crate::report::Error;
 use crate::session::Session;
 
+/// Outcome of a successful operation on a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PackageOutcome {
+    Changed,
+    Unchanged,
+}
+
 /// Outcomes of an operation on several packages.
 pub(super) struct PackageBatch<'a> {
     session: &'a Session,
@@ -10,6 +17,7 @@ pub(super) struct PackageBatch<'a> {
     verb: (&'static str, &'static str),
     total: usize,
     succeeded: Vec<String>,
+    unchanged: Vec<String>,
     failed: Vec<String>,
     first_error: Option<Error>,
 }
@@ -26,15 +34,21 @@ impl<'a> PackageBatch<'a> {
             verb,
             total,
             succeeded: Vec::new(),
+            unchanged: Vec::new(),
             failed: Vec::new(),
             first_error: None,
         }
     }
 
     /// Adds the outcome of one package, and prints its error. If there is only one package, returns its error instead.
-    pub(super) fn add(&mut self, name: String, outcome: Result<(), Error>) -> Result<(), Error> {
+    pub(super) fn add(
+        &mut self,
+        name: String,
+        outcome: Result<PackageOutcome, Error>,
+    ) -> Result<(), Error> {
         match outcome {
-            Ok(()) => self.succeeded.push(name),
+            Ok(PackageOutcome::Changed) => self.succeeded.push(name),
+            Ok(PackageOutcome::Unchanged) => self.unchanged.push(name),
             Err(error) if self.total == 1 || error.is_closed_pipe() => return Err(error),
             Err(error) => {
                 self.session.reporter.fail(&error);
@@ -43,6 +57,11 @@ impl<'a> PackageBatch<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the operation changed at least one package.
+    pub(super) fn has_changes(&self) -> bool {
+        !self.succeeded.is_empty()
     }
 
     /// Prints the summary as cargo does. Fails with the exit code of the first failure.
@@ -54,6 +73,9 @@ impl<'a> PackageBatch<'a> {
                 "Successfully {participle} {}!",
                 self.succeeded.join(", ")
             ));
+        }
+        if !self.unchanged.is_empty() {
+            summary.push(format!("Unchanged: {}.", self.unchanged.join(", ")));
         }
         if !self.failed.is_empty() {
             summary.push(format!(

@@ -7,15 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use oci_package::{FileKind, PackageFile, PackageTarget, annotation, is_package_name, tag};
+use oci_package::{
+    Comparison, FileKind, PackageFile, PackageTarget, annotation, is_package_name, tag,
+};
 use oci_registry::{
     ErrorKind, FileEntry, Identifier, Location, LocationText, Manifest, Source, escape,
 };
 use semver::{Comparator, Op, Version, VersionReq};
 
-use super::batch::PackageBatch;
+use super::batch::{PackageBatch, PackageOutcome};
 use super::{find, package_argument};
-use crate::cargo::{self, InstallRecord, InstalledPackages};
+use crate::cargo::{self, InstallRecord, InstalledPackage, InstalledPackages};
 use crate::contents::{self, FileGroup, FileWriter};
 use crate::message::{FileAction, FormatFlag, Message, PackageAction};
 use crate::options::{ArgumentError, parse_location};
@@ -79,9 +81,14 @@ struct RequestedPackage {
 
 fn parse_package(text: &str) -> Result<RequestedPackage, ArgumentError> {
     let (location, version) = package_argument::split_version(text);
+    let location =
+        parse_location(location).map_err(|error| match package_argument::version_advice(text) {
+            Some(advice) => error.with_hint(advice),
+            None => error,
+        })?;
     Ok(RequestedPackage {
         text: text.to_owned(),
-        location: parse_location(location)?,
+        location,
         version,
     })
 }
@@ -120,6 +127,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
                     target: flags.target.clone(),
                     root: root.clone(),
                     force: flags.force,
+                    is_upgrade: false,
+                    is_first_change: !batch.has_changes(),
                 };
                 install_package(session, &request).await
             }
@@ -133,7 +142,14 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
 /// Prints the installed packages in the format of `cargo install --list`.
 async fn list(session: &Session, root: PathBuf) -> Result<(), Error> {
     let installed = package_argument::open_records(session, root).await?;
-    for package in installed.packages() {
+    let packages = installed.packages();
+    if packages.is_empty() {
+        session.reporter.note_on_stderr(format_args!(
+            "`cargo oci install` installed no package in `{}`",
+            installed.root().display()
+        ));
+    }
+    for package in packages {
         if session.reporter.is_json() {
             let action = PackageAction::Listed;
             let message = Message::for_package(&package, action, &installed.bin());
@@ -166,18 +182,23 @@ pub(super) struct InstallRequest {
     pub(super) root: PathBuf,
     /// Whether programs of other packages are replaced.
     pub(super) force: bool,
+    /// Whether an installed package with the same programs is reported as up to date.
+    pub(super) is_upgrade: bool,
+    /// Whether the command has changed no other package before. The note about PATH is printed only once.
+    pub(super) is_first_change: bool,
 }
 
 /// Selects, downloads and installs the programs of one package, and records the package.
 pub(super) async fn install_package(
     session: &Session,
     request: &InstallRequest,
-) -> Result<(), Error> {
+) -> Result<PackageOutcome, Error> {
     let repository = &request.repository;
     let source = session.open_source(repository).await?;
     let root = resolve_release(&*source, request).await?;
     let selector = request.target.as_deref().map(find::parse_target);
     let (manifest, index) = find::select_manifest(&*source, repository, &root, selector).await?;
+    find::warn_if_incomplete(session.reporter, &*source, &root, index.is_some()).await;
     let name = repository.with(manifest.digest().clone());
     let identity = package_identity(&manifest, &root, repository)?;
     let mut files = oci_package::files(&manifest)?;
@@ -190,6 +211,12 @@ pub(super) async fn install_package(
 
     let reporter = session.reporter;
     let mut installed = package_argument::open_records(session, request.root.clone()).await?;
+    if request.is_upgrade
+        && let Some(current) = find_identical(&installed, &record, &groups).await?
+    {
+        report_up_to_date(session, &current, &installed.bin());
+        return Ok(PackageOutcome::Unchanged);
+    }
     if !request.force {
         installed.check(&record)?;
     }
@@ -242,8 +269,51 @@ pub(super) async fn install_package(
         directory: installed.bin().to_string_lossy().into_owned(),
     });
     note_shadowed_programs(session, &installed.bin(), &record.programs);
-    note_missing_path(session, &installed.bin());
-    session.report_finished(&name, manifest.digest(), index.as_ref())
+    let outcome = match action {
+        PackageAction::Unchanged => PackageOutcome::Unchanged,
+        _ => PackageOutcome::Changed,
+    };
+    if outcome == PackageOutcome::Changed && request.is_first_change {
+        note_missing_path(session, &installed.bin());
+    }
+    session.report_finished(&name, manifest.digest(), index.as_ref())?;
+    Ok(outcome)
+}
+
+/// Returns the installed package if it has the same record, and its programs in the directory are those of the groups.
+async fn find_identical(
+    installed: &InstalledPackages,
+    record: &InstallRecord,
+    groups: &[FileGroup],
+) -> Result<Option<InstalledPackage>, Error> {
+    let mut packages = installed.packages().into_iter();
+    let is_same =
+        |one: &InstalledPackage| one.key == record.key() && one.programs == record.programs;
+    let Some(current) = packages.find(is_same) else {
+        return Ok(None);
+    };
+    for (_, programs) in groups {
+        let compared = oci_package::compare(programs, &installed.bin()).await?;
+        let mut pairs = programs.iter().zip(&compared);
+        let is_same = |(program, found): (&PackageFile, &Comparison)| matches!(found, Comparison::Same(name) if *name == program.name);
+        if !pairs.all(is_same) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(current))
+}
+
+/// Reports that an installed package does not need an upgrade.
+pub(super) fn report_up_to_date(session: &Session, package: &InstalledPackage, bin: &Path) {
+    let shown = cargo::describe_package(&package.key);
+    let requirement = package.version_req.as_ref();
+    let requirement = requirement.map(|requirement| format!(" for `--version {requirement}`"));
+    session.reporter.status(
+        "Up to date",
+        format_args!("package `{shown}`{}", requirement.unwrap_or_default()),
+    );
+    let message = Message::for_package(package, PackageAction::UpToDate, bin);
+    session.reporter.emit(&message);
 }
 
 /// Prints what was installed and replaced, in the format of `cargo install`. `owners` are the records that contained

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use oci_package::{is_package_name, tag};
 use oci_registry::{ErrorKind, Identifier, LocationText};
-use semver::Version;
+use semver::{Version, VersionReq};
 
 use crate::cargo::{self, InstalledPackage, InstalledPackages};
 use crate::options::{ArgumentError, parse_location};
@@ -50,6 +50,32 @@ pub(super) fn split_version(text: &str) -> (&str, Option<Version>) {
         },
         None => (text, None),
     }
+}
+
+/// Returns advice for `PACKAGE@VERSION` with a version that [`split_version`] does not accept: a partial version, a
+/// version requirement, or a version after `v`.
+pub(super) fn version_advice(text: &str) -> Option<String> {
+    let (_, version) = text.rsplit_once('@')?;
+    let is_plain = version.starts_with(|first: char| first.is_ascii_digit());
+    let number = version.trim_start_matches(['v', '^', '~', '=', '>', '<', ' ']);
+    let count = number.split('.').count();
+    let full = format!("{number}{}", ".0".repeat(3_usize.saturating_sub(count)));
+    let full: Version = full.parse().ok()?;
+    let requirement = if is_plain || version.starts_with('v') {
+        format!("^{number}")
+    } else {
+        version.to_owned()
+    };
+    // A full version matches exactly. Characters such as `>` have a meaning in shells.
+    let advice = match requirement.parse::<VersionReq>() {
+        Ok(_) if count >= 3 && version.starts_with('v') => format!("write `@{full}`"),
+        Ok(_) if requirement.contains(['<', '>', '~', ' ']) => {
+            format!("write `@{full}`, or pass `--version '{requirement}'`")
+        }
+        Ok(_) => format!("write `@{full}`, or pass `--version {requirement}`"),
+        Err(_) => format!("write `@{full}`"),
+    };
+    Some(advice)
 }
 
 /// Opens the records of installed packages. Prints a status line if another process holds their lock.
@@ -125,7 +151,7 @@ impl PackageArgument {
             }
         };
         if found.is_empty() {
-            return Err(self.not_installed(&packages, verb));
+            return Err(self.not_installed(installed.root(), &packages, verb));
         }
         Ok(found.into_iter().cloned().collect())
     }
@@ -155,7 +181,7 @@ impl PackageArgument {
         }
     }
 
-    fn not_installed(&self, packages: &[InstalledPackage], verb: &str) -> Error {
+    fn not_installed(&self, root: &Path, packages: &[InstalledPackage], verb: &str) -> Error {
         let message = match &self.selector {
             PackageSelector::Name(_) => {
                 format!("failed to {verb} `{self}`: no such package is installed")
@@ -164,15 +190,19 @@ impl PackageArgument {
                 format!("failed to {verb} `{self}`: no package was installed from this repository")
             }
         };
+        let root = root.display();
+        let elsewhere = "pass `--root` if the package was installed in another directory";
         let error = Error::new(ErrorKind::NotFound, message);
         if packages.is_empty() {
-            return error.help("run `cargo oci install REPOSITORY` to install a package");
+            return error.help(format!(
+                "`cargo oci install` installed no package in `{root}`; {elsewhere}"
+            ));
         }
         let others = packages.iter();
         let others = others.map(|one| format!("`{}` from `{}`", one.name, one.location));
         let others: Vec<_> = others.collect();
         error.help(format!(
-            "choose from the installed packages: {}",
+            "choose from the packages in `{root}`: {}; {elsewhere}",
             others.join(", ")
         ))
     }
@@ -219,6 +249,31 @@ mod tests {
             let (found, found_version) = split_version(text);
             let found_version = found_version.map(|version| version.to_string());
             assert_eq!((found, found_version.as_deref()), (package, version));
+        }
+    }
+
+    #[test]
+    fn advice_for_invalid_version_has_full_version() {
+        for (text, expected) in [
+            (
+                "a.b/c@0.2",
+                Some("write `@0.2.0`, or pass `--version ^0.2`"),
+            ),
+            (
+                "a.b/c@^0.2",
+                Some("write `@0.2.0`, or pass `--version ^0.2`"),
+            ),
+            ("a.b/c@1", Some("write `@1.0.0`, or pass `--version ^1`")),
+            (
+                "a.b/c@~1.2.3",
+                Some("write `@1.2.3`, or pass `--version '~1.2.3'`"),
+            ),
+            ("a.b/c@v0.2.0", Some("write `@0.2.0`")),
+            ("a.b/c@latest", None),
+            ("a.b/c@1.2.3.4", None),
+            ("a.b/c", None),
+        ] {
+            assert_eq!(version_advice(text).as_deref(), expected, "{text}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::batch::PackageBatch;
+use super::batch::{PackageBatch, PackageOutcome};
 use super::package_argument::{self, PackageArgument};
 use crate::cargo::{self, InstalledPackages};
 use crate::message::{FormatFlag, Message};
@@ -51,7 +51,7 @@ async fn uninstall(
     session: &Session,
     installed: &mut InstalledPackages,
     package: &PackageArgument,
-) -> Result<(), Error> {
+) -> Result<PackageOutcome, Error> {
     for package in package.find(session, installed, "uninstall").await? {
         installed.remove(&package.key)?;
         for program in &package.programs {
@@ -63,5 +63,5 @@ async fn uninstall(
             });
         }
     }
-    Ok(())
+    Ok(PackageOutcome::Changed)
 }

@@ -1,16 +1,16 @@
 //! `cargo oci upgrade`: install newer releases of installed packages.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
 use oci_package::tag;
-use oci_registry::{ErrorKind, Identifier, Tag, escape};
+use oci_registry::{ErrorKind, Identifier, Location, Tag, escape};
 use semver::{Version, VersionReq};
 
-use super::batch::PackageBatch;
-use super::install::{InstallRequest, install_package};
+use super::batch::{PackageBatch, PackageOutcome};
+use super::install::{self, InstallRequest, install_package};
 use super::package_argument::{self, PackageArgument};
 use crate::cargo::{self, InstalledPackage, InstalledPackages};
 use crate::message::{FormatFlag, Message, PackageAction};
@@ -27,6 +27,7 @@ const MAX_TEXT_LENGTH: usize = 200;
 /// `nightly` follows the tag.
 #[derive(Debug, Args)]
 #[command(
+    override_usage = "cargo oci upgrade [OPTIONS] <PACKAGE>...\n       cargo oci upgrade [OPTIONS] --all",
     after_help = "Examples:\n  cargo oci upgrade widgets\n  cargo oci upgrade ghcr.io/acme/widgets --root ~/.local\n  cargo oci upgrade --all"
 )]
 pub(crate) struct Flags {
@@ -69,14 +70,15 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     // The lock is released during the downloads. Each installation locks the records again.
     drop(installed);
     if selected.is_empty() {
-        session
-            .reporter
-            .note("nothing to upgrade: no package was installed by `cargo oci install`");
+        session.reporter.note(format_args!(
+            "nothing to upgrade: `cargo oci install` installed no package in `{}`",
+            root.display()
+        ));
     }
     let mut batch = PackageBatch::new(session, ("upgrade", "upgraded"), selected.len());
     for (name, packages) in selected {
         let outcome = match packages {
-            Ok(packages) => upgrade_all(session, &root, &packages).await,
+            Ok(packages) => upgrade_all(session, &root, &packages, !batch.has_changes()).await,
             Err(error) => Err(error),
         };
         batch.add(name, outcome)?;
@@ -102,15 +104,25 @@ async fn upgrade_all(
     session: &Session,
     root: &Path,
     packages: &[InstalledPackage],
-) -> Result<(), Error> {
+    is_first_change: bool,
+) -> Result<PackageOutcome, Error> {
+    let mut outcome = PackageOutcome::Unchanged;
     for package in packages {
-        upgrade(session, root, package).await?;
+        let is_first_change = is_first_change && outcome == PackageOutcome::Unchanged;
+        if upgrade(session, root, package, is_first_change).await? == PackageOutcome::Changed {
+            outcome = PackageOutcome::Changed;
+        }
     }
-    Ok(())
+    Ok(outcome)
 }
 
 /// Installs the highest release if it is newer than the installed version, or the current content of a followed tag.
-async fn upgrade(session: &Session, root: &Path, package: &InstalledPackage) -> Result<(), Error> {
+async fn upgrade(
+    session: &Session,
+    root: &Path,
+    package: &InstalledPackage,
+    is_first_change: bool,
+) -> Result<PackageOutcome, Error> {
     let followed = package.followed_tag.as_deref();
     let followed: Option<Tag> = parse_recorded(package, "tag", followed)?;
     let requirement = package.version_req.as_deref();
@@ -120,32 +132,29 @@ async fn upgrade(session: &Session, root: &Path, package: &InstalledPackage) -> 
         tag.into()
     } else {
         let source = session.open_source(&package.location).await?;
-        let requirement = requirement.as_ref();
-        oci_package::resolve_identifier(&*source, &package.location, requirement).await?
-    };
-    let available = match &identifier {
-        Identifier::Tag(tag) => tag::version(tag),
-        Identifier::Digest(_) => None,
-    };
-    let current = package.version.parse::<Version>().ok();
-    if let (Some(available), Some(current)) = (available, current)
-        && available <= current
-    {
-        let shown = cargo::describe_package(&package.key);
-        match &package.version_req {
-            Some(requirement) => session.reporter.status(
-                "Up to date",
-                format_args!("package `{shown}` for `--version {requirement}`"),
-            ),
-            None => session
-                .reporter
-                .status("Up to date", format_args!("package `{shown}`")),
+        let identifier =
+            oci_package::resolve_identifier(&*source, &package.location, requirement.as_ref())
+                .await?;
+        let available = match &identifier {
+            Identifier::Tag(tag) => tag::version(tag),
+            Identifier::Digest(_) => None,
+        };
+        let current = package.version.parse::<Version>().ok();
+        if let (Some(available), Some(current)) = (available, current)
+            && available <= current
+        {
+            let bin = root.join("bin");
+            if available < current && !oci_package::has_version(&*source, &current).await? {
+                warn_about_deleted(session, root, package, &available);
+                let message = Message::for_package(package, PackageAction::UpToDate, &bin);
+                session.reporter.emit(&message);
+            } else {
+                install::report_up_to_date(session, package, &bin);
+            }
+            return Ok(PackageOutcome::Unchanged);
         }
-        let action = PackageAction::UpToDate;
-        let message = Message::for_package(package, action, &root.join("bin"));
-        session.reporter.emit(&message);
-        return Ok(());
-    }
+        identifier
+    };
     // A tag in the reference would contradict the requirement, which is recorded again.
     let repository = match requirement {
         Some(_) => package.location.clone(),
@@ -158,6 +167,8 @@ async fn upgrade(session: &Session, root: &Path, package: &InstalledPackage) -> 
         target: package.selected_target.clone(),
         root: root.to_owned(),
         force: false,
+        is_upgrade: true,
+        is_first_change,
     };
     install_package(session, &request).await
 }
@@ -188,4 +199,33 @@ where
         ))
     })?;
     Ok(Some(parsed))
+}
+
+/// Warns that the repository has no tag of the installed version any more. `available` is its highest release.
+fn warn_about_deleted(
+    session: &Session,
+    root: &Path,
+    package: &InstalledPackage,
+    available: &Version,
+) {
+    let location = &package.location;
+    let mut command = match &package.version_req {
+        Some(requirement) => format!("cargo oci install {location} --version '{requirement}'"),
+        None => format!("cargo oci install {location}@{available}"),
+    };
+    if let Some(target) = &package.selected_target {
+        let _ = write!(command, " --target {target}");
+    }
+    let default = cargo::install_root(&session.cargo, None);
+    if !default.is_ok_and(|default| default == root) {
+        let _ = write!(command, " --root {}", root.display());
+    }
+    let place = match location {
+        Location::Registry(_) => "the registry".to_owned(),
+        Location::Layout { .. } | Location::Archive { .. } => format!("`{location}`"),
+    };
+    session.reporter.warn(format_args!(
+        "`{} v{}` is no longer in {place}; its highest release is {available}: run `{command}` to install it",
+        package.name, package.version
+    ));
 }
