@@ -392,7 +392,7 @@ fn conflict_of_one_of_several_packages_names_it() {
     let sources = Sources::workspace(["alpha", "beta"]);
     let host = registry.host();
     let push = |more: &[&str]| {
-        let fixed = ["push", "--workspace", "--registry", host];
+        let fixed = ["push", "--registry", host];
         home.cargo_oci(fixed.iter().chain(more).copied())
             .within(sources.path())
     };
