@@ -197,7 +197,7 @@ pub async fn find_index_tags(from: &dyn Source, digest: &Digest) -> crate::Resul
         return Ok(Vec::new());
     };
     let mut candidates = BTreeSet::new();
-    for release in tag::tags_of(&version)? {
+    for release in tag::version_tags(&version)? {
         candidates.insert(release.index().clone());
     }
     for text in floating::names(&version) {
