@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use e2e::messages::Schema;
-use e2e::program::{Home, Run};
+use e2e::program::{Home, Outcome, Run};
 use e2e::registry::Registry;
 use e2e::require;
 use e2e::sha256;
@@ -273,19 +273,9 @@ fn version_tag_is_set_after_all_release_targets() {
     );
     let complete = ["--floating", "--release-targets", &both];
     let dry_run = one(host_triple(), &[&complete[..], &["--dry-run"]].concat()).succeeds();
-    let shown: String = ["1.2", "1", "latest"]
-        .map(|tag| format!("   Would tag {host}/widgets:{tag}\n"))
-        .concat();
-    let index = format!(" Would index {host}/widgets:1.2.3 (2 targets)\n{shown}");
-    assert!(dry_run.stderr.ends_with(&index), "{dry_run}");
     let json = [&complete[..], &["--dry-run", "--message-format=json"]].concat();
-    let plan = one(host_triple(), &json).succeeds();
-    let plan = &Schema::from_documentation().validate(&plan.stdout)[0];
-    assert_eq!(plan["tags"][4]["action"], "create", "{plan}");
-    assert_eq!(
-        plan["tags"][4]["reference"],
-        format!("{host}/widgets:latest")
-    );
+    let json = one(host_triple(), &json).succeeds();
+    assert_plan_of_complete_release(&dry_run, &json, host);
     let complete = one(host_triple(), &complete).succeeds();
     assert!(
         complete.stderr.contains("Tagged") && complete.stderr.contains("widgets:latest"),
@@ -308,6 +298,21 @@ fn version_tag_is_set_after_all_release_targets() {
             .stderr
             .contains("declare all targets as `release-targets`"),
         "{other_job}"
+    );
+}
+
+/// Checks the dry run of the push that completes a release, as text and as JSON.
+fn assert_plan_of_complete_release(dry_run: &Outcome, json: &Outcome, host: &str) {
+    let shown: String = ["1.2", "1", "latest"]
+        .map(|tag| format!("   Would tag {host}/widgets:{tag}\n"))
+        .concat();
+    let index = format!(" Would index {host}/widgets:1.2.3 (2 targets)\n{shown}");
+    assert!(dry_run.stderr.ends_with(&index), "{dry_run}");
+    let plan = &Schema::from_documentation().validate(&json.stdout)[0];
+    assert_eq!(plan["tags"][4]["action"], "create", "{plan}");
+    assert_eq!(
+        plan["tags"][4]["reference"],
+        format!("{host}/widgets:latest")
     );
 }
 

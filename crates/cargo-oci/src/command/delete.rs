@@ -275,7 +275,7 @@ impl DeleteTask {
                 (None, Identifier::Tag(tag)) => DeleteItem::Tag(TagDeletion::single(tag, digest)),
                 (None, Identifier::Digest(_)) => DeleteItem::Manifest(digest, Vec::new()),
             },
-            item => item,
+            item @ DeleteItem::Blob(_) => item,
         };
         Some(Self {
             item,

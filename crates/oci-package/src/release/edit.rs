@@ -487,40 +487,37 @@ pub async fn remove(
         .as_ref()
         .is_some_and(|current| PackageIndex::read(current).is_some());
     let release = ReleaseTag::new(tag.clone()).ok().filter(|_| is_package);
-    let index = match &release {
-        Some(release) => {
-            let options = PublishOptions::default();
-            let mut writer = ReleaseWriter::new(target, release, &options, observer, seed);
-            writer.last_index = current.map(|current| current.digest().clone());
-            let removed = entries.iter();
-            let removed = removed.filter_map(|entry| entry.annotation(annotation::TARGET));
-            writer.removed_targets = removed.map(str::to_owned).collect();
-            writer.removed_foreign_entries = digests;
-            let remaining = writer.update_index(None).await?;
-            if remaining.is_some() {
-                remaining
-            } else {
-                delete_tag(from, tag).await?;
-                // Another job may have set the target tag in the meantime. Then the index is written again.
-                writer.pause(1, false).await;
-                writer.update_index(None).await?
-            }
+    let index = if let Some(release) = &release {
+        let options = PublishOptions::default();
+        let mut writer = ReleaseWriter::new(target, release, &options, observer, seed);
+        writer.last_index = current.map(|current| current.digest().clone());
+        let removed = entries.iter();
+        let removed = removed.filter_map(|entry| entry.annotation(annotation::TARGET));
+        writer.removed_targets = removed.map(str::to_owned).collect();
+        writer.removed_foreign_entries = digests;
+        let remaining = writer.update_index(None).await?;
+        if remaining.is_some() {
+            remaining
+        } else {
+            delete_tag(from, tag).await?;
+            // Another job may have set the target tag in the meantime. Then the index is written again.
+            writer.pause(1, false).await;
+            writer.update_index(None).await?
         }
-        None => {
-            let remove_selected = |index: &mut Index| {
-                let before = index.manifests.len();
-                index
-                    .manifests
-                    .retain(|entry| !digests.contains(&entry.digest));
-                index.manifests.len() < before
-            };
-            let edited =
-                foreign_index::edit_index(target, tag, remove_selected, &seed, observer).await?;
-            if edited.is_none() {
-                delete_tag(from, tag).await?;
-            }
-            edited
+    } else {
+        let remove_selected = |index: &mut Index| {
+            let before = index.manifests.len();
+            index
+                .manifests
+                .retain(|entry| !digests.contains(&entry.digest));
+            index.manifests.len() < before
+        };
+        let edited =
+            foreign_index::edit_index(target, tag, remove_selected, &seed, observer).await?;
+        if edited.is_none() {
+            delete_tag(from, tag).await?;
         }
+        edited
     };
     let floating_tags = match (&release, &last_index, &index) {
         (Some(release), Some(replaced), Some(index)) => {

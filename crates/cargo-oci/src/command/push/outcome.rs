@@ -52,14 +52,15 @@ pub(super) struct PrintedName {
 }
 
 impl PublishedPackage {
-    /// Adds the outcome for one target. The indexes of later targets replace those of earlier targets.
+    /// Adds the outcome for one target. An index that a later target changed replaces that of an earlier target.
     pub(super) fn add(&mut self, target: PublishedTarget, tags: Vec<PublishedTag>) {
         self.targets.push(target);
         for published in tags {
             self.is_unchanged &= published.action == TagAction::Keep && !published.index_changes;
             let known = self.tags.iter_mut().find(|tag| tag.tag == published.tag);
             if let Some(tag) = known {
-                if published.index.is_some() {
+                // A target that was already published keeps the index that was read before the push.
+                if published.index_changes || tag.index.is_none() {
                     tag.index = published.index;
                 }
                 tag.missing = published.missing;
