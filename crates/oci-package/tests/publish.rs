@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
+#[allow(dead_code, reason = "shared by several test suites")]
 mod fake_repository;
 
 use std::collections::BTreeSet;

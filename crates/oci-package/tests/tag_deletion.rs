@@ -5,7 +5,9 @@
 #[allow(dead_code, reason = "shared by several test suites")]
 mod fake_repository;
 
-use fake_repository::FakeRepository;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use fake_repository::{FakeRepository, run_ready};
 use futures_util::TryStreamExt as _;
 use oci_package::{
     Build, DeletedSet, DeletionNote, FileKind, InputFile, PackOptions, Package, PublishOptions,
@@ -211,7 +213,7 @@ async fn target_pushed_meanwhile_is_kept_and_named() {
     let mut deleted = DeletedSet::default();
     let note = plan.delete(&memory, &mut deleted, |_| {});
     let pushed = tag(&format!("1.2.3__{musl}"));
-    let expected = DeletionNote::SetMeanwhile(vec![pushed.clone()]);
+    let expected = DeletionNote::SetMeanwhile(vec![pushed.clone(), tag("latest")]);
     assert_eq!(note.await.unwrap(), Some(expected));
     assert_eq!(tags(&memory).await, [pushed.to_string(), "latest".into()]);
 }
@@ -250,4 +252,40 @@ async fn refused_list_is_noted_and_index_entries_are_deleted() {
     let plan = plan(&repository, "1.2.3").await;
     assert_eq!(names(&plan), [format!("1.2.3__{GNU}"), "1.2.3".into()]);
     assert!(matches!(plan.notes(), [DeletionNote::TagListFailed { .. }]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn unconfirmed_deletion_names_tags_that_are_still_served() {
+    let repository = FakeRepository::new();
+    push(&repository, "1.2.3", GNU).await;
+    let plan = plan(&repository, "1.2.3").await;
+    repository.ignore_deletions();
+    let mut deleted = DeletedSet::default();
+    let error = plan.delete(&repository, &mut deleted, |_| {}).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    let expected = format!(
+        "failed to delete `1.2.3`, `1.2.3__{GNU}`: the registry confirmed the deletion but still serves the tags"
+    );
+    assert_eq!(error.to_string(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleted_tag_served_from_cache_is_read_again() {
+    let repository = FakeRepository::new();
+    push(&repository, "nightly", GNU).await;
+    let plan = plan_tag_deletion(&repository, &tag("nightly"), true).await;
+    let plan = plan.unwrap();
+    repository.ignore_deletions();
+    let reads = AtomicUsize::new(0);
+    let memory = repository.memory();
+    // The first read after the deletion is served from a cache.
+    repository.after(move |call| {
+        if call == "resolve nightly" && reads.fetch_add(1, Ordering::Relaxed) == 0 {
+            run_ready(memory.delete_tag(&tag("nightly"))).unwrap();
+        }
+    });
+    let mut deleted = DeletedSet::default();
+    let note = plan.delete(&repository, &mut deleted, |_| {}).await;
+    assert_eq!(note.unwrap(), None);
 }

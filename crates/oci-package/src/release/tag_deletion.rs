@@ -8,14 +8,30 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use futures_util::TryStreamExt as _;
-use oci_registry::{Delete, Digest, ErrorKind, Identifier, Optional as _, Source, Tag};
+use oci_registry::{Delete, Digest, ErrorKind, Failure, Identifier, Optional as _, Source, Tag};
 use semver::Version;
+use snafu::{Snafu, ensure};
 
-use super::{DeletedSet, MAX_CONCURRENT_READS, floating};
+use super::{DeletedSet, MAX_CONCURRENT_READS, floating, pause};
 use crate::concurrent;
 use crate::index::PackageIndex;
 use crate::tag::{self, ReleaseTag};
 use crate::target::PackageTarget;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display(
+        "failed to delete {}: the registry confirmed the deletion but still serves the tags",
+        quote(tags)
+    ))]
+    StillServed { tags: Vec<Tag> },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Unsupported
+    }
+}
 
 /// Existing tag, and the digest of the manifest that it refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +105,11 @@ fn join(tags: &[Tag]) -> String {
     tags.join(", ")
 }
 
+fn quote(tags: &[Tag]) -> String {
+    let tags: Vec<_> = tags.iter().map(|tag| format!("`{tag}`")).collect();
+    tags.join(", ")
+}
+
 /// Finds the tags to delete with `named`. Sends read requests only.
 ///
 /// The tag of a package is deleted with its target tags, unless `keep_targets` is set: the tags `NAMED__TRIPLE` of the
@@ -155,7 +176,7 @@ pub async fn plan_tag_deletion(
     targets.extend(entries.filter_map(|entry| release.target(entry.target()).ok()));
     if manifest.is_none() {
         // Nothing shows that the named tag is the tag of a package, and other tools also write tags of this form.
-        let packages = package_targets(from, &targets).await?;
+        let packages = package_targets(from, targets.clone()).await?;
         deletion.foreign = targets.difference(&packages).cloned().collect();
         targets = packages;
     }
@@ -269,8 +290,8 @@ impl TagDeletion {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] if the registry cannot delete tags. No tag is deleted if this is the error of the
-    /// first tag. Otherwise the error of the source.
+    /// [`ErrorKind::Unsupported`] if the registry cannot delete tags, or if it confirms a deletion and does not delete
+    /// the tag. No tag is deleted if this is the error of the first tag. Otherwise the error of the source.
     pub async fn delete(
         &self,
         from: &dyn Delete,
@@ -301,23 +322,39 @@ impl TagDeletion {
             is_started = true;
             deleted.insert(identifier);
         }
-        let remaining = self.find_remaining(from).await?;
-        Ok((!remaining.is_empty()).then_some(DeletionNote::SetMeanwhile(remaining)))
+        let mut remaining = self.find_remaining(from).await?;
+        if let Some(served) = remaining.iter().find(|found| self.is_planned(found)) {
+            // A registry may serve a deleted tag from a cache for a short time.
+            pause(&served.digest, 0, false).await;
+            remaining = self.find_remaining(from).await?;
+        }
+        let (served, set): (Vec<_>, Vec<_>) = remaining
+            .into_iter()
+            .partition(|found| self.is_planned(found));
+        let [served, set] = [served, set].map(|found| {
+            let tags = found.into_iter().map(|found| found.tag);
+            tags.collect::<Vec<_>>()
+        });
+        ensure!(served.is_empty(), StillServedSnafu { tags: served });
+        Ok((!set.is_empty()).then_some(DeletionNote::SetMeanwhile(set)))
     }
 
-    /// Returns the existing tags of the version and of its targets after the deletion.
-    async fn find_remaining(&self, from: &dyn Source) -> crate::Result<Vec<Tag>> {
-        let Some(release) = &self.release else {
-            return Ok(Vec::new());
-        };
-        // The deletion is complete, so an error of the list is not an error of the deletion.
-        let listed = from.tags().try_collect::<BTreeSet<_>>().await;
-        let mut names = listed_targets(release, &listed.unwrap_or_default());
-        names.extend(self.targets.iter().map(|target| target.tag.clone()));
-        names.insert(release.index().clone());
+    /// Whether the deletion includes the tag with this digest.
+    fn is_planned(&self, found: &TaggedDigest) -> bool {
+        self.tags().any(|planned| planned == found)
+    }
+
+    /// Returns those of the deleted tags, and of the tags of the version and of its targets, that exist.
+    async fn find_remaining(&self, from: &dyn Source) -> crate::Result<Vec<TaggedDigest>> {
+        let mut names: BTreeSet<_> = self.tags().map(|tagged| tagged.tag.clone()).collect();
+        if let Some(release) = &self.release {
+            // The deletion is complete, so an error of the list is not an error of the deletion.
+            let listed = from.tags().try_collect::<BTreeSet<_>>().await;
+            names.extend(listed_targets(release, &listed.unwrap_or_default()));
+            names.insert(release.index().clone());
+        }
         names.retain(|tag| !self.foreign.contains(tag));
-        let remaining = resolve_tags(from, names).await?;
-        Ok(remaining.into_iter().map(|found| found.tag).collect())
+        resolve_tags(from, names).await
     }
 }
 
@@ -329,8 +366,8 @@ fn listed_targets(release: &ReleaseTag, listed: &BTreeSet<Tag>) -> BTreeSet<Tag>
 }
 
 /// Returns those of the tags that refer to a package for one target.
-async fn package_targets(from: &dyn Source, tags: &BTreeSet<Tag>) -> crate::Result<BTreeSet<Tag>> {
-    let reads = tags.iter().cloned().map(async |tag| {
+async fn package_targets(from: &dyn Source, tags: BTreeSet<Tag>) -> crate::Result<BTreeSet<Tag>> {
+    let reads = tags.into_iter().map(async |tag| {
         let is_package = match from.manifest(&tag.clone().into()).await {
             Ok(manifest) => PackageTarget::read(&manifest).is_some(),
             Err(error) if error.kind() == ErrorKind::NotFound || is_unreadable(error.kind()) => {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use oci_registry::{
-    Access, Blob, BlobStream, Client, ClientOptions, Delivery, Descriptor, Digest, Environment,
-    Error, Identifier, Manifest, MediaType, Memory, Meter, Packed, Result, Source, Tag, TagStream,
-    Target,
+    Access, Blob, BlobStream, Client, ClientOptions, Delete, Delivery, Descriptor, Digest,
+    Environment, Error, Identifier, Manifest, MediaType, Memory, Meter, Packed, Result, Source,
+    Tag, TagStream, Target,
 };
 use testkit::loopback::ClosedPort;
 use tokio::time::Instant;
@@ -39,6 +39,8 @@ struct State {
     time: Mutex<Duration>,
     /// Delay until a new tag is listed.
     tag_list_delay: Mutex<Duration>,
+    /// Whether deletions are confirmed and have no effect.
+    ignores_deletions: Mutex<bool>,
     /// Time at which each tag was set.
     set_at: Mutex<BTreeMap<String, Instant>>,
 }
@@ -67,6 +69,11 @@ impl FakeRepository {
     /// Sets the delay until a new tag is listed.
     pub(crate) fn delay_tag_list(&self, by: Duration) {
         *lock(&self.state.tag_list_delay) = by;
+    }
+
+    /// Confirms deletions without an effect from now on.
+    pub(crate) fn ignore_deletions(&self) {
+        *lock(&self.state.ignores_deletions) = true;
     }
 
     /// Returns the underlying memory storage. Direct requests to it are neither recorded nor delayed.
@@ -355,5 +362,26 @@ impl Target for FakeRepository {
 
     async fn complete(&self, untagged: Option<&Manifest>) -> Result<()> {
         self.memory.complete(untagged).await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Delete for FakeRepository {
+    async fn delete_tag(&self, tag: &Tag) -> Result<()> {
+        if *lock(&self.state.ignores_deletions) {
+            return Ok(());
+        }
+        let deletion = self.memory.delete_tag(tag);
+        self.request(format!("delete {tag}"), deletion).await
+    }
+
+    async fn delete_manifest(&self, digest: &Digest) -> Result<()> {
+        let deletion = self.memory.delete_manifest(digest);
+        self.request(format!("delete {digest}"), deletion).await
+    }
+
+    async fn delete_blob(&self, digest: &Digest) -> Result<()> {
+        self.memory.delete_blob(digest).await
     }
 }
