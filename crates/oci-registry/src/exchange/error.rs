@@ -102,6 +102,8 @@ pub(crate) enum Error {
         method: Method,
         status: StatusCode,
     },
+    #[snafu(display("refusing to follow {url}: a {method} request must not be redirected"))]
+    RedirectForbidden { url: RedactedUrl, method: Method },
     #[snafu(display("refusing to follow {url}: more than {limit} redirects"))]
     RedirectLoop { url: RedactedUrl, limit: usize },
     #[snafu(display("gave up on {url}: the server requests a wait of {} seconds", wait.as_secs()))]
@@ -129,6 +131,7 @@ impl Failure for Error {
             | Self::Redirect { .. }
             | Self::RedirectWithoutLocation { .. }
             | Self::RedirectWrite { .. }
+            | Self::RedirectForbidden { .. }
             | Self::RedirectLoop { .. } => ErrorKind::Protocol,
         }
     }

@@ -47,6 +47,8 @@ pub(super) enum RedirectPolicy {
     AnyOrigin,
     /// A redirect must not lead to another origin.
     SameOrigin,
+    /// A redirect is an error.
+    Forbidden,
     /// Like [`RedirectPolicy::SameOrigin`]. The response contains a secret, so none of its text is reported.
     Secret,
 }
@@ -83,6 +85,13 @@ impl Request {
     #[must_use]
     pub(crate) fn within_origin(mut self) -> Self {
         self.redirects = RedirectPolicy::SameOrigin;
+        self
+    }
+
+    /// Refuses all redirects.
+    #[must_use]
+    pub(crate) fn without_redirects(mut self) -> Self {
+        self.redirects = RedirectPolicy::Forbidden;
         self
     }
 

@@ -38,8 +38,9 @@ use address_class::AddressClass;
 use body::Progress;
 pub(crate) use error::Error;
 use error::{
-    BuildClientSnafu, ConnectSnafu, ReadContentSnafu, RedirectLoopSnafu, RedirectSnafu,
-    RedirectWithoutLocationSnafu, RedirectWriteSnafu, RetryAfterTooLongSnafu, RootCause, SendSnafu,
+    BuildClientSnafu, ConnectSnafu, ReadContentSnafu, RedirectForbiddenSnafu, RedirectLoopSnafu,
+    RedirectSnafu, RedirectWithoutLocationSnafu, RedirectWriteSnafu, RetryAfterTooLongSnafu,
+    RootCause, SendSnafu,
 };
 use message::{RedirectPolicy, Statistics};
 pub(crate) use message::{Request, Response};
@@ -298,6 +299,13 @@ impl Exchange {
                 return Ok(response);
             }
             let shown = response.redacted_url();
+            snafu::ensure!(
+                request.redirects != RedirectPolicy::Forbidden,
+                RedirectForbiddenSnafu {
+                    url: shown,
+                    method: request.method.clone()
+                }
+            );
             let keeps_method =
                 matches!(request.method, Method::GET | Method::HEAD) || status.as_u16() >= 307;
             snafu::ensure!(

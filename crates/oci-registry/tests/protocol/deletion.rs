@@ -249,6 +249,19 @@ async fn deletion_redirected_to_other_origin_is_rejected() {
 }
 
 #[tokio::test]
+async fn deletion_redirected_to_other_repository_is_rejected() {
+    let server = Server::start(move |request, _| match request.method.as_str() {
+        "HEAD" => Response::new(200),
+        _ if request.target.contains("/other/") => Response::new(202),
+        _ => Response::new(307).header("Location", "/v2/other/blobs/x"),
+    });
+    let digest = Digest::sha256(b"x");
+    let error = writer(&server).delete_blob(&digest).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
 async fn deleted_referrer_is_removed_from_the_list_of_its_subject() {
     let registry = registry();
     let repository = writer(&registry.server);
