@@ -14,6 +14,8 @@ use oci_registry::{ErrorKind, Failure, Hint, Tag};
 use semver::Version;
 use snafu::{ResultExt, Snafu, ensure};
 
+use crate::listing::HiddenTag;
+
 /// Separator between version and target triple.
 pub const SEPARATOR: &str = "__";
 
@@ -36,6 +38,8 @@ enum Error {
         "invalid tag `{tag}`: `__` is reserved as the separator between version and target"
     ))]
     Separator { tag: Tag },
+    #[snafu(display("invalid tag `{tag}`: it is reserved for the referrers of a manifest"))]
+    Referrers { tag: Tag },
     #[snafu(display("failed to create the tag of `{tag}` for the target `{target}`"))]
     WriteTarget {
         tag: Tag,
@@ -57,6 +61,9 @@ impl Failure for Error {
         match self {
             Self::Separator { .. } => {
                 vec!["choose a tag that does not contain `__` and does not end with `_`".into()]
+            }
+            Self::Referrers { .. } => {
+                vec!["choose a tag that does not have the form of a digest".into()]
             }
             Self::OtherVersion { .. } => {
                 vec!["use a moving tag, such as `nightly-2026-11-28`".into()]
@@ -91,13 +98,16 @@ impl ReleaseTag {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] if the tag contains `__` or ends with `_`, because its target tags would be
-    /// ambiguous.
+    /// ambiguous. Also if it has the form of a referrers tag, such as `sha256-…`, because clients replace the manifest of
+    /// such a tag with a list of referrers.
     pub fn new(tag: Tag) -> crate::Result<Self> {
         let text = tag.as_str();
         ensure!(
             !text.contains(SEPARATOR) && !text.ends_with('_'),
             SeparatorSnafu { tag }
         );
+        let is_of_referrers = HiddenTag::of(&tag) == Some(HiddenTag::Referrers);
+        ensure!(!is_of_referrers, ReferrersSnafu { tag });
         Ok(Self(tag))
     }
 
@@ -324,6 +334,19 @@ mod tests {
         assert!(ReleaseTag::parse("a").unwrap().target("x y").is_err());
         let version = Version::parse(&format!("1.2.3-{}", "a".repeat(130))).unwrap();
         assert!(ReleaseTag::from_version(&version).is_err());
+    }
+
+    #[test]
+    fn release_tag_of_referrers_form_is_rejected() {
+        let tag = format!("sha256-{}", "0".repeat(64));
+        for text in [tag.clone(), format!("{tag}.sig")] {
+            let error = ReleaseTag::parse(&text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            let expected =
+                format!("invalid tag `{text}`: it is reserved for the referrers of a manifest");
+            assert_eq!(error.to_string(), expected);
+        }
+        assert!(ReleaseTag::parse("sha256-0").is_ok());
     }
 
     #[test]
