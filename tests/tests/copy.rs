@@ -67,6 +67,31 @@ fn copy_of_existing_content_sends_nothing() {
 }
 
 #[test]
+fn copy_of_tag_with_other_digest_is_refused() {
+    require!(DockerRegistry);
+    let (registry, other, home) = (Registry::open(), Registry::open(), Home::new());
+    let _release = Release::push(&home, registry.host());
+    let source = format!("{}/widgets", registry.host());
+    let [index, target] = ["1.2.3", &target_tag(MAC)].map(|tag| {
+        let digest = registry.digest("widgets", tag).unwrap();
+        format!("{source}:1.2.3@{digest}")
+    });
+    let to = format!("{}/widgets", other.host());
+    let outcome = home.cargo_oci(["copy", &target, &to]).fails_with(7);
+    let hint = "remove `:1.2.3` from the source, or add a tag to the target";
+    assert!(outcome.stderr.contains(hint), "{outcome}");
+    assert_eq!(other.digest("widgets", "1.2.3"), None);
+    // A tag of the target takes precedence over the tag of the source.
+    let named = format!("{to}:mac");
+    home.cargo_oci(["copy", &target, &named]).succeeds();
+    home.cargo_oci(["copy", &index, &to]).succeeds();
+    assert_eq!(
+        other.digest("widgets", "1.2.3"),
+        registry.digest("widgets", "1.2.3")
+    );
+}
+
+#[test]
 fn copy_of_all_tags_includes_referrers_on_request() {
     require!(DockerRegistry);
     let (registry, other, home) = (Registry::open(), Registry::open(), Home::new());

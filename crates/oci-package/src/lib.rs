@@ -138,8 +138,8 @@ pub use release::{
     plan_removal, plan_tag_deletion, publish, publish_target, remove, update_floating_tags,
 };
 pub use resolve::{
-    count_incomplete_targets, explain, explain_repository, has_version, resolve_identifier,
-    resolve_manifest, resolve_manifest_or_target, resolve_version,
+    check_tag_of_digest, count_incomplete_targets, explain, explain_repository, has_version,
+    resolve_identifier, resolve_manifest, resolve_manifest_or_target, resolve_version,
 };
 pub use similar_name::find_similar_name;
 pub use summary::Summary;

@@ -10,7 +10,7 @@ use oci_registry::{
     Tag, escape,
 };
 use semver::{Version, VersionReq};
-use snafu::Snafu;
+use snafu::{Snafu, ensure};
 
 use crate::choose::{Machine, ManifestSelector, find_with_index};
 use crate::platform::{HOST_TUPLE, target_name};
@@ -36,15 +36,25 @@ enum ResolveError {
         requirement: VersionReq,
         advice: Hint,
     },
+    #[snafu(display(
+        "failed to verify `{location}`: the tag `{tag}` does not refer to the digest"
+    ))]
+    OtherDigest { location: Location, tag: Tag },
 }
 
 impl Failure for ResolveError {
     fn kind(&self) -> ErrorKind {
-        ErrorKind::NotFound
+        match self {
+            Self::NoRelease { .. } | Self::NoMatchingRelease { .. } => ErrorKind::NotFound,
+            Self::OtherDigest { .. } => ErrorKind::Mismatch,
+        }
     }
 
     fn hints(&self) -> Vec<Hint> {
         match self {
+            Self::OtherDigest { tag, .. } => {
+                vec![format!("remove `:{tag}` from the source, or add a tag to the target").into()]
+            }
             Self::NoRelease { advice, .. } | Self::NoMatchingRelease { advice, .. } => {
                 vec![advice.clone()]
             }
@@ -148,6 +158,31 @@ pub async fn resolve_version(source: &dyn Source, version: &Version) -> crate::R
         plain
     };
     Ok(release.index().clone())
+}
+
+/// Checks that the tag of a reference `REPOSITORY:TAG@DIGEST` refers to the digest. A copy to a location without a tag
+/// sets this tag there. Locations without a tag or digest, and layouts and archives, are not checked.
+///
+/// # Errors
+///
+/// [`ErrorKind::Mismatch`] if the tag does not exist or refers to another manifest. Otherwise the error of the source.
+pub async fn check_tag_of_digest(source: &dyn Source, location: &Location) -> crate::Result<()> {
+    // Several names in an archive may share one tag, so such a tag does not identify the manifest.
+    let Location::Registry(reference) = location else {
+        return Ok(());
+    };
+    let (Some(tag), Some(digest)) = (reference.tag(), reference.digest()) else {
+        return Ok(());
+    };
+    let current = source.resolve(&tag.clone().into()).await.optional()?;
+    ensure!(
+        current.is_some_and(|current| current.digest == *digest),
+        OtherDigestSnafu {
+            location: location.clone(),
+            tag: tag.clone(),
+        }
+    );
+    Ok(())
 }
 
 /// Returns the number of published targets of a version that has no tag of its own yet. Returns `None` if the tag
@@ -423,7 +458,7 @@ fn incomplete_release_hint(
 
 #[cfg(test)]
 mod tests {
-    use oci_registry::{Annotations, Blob, Memory, Packed, Target as _};
+    use oci_registry::{Annotations, Blob, Digest, Memory, Packed, Target as _};
 
     use super::*;
 
@@ -446,6 +481,10 @@ mod tests {
             memory.tag(packed.manifest(), &tag).await.unwrap();
         }
         memory
+    }
+
+    fn tag(text: &str) -> Tag {
+        text.parse().unwrap()
     }
 
     fn location(text: &str) -> Location {
@@ -487,6 +526,24 @@ mod tests {
         assert_eq!(resolve(&tags, Some("=1.2.0")).await, Ok("1.2.0".into()));
         let both = ["v1.2.3", "1.2.3"];
         assert_eq!(resolve(&both, None).await, Ok("1.2.3".into()));
+    }
+
+    #[tokio::test]
+    async fn tag_of_other_digest_is_rejected() {
+        let source = repository(&["1.2.3"]).await;
+        let digest = source.resolve(&tag("1.2.3").into()).await.unwrap().digest;
+        let check = async |text: String| check_tag_of_digest(&source, &location(&text)).await;
+        for valid in [format!("a.b/c:1.2.3@{digest}"), format!("a.b/c@{digest}")] {
+            check(valid).await.unwrap();
+        }
+        let other = Digest::sha256(b"other");
+        for text in [
+            format!("a.b/c:1.2.3@{other}"),
+            format!("a.b/c:1.2.4@{digest}"),
+        ] {
+            let error = check(text).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Mismatch);
+        }
     }
 
     #[tokio::test]

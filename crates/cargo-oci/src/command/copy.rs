@@ -75,6 +75,9 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         return Ok(());
     }
     let root = find::resolve_identifier(&*source, &source_location).await?;
+    if targets.iter().any(|target| target.tags.is_empty()) {
+        oci_package::check_tag_of_digest(&*source, &source_location).await?;
+    }
     let selector = flags.selector.manifest_selector();
     // If a target is a layout or an archive, the manifest is fetched before the target is created. No files are then
     // created if the source does not exist.
