@@ -128,7 +128,8 @@ pub async fn plan_tag_deletion(
     let (own, manifest, missing) = match from.manifest(&named.clone().into()).await {
         Ok(manifest) => (Some(manifest.digest().clone()), Some(manifest), None),
         Err(error) if error.kind() == ErrorKind::NotFound => (None, None, Some(error)),
-        // The tag of a manifest that cannot be parsed can still be deleted.
+        // The tag of a manifest that cannot be parsed can be deleted if the source resolves the tag without the
+        // content. A registry does not resolve the tag of a schema 1 manifest, so the error is returned.
         Err(error) if is_unreadable(error.kind()) => {
             let resolved = from.resolve(&named.clone().into()).await?;
             (Some(resolved.digest), None, None)
