@@ -197,6 +197,21 @@ fn dirty_flag_is_absent_if_git_rejects_the_checkout() {
 }
 
 #[test]
+fn push_with_undeclared_or_invalid_target_fails() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    sources.write("made", "x");
+    let failed = |declared: &str| {
+        let file = ["--file=round=made", "--target", OTHER];
+        let more = [&file[..], &["--release-targets", declared]].concat();
+        push(&home, &sources, "oci:out", &more).fails_with(2)
+    };
+    let refused = failed(host_triple());
+    assert!(refused.stderr.contains("`--release-targets`"), "{refused}");
+    let invalid = failed("linux");
+    assert!(invalid.stderr.contains("not a target triple"), "{invalid}");
+}
+
+#[test]
 fn version_tag_is_set_after_all_release_targets() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
@@ -207,11 +222,6 @@ fn version_tag_is_set_after_all_release_targets() {
         let fixed = ["--file", "round=made", "--target", target];
         push(&home, &sources, host, &[&fixed, more].concat())
     };
-    let refused = one(OTHER, &["--release-targets", host_triple()]).fails_with(2);
-    assert!(refused.stderr.contains("`--release-targets`"), "{refused}");
-    let invalid = one(OTHER, &["--release-targets", "linux"]).fails_with(2);
-    assert!(invalid.stderr.contains("not a target triple"), "{invalid}");
-
     let json = ["--release-targets", &both, "--message-format=json"];
     let first = one(OTHER, &json).succeeds();
     assert_eq!(registry.tags("widgets"), [format!("1.2.3__{OTHER}")]);

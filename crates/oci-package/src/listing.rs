@@ -10,12 +10,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_util::{Stream, StreamExt};
-use oci_registry::{FALLBACK_TAG_PREFIXES, Tag, TagStream, is_fallback_tag};
+use oci_registry::{FALLBACK_TAG_PREFIXES, Tag, TagStream};
 
 use crate::tag;
-
-/// Suffixes of the tags under which sigstore's clients store signatures, attestations and SBOMs.
-const REFERRER_SUFFIXES: [&str; 3] = [".sig", ".att", ".sbom"];
 
 /// Reason why a listing hides a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +29,7 @@ impl HiddenTag {
         if tag::split(tag).1.is_some() {
             return Some(Self::Target);
         }
-        let text = tag.as_str();
-        let mut suffixes = REFERRER_SUFFIXES.iter();
-        let subject = suffixes.find_map(|suffix| text.strip_suffix(suffix));
-        let subject: Option<Tag> = subject.and_then(|subject| subject.parse().ok());
-        is_fallback_tag(subject.as_ref().unwrap_or(tag)).then_some(Self::Referrers)
+        tag::is_referrers_tag(tag).then_some(Self::Referrers)
     }
 
     /// Whether completion offers the tag after this text was typed. Target tags are offered after `__`, and tags of

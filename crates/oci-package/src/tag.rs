@@ -10,11 +10,12 @@
 
 use std::fmt;
 
-use oci_registry::{ErrorKind, Failure, Hint, Tag};
+use oci_registry::{ErrorKind, Failure, Hint, Tag, is_fallback_tag};
 use semver::Version;
 use snafu::{ResultExt, Snafu, ensure};
 
-use crate::listing::HiddenTag;
+/// Suffixes of the tags under which sigstore's clients store signatures, attestations and SBOMs.
+const REFERRER_SUFFIXES: [&str; 3] = [".sig", ".att", ".sbom"];
 
 /// Separator between version and target triple.
 pub const SEPARATOR: &str = "__";
@@ -106,7 +107,7 @@ impl ReleaseTag {
             !text.contains(SEPARATOR) && !text.ends_with('_'),
             SeparatorSnafu { tag }
         );
-        let is_of_referrers = HiddenTag::of(&tag) == Some(HiddenTag::Referrers);
+        let is_of_referrers = is_referrers_tag(&tag);
         ensure!(!is_of_referrers, ReferrersSnafu { tag });
         Ok(Self(tag))
     }
@@ -188,6 +189,16 @@ pub fn split(tag: &Tag) -> (&str, Option<&str>) {
         Some((version, target)) => (version, Some(target)),
         None => (tag.as_str(), None),
     }
+}
+
+/// Whether a tag belongs to the referrers of a manifest: `sha256-…`, `sha256-….sig`, `sha256-….att` or
+/// `sha256-….sbom`.
+pub fn is_referrers_tag(tag: &Tag) -> bool {
+    let text = tag.as_str();
+    let mut suffixes = REFERRER_SUFFIXES.iter();
+    let subject = suffixes.find_map(|suffix| text.strip_suffix(suffix));
+    let subject: Option<Tag> = subject.and_then(|subject| subject.parse().ok());
+    is_fallback_tag(subject.as_ref().unwrap_or(tag))
 }
 
 /// Parses a tag as a version. Returns `None` for other tags and for target tags.

@@ -482,6 +482,9 @@ fn ping_reports_authentication_and_latency() {
     assert_eq!(*cell(&row, "authenticated"), Value::test_bool(false));
     assert!(cell(&row, "credential_source").is_nothing());
     assert!(cell(&row, "latency").as_duration().unwrap() > 0);
+    let large = serve(|_| ok("{}").header("RateLimit-Limit", "9223372036854775808;w=21600"));
+    let row = eval(&format!("oci ping {}", large.host())).unwrap();
+    assert!(cell(&row, "rate_limit").is_nothing());
     let none = serve(|_| Response::new(404).body("<html>"));
     let error = eval(&format!("oci ping {}", none.host())).unwrap_err();
     assert_eq!(error.code.as_deref(), Some("oci::not_found"));
