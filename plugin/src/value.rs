@@ -185,14 +185,13 @@ pub(crate) fn ping(registry: &RegistryName, response: PingResponse, span: Span) 
         let nanoseconds = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
         Value::duration(nanoseconds, span)
     };
-    let rate_limit = response.rate_limit.map(|rate_limit| {
+    let rate_limit = response.rate_limit.and_then(|rate_limit| {
         let (limit, remaining) = (number(rate_limit.limit), number(rate_limit.remaining));
         // Nushell cannot represent a number above `i64::MAX`.
         let is_known = !(limit.is_nothing() && remaining.is_nothing());
         let window = rate_limit.window.map_or(Value::nothing(span), duration);
         is_known.then(|| record! { "limit" => limit, "remaining" => remaining, "window" => window })
     });
-    let rate_limit = rate_limit.flatten();
     let row = record! {
         "reference" => Value::string(registry.as_str(), span),
         "access" => text(Some(response.access), span),
