@@ -88,7 +88,8 @@ pub(crate) fn observer() -> Observer {
     })
 }
 
-fn warn(message: &str) {
+/// Prints a problem that does not end the command.
+pub(crate) fn warn(message: &str) {
     print("Warning", message);
 }
 

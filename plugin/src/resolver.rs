@@ -215,6 +215,14 @@ impl OperandResolver {
                 return Err(self.not_found(&error, ReferencePart::Identifier, operand));
             }
         };
+        if !self.selection.is_empty() || !self.fallback.is_empty() {
+            let listed_in = index.as_ref().map(Manifest::digest);
+            let incomplete =
+                oci_package::find_incomplete_release(source, &identifier, &manifest, listed_in);
+            if let Some(release) = incomplete.await {
+                report::warn(&release.to_string());
+            }
+        }
         Ok(ResolvedManifest {
             location,
             identifier,

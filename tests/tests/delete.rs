@@ -151,6 +151,8 @@ fn delete_of_target_moves_or_deletes_floating_tags() {
     let shown = home.cargo_oci(["delete", &by_digest, "--dry-run"]);
     let shown = shown.succeeds();
     assert_eq!(shown.stdout, format!("{index}\n{latest}\n{by_digest}\n"));
+    let kept = "note: kept target tags: `";
+    assert!(shown.stderr.contains(kept), "{shown}");
 
     let done = home.cargo_oci(["delete", &mac, "--yes"]).succeeds();
     assert_eq!(done.stdout, format!("{mac}\n"));
@@ -225,7 +227,7 @@ fn delete_of_manifest_deleted_earlier_succeeds() {
     assert_eq!(left.trim_end(), target_tag(ARM));
     let note_line = shown.lines().find(|line| line.contains(note)).unwrap();
     assert!(
-        note_line.ends_with(&target_tag(ARM)) && !note_line.contains(MAC),
+        note_line.ends_with(&format!("{note}`{}`", target_tag(ARM))) && !note_line.contains(MAC),
         "{note_line}"
     );
     // A reference that occurs twice is deleted once. Deleting a manifest also deletes its tag.

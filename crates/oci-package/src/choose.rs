@@ -124,7 +124,7 @@ pub fn choose<'a>(index: &'a Index, wanted: &ManifestSelector) -> Option<&'a Des
         .map(|(_, entry)| entry)
 }
 
-/// Returns the tags of the targets that may match the selector. [`find`] reads these tags if the index `tag` does not
+/// Returns the target tags that may match the selector. [`find`] reads these tags if the index `tag` does not
 /// exist or has no matching entry.
 pub fn fallback_tags(tag: &Tag, wanted: &ManifestSelector) -> Vec<Tag> {
     let Ok(release) = ReleaseTag::new(tag.clone()) else {

@@ -96,8 +96,7 @@ impl TagDetailsFetcher {
     }
 
     /// Fetches the details of tags concurrently and returns them in the order of the tags. Sends no request for an
-    /// incomplete version. Further tags are requested
-    /// only as the stream is polled. The stream ends with the first error, after the details of all tags before it. An
+    /// incomplete version. Further tags are requested only as the stream is polled. The stream ends with the first error, after the details of all tags before it. An
     /// error that affects a single document is returned in [`TagDetails::error`] and does not end the stream.
     ///
     /// Requires a Tokio runtime. Requests run as tasks, so they make progress while the stream is not polled. Otherwise

@@ -131,15 +131,16 @@ pub use package::{Build, InputFile, Package, Revision};
 pub use platform::{GlibcVersion, Libc, TargetCfg};
 pub use referrer_tree::{ReferrerNode, referrer_tree};
 pub use release::{
-    AddOptions, DeletedSet, DeletionNote, EntryLocation, EntrySelector, FloatingTagUpdate, Note,
-    PendingPublication, PlannedTag, PublishEvent, PublishObserver, PublishOptions, PublishPlan,
-    Published, PublishedTag, RemovedEntries, StoredTags, TagAction, TagDeletion, TaggedDigest, add,
-    assemble, find_entry, find_index_tags, other_release_targets, plan, plan_floating_tags,
-    plan_removal, plan_tag_deletion, publish, publish_target, remove, update_floating_tags,
+    AddOptions, DeletedSet, DeletionNote, EntryLocation, EntrySelector, FloatingTagUpdate,
+    IndexTags, Note, PendingPublication, PlannedTag, PublishEvent, PublishObserver, PublishOptions,
+    PublishPlan, Published, PublishedTag, RemovedEntries, StoredTags, TagAction, TagDeletion,
+    TaggedDigest, add, assemble, find_entry, find_index_tags, other_release_targets, plan,
+    plan_floating_tags, plan_removal, plan_tag_deletion, publish, publish_target, remove,
+    update_floating_tags,
 };
 pub use resolve::{
-    check_tag_of_digest, count_incomplete_targets, explain, explain_repository, has_version,
-    resolve_identifier, resolve_manifest, resolve_manifest_or_target, resolve_version,
+    IncompleteRelease, check_tag_of_digest, explain, explain_repository, find_incomplete_release,
+    has_version, resolve_identifier, resolve_manifest, resolve_manifest_or_target, resolve_version,
 };
 pub use similar_name::find_similar_name;
 pub use summary::Summary;

@@ -32,8 +32,8 @@ impl HiddenTag {
         tag::is_referrers_tag(tag).then_some(Self::Referrers)
     }
 
-    /// Whether completion offers the tag after this text was typed. Target tags are offered after `__`, and tags of
-    /// referrers after the name of the digest algorithm.
+    /// Whether completion offers the tag after this text was typed. Target tags are offered after `__`, and
+    /// referrers tags after the name of the digest algorithm.
     pub fn is_offered(tag: &Tag, typed: &str) -> bool {
         match Self::of(tag) {
             None => true,

@@ -1,13 +1,14 @@
 //! Resolution of a location to a tag or digest, and of an index to the manifest for a target.
 
 use std::cmp::Reverse;
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use oci_registry::{
-    Error, ErrorKind, Failure, Hint, Identifier, Location, Manifest, Optional as _, Side, Source,
-    Tag, escape,
+    Digest, Error, ErrorKind, Failure, Hint, Identifier, Location, Manifest, Optional as _, Side,
+    Source, Tag, escape,
 };
 use semver::{Version, VersionReq};
 use snafu::{Snafu, ensure};
@@ -16,6 +17,7 @@ use crate::choose::{Machine, ManifestSelector, find_with_index};
 use crate::platform::{HOST_TUPLE, target_name};
 use crate::similar_name::find_similar_name;
 use crate::tag::{self, ReleaseTag};
+use crate::target::PackageTarget;
 
 /// Maximum duration of the search for similar tags after a failed operation.
 const SUGGESTION_TIMEOUT: Duration = Duration::from_secs(2);
@@ -185,15 +187,46 @@ pub async fn check_tag_of_digest(source: &dyn Source, location: &Location) -> cr
     Ok(())
 }
 
-/// Returns the number of published targets of a version that has no tag of its own yet. Returns `None` if the tag
-/// exists, if `identifier` is no version tag, or if the tags cannot be listed.
-pub async fn count_incomplete_targets(
+/// Release of which only some targets are published, so that its tag does not exist yet. `Display` writes one sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IncompleteRelease {
+    /// Tag that does not exist yet.
+    pub tag: ReleaseTag,
+    /// Number of published targets.
+    pub targets: usize,
+}
+
+impl fmt::Display for IncompleteRelease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tag, targets } = self;
+        let noun = if tag.is_released() {
+            "version tag"
+        } else {
+            "index"
+        };
+        write!(
+            f,
+            "{tag} has no {noun} yet (targets published so far: {targets})"
+        )
+    }
+}
+
+/// Returns the incomplete release to which a selected manifest belongs: the manifest has a target tag, and the tag
+/// `identifier` does not exist. `index` is the index from which the manifest was selected.
+///
+/// Sends no request if there is an index, or if the manifest is not the manifest of a package target. Returns `None` if
+/// the tags cannot be listed.
+pub async fn find_incomplete_release(
     source: &dyn Source,
     identifier: &Identifier,
-) -> Option<usize> {
-    let Identifier::Tag(tag) = identifier else {
+    manifest: &Manifest,
+    index: Option<&Digest>,
+) -> Option<IncompleteRelease> {
+    let (Identifier::Tag(tag), None) = (identifier, index) else {
         return None;
     };
+    PackageTarget::read(manifest)?;
     let release = ReleaseTag::new(tag.clone()).ok()?;
     if source.resolve(identifier).await.is_ok() {
         return None;
@@ -203,7 +236,11 @@ pub async fn count_incomplete_targets(
         return None;
     }
     let targets = tags.iter().filter_map(|tag| release.parse_target(tag));
-    Some(targets.count()).filter(|count| *count > 0)
+    let targets = targets.count();
+    (targets > 0).then_some(IncompleteRelease {
+        tag: release,
+        targets,
+    })
 }
 
 /// Whether a source has a tag of this version, or a tag of one of its targets.
@@ -265,7 +302,7 @@ pub async fn resolve_manifest(
 }
 
 /// Fetches the manifest or index that `identifier` refers to. If it does not exist, fetches the manifest of a target as
-/// [`resolve_manifest`] does, because the tags of the targets exist before the index of a version.
+/// [`resolve_manifest`] does, because the target tags exist before the index of a version.
 ///
 /// # Errors
 ///
@@ -285,9 +322,9 @@ pub async fn resolve_manifest_or_target(
     }
 }
 
-/// Adds hints to an error that reports missing content of a source: the tags of the targets of a version that has no
-/// index yet, or else a similar tag, and how to list the existing tags.
-/// Other errors, and errors that already have hints, are returned unchanged.
+/// Adds hints to an error that reports missing content of a source: the target tags of a version that has no index
+/// yet, or else a similar tag, and how to list the existing tags. Other errors, and errors that already have hints, are
+/// returned unchanged.
 ///
 /// Sends one request for tags, with a timeout of two seconds.
 pub async fn explain(source: &dyn Source, location: &Location, error: Error) -> Error {
@@ -361,7 +398,7 @@ fn is_missing_in_source(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound && error.side() != Some(Side::Target)
 }
 
-/// Returns the hint that lists the tags of the targets of `wanted`, if there are any.
+/// Returns the hint that lists the target tags of `wanted`, if there are any.
 fn target_tags_hint(wanted: &Tag, repository: &Location, tags: &[Tag]) -> Option<Hint> {
     let release = ReleaseTag::new(wanted.clone()).ok()?;
     let targets = tags

@@ -74,7 +74,7 @@ impl Failure for Error {
     }
 }
 
-/// Tag of the index of a version. The tags of the targets are derived from it.
+/// Tag of the index of a version. The target tags are derived from it.
 ///
 /// A tag that parses as a version ([`parse_version`]) is a release and must not change. Any other tag, such as `nightly`
 /// or `latest`, may be moved to another index; this crate calls it a moving tag.

@@ -132,9 +132,13 @@ async fn tags_of_index_digest_are_version_and_floating_tags() {
     let target = target.unwrap();
     memory.tag(&target, &tag("1.2")).await.unwrap();
     let found = find_index_tags(&memory, index.digest()).await.unwrap();
-    assert_eq!(found, ["1", "1.2.3", "latest"].map(tag));
+    assert_eq!(found.deleted, ["1", "1.2.3", "latest"].map(tag));
+    let kept = [MAC, GNU].map(|target| tag(&format!("1.2.3__{target}")));
+    assert_eq!(found.kept_targets, kept);
+    assert_eq!(found.note(), Some(DeletionNote::TargetsKept(kept.into())));
     let found = find_index_tags(&memory, target.digest()).await.unwrap();
-    assert_eq!(found, []);
+    assert_eq!(found.deleted, []);
+    assert_eq!(found.note(), None);
 }
 
 #[tokio::test(start_paused = true)]

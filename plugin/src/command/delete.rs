@@ -68,9 +68,9 @@ impl PluginCommand for DeleteCommand {
          digest may also refer to a blob. After an interruption, run the command again to delete the remaining \
          tags.\n\n\
          The output has one row per change. `action` is `deleted`, or `changed` for an index from which an entry was \
-         removed and for its floating tags; with --dry-run it is `would delete` or `would change`. Content that was deleted together with an \
-         earlier row has no second row. Many registries disable deletion: the command then fails with \
-         `oci::unsupported` and deletes nothing."
+         removed and for its floating tags; with --dry-run it is `would delete` or `would change`. Content that was \
+         deleted together with an earlier row has no second row. Many registries disable deletion: the command then \
+         fails with `oci::unsupported` and deletes nothing."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -231,8 +231,14 @@ impl DeleteCall {
             (None, Identifier::Digest(digest)) => {
                 let tags = oci_package::find_index_tags(content, digest).await;
                 let mut tags = tags.map_err(|error| error.at(at))?;
-                tags.retain(|tag| !deleted_set.contains(&tag.clone().into(), Some(digest)));
-                let tags = tags.into_iter().map(Identifier::Tag);
+                tags.kept_targets
+                    .retain(|tag| !deleted_set.contains(&tag.clone().into(), None));
+                if let Some(note) = tags.note() {
+                    report::note(&note);
+                }
+                tags.deleted
+                    .retain(|tag| !deleted_set.contains(&tag.clone().into(), Some(digest)));
+                let tags = tags.deleted.into_iter().map(Identifier::Tag);
                 index_tags.extend(tags.map(|tag| self.row(location, &tag, "delete", Some(digest))));
             }
             (Some(entry), _) => {

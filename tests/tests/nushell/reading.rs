@@ -349,3 +349,20 @@ fn workflow_command_of_a_registry_is_neutralized_in_errors() {
         assert!(broken.stderr.contains("## [add-mask]x"), "{broken}");
     }
 }
+
+#[test]
+fn incomplete_release_is_read_with_warning() {
+    require!(Nu);
+    let (home, sources) = (Home::new(), Sources::widgets());
+    sources.write("made", "x");
+    let declared = format!("aarch64-apple-darwin,{}", host_triple());
+    let location = format!("oci:{}", home.path().join("out").display());
+    let push = ["push", "--registry", &location, "--file=round=made"];
+    let push = push.into_iter().chain(["--release-targets", &declared]);
+    home.cargo_oci(push).within(sources.path()).succeeds();
+    let shown = home.nu(&format!("oci inspect {location}/widgets:1.2.3 | get name"));
+    let shown = shown.succeeds();
+    assert_eq!(shown.stdout.trim(), "widgets");
+    let warning = "Warning: 1.2.3 has no version tag yet (targets published so far: 1)";
+    assert!(shown.stderr.contains(warning), "{shown}");
+}

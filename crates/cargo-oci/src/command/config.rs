@@ -1,7 +1,7 @@
 //! `cargo oci config`: print the config of an artifact.
 
 use clap::Args;
-use oci_registry::{ErrorKind, LocationText};
+use oci_registry::{ErrorKind, LocationText, Manifest};
 
 use super::find::{self, SelectorFlags};
 use crate::options::parse_location;
@@ -39,7 +39,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let selector = flags.selector.manifest_selector();
     let (manifest, index) =
         find::resolve_for_machine(&*source, &reference, &root, selector).await?;
-    find::warn_if_incomplete(session.reporter, &*source, &root, index.is_some()).await;
+    let selected = (&manifest, index.as_ref().map(Manifest::digest));
+    find::warn_if_incomplete(session.reporter, &*source, &root, selected).await;
     let name = reference.with(manifest.digest().clone());
     let Some(image) = manifest.as_image() else {
         return Err(Error::usage(format!(

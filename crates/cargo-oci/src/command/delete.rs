@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use oci_package::{
-    DeletedSet, DeletionNote, EntryLocation, PublishEvent, TagDeletion, TaggedDigest,
+    DeletedSet, DeletionNote, EntryLocation, IndexTags, PublishEvent, TagDeletion, TaggedDigest,
 };
 use oci_registry::{Delete, Digest, Identifier, Location, LocationText, Source, Tag};
 
@@ -82,8 +82,8 @@ enum DeleteItem {
         /// Whether the index has no other entry. The index is then deleted as well.
         is_last: bool,
     },
-    /// Manifest, and its known tags. The registry deletes all its tags with it.
-    Manifest(Digest, Vec<Tag>),
+    /// Manifest, and the tags that are affected. The registry deletes all tags that refer to the manifest with it.
+    Manifest(Digest, IndexTags),
     Blob(Digest),
 }
 
@@ -254,7 +254,10 @@ impl DeleteTask {
                 return None;
             }
             DeleteItem::Manifest(digest, mut tags) => {
-                tags.retain(|tag| !is_deleted(&tag.clone().into(), &digest));
+                tags.deleted
+                    .retain(|tag| !is_deleted(&tag.clone().into(), &digest));
+                tags.kept_targets
+                    .retain(|tag| !deleted.contains(&tag.clone().into(), None));
                 DeleteItem::Manifest(digest, tags)
             }
             DeleteItem::Target {
@@ -273,7 +276,7 @@ impl DeleteTask {
                     digest,
                 },
                 (None, Identifier::Tag(tag)) => DeleteItem::Tag(TagDeletion::single(tag, digest)),
-                (None, Identifier::Digest(_)) => DeleteItem::Manifest(digest, Vec::new()),
+                (None, Identifier::Digest(_)) => DeleteItem::Manifest(digest, IndexTags::default()),
             },
             item @ DeleteItem::Blob(_) => item,
         };
@@ -314,10 +317,17 @@ impl DeleteTask {
     }
 
     fn report_notes(&self, session: &Session) {
-        if let DeleteItem::Tag(plan) = &self.item {
-            for note in plan.notes() {
-                session.reporter.note(note);
+        match &self.item {
+            DeleteItem::Tag(plan) => plan
+                .notes()
+                .iter()
+                .for_each(|note| session.reporter.note(note)),
+            DeleteItem::Manifest(_, tags) => {
+                if let Some(note) = tags.note() {
+                    session.reporter.note(note);
+                }
             }
+            DeleteItem::Target { .. } | DeleteItem::Blob(_) => {}
         }
     }
 
@@ -346,7 +356,7 @@ impl DeleteTask {
                 index.chain(tags).chain(manifest).collect()
             }
             DeleteItem::Manifest(digest, tags) => {
-                let tags = tags.iter().map(|tag| (at(tag), digest));
+                let tags = tags.deleted.iter().map(|tag| (at(tag), digest));
                 tags.chain([(self.location.clone(), digest)]).collect()
             }
             DeleteItem::Blob(digest) => vec![(self.location.clone(), digest)],
@@ -379,7 +389,7 @@ impl DeleteTask {
             }
             DeleteItem::Manifest(_, tags) => {
                 let all = format!("the manifest {location}, and all its tags");
-                let tags: Vec<_> = tags.iter().map(Tag::as_str).collect();
+                let tags: Vec<_> = tags.deleted.iter().map(Tag::as_str).collect();
                 if tags.is_empty() {
                     return all;
                 }
@@ -453,9 +463,7 @@ impl DeleteTask {
         }
         Ok(())
     }
-}
 
-impl DeleteTask {
     /// Reports the index that would lose an entry, and the floating tags that would be moved to the new index.
     fn report_planned_changes(&self, session: &Session) {
         let DeleteItem::Target {

@@ -1,7 +1,7 @@
 //! `cargo oci digest`: print the digest of an artifact.
 
 use clap::Args;
-use oci_registry::LocationText;
+use oci_registry::{LocationText, Manifest};
 
 use super::find::{self, SelectorFlags};
 use crate::options::parse_location;
@@ -37,7 +37,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             let selector = Some(&selector);
             let (manifest, index) =
                 find::resolve_manifest_with_index(&*source, &reference, &root, selector).await?;
-            find::warn_if_incomplete(session.reporter, &*source, &root, index.is_some()).await;
+            let selected = (&manifest, index.as_ref().map(Manifest::digest));
+            find::warn_if_incomplete(session.reporter, &*source, &root, selected).await;
             manifest.digest().clone()
         }
         None => match source.resolve(&root).await {

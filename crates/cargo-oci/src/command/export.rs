@@ -51,7 +51,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let root = find::resolve_identifier(&*source, &reference).await?;
     let selector = flags.selector.manifest_selector();
     let (manifest, index) = find::select_manifest(&*source, &reference, &root, selector).await?;
-    find::warn_if_incomplete(session.reporter, &*source, &root, index.is_some()).await;
+    let selected = (&manifest, index.as_ref());
+    find::warn_if_incomplete(session.reporter, &*source, &root, selected).await;
     let name = reference.with(manifest.digest().clone());
     session.reporter.status("Exporting", &name);
     let options = ExportOptions::default();

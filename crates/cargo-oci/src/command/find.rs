@@ -76,18 +76,17 @@ fn machine_selectors() -> Vec<ManifestSelector> {
     ManifestSelector::for_machine(Path::new(FILE_SYSTEM_ROOT), BUILT_FOR)
 }
 
-/// Warns if the manifest of a target was selected by the target's own tag, because the version has no tag yet. `has_index`
-/// states whether it was selected from an index.
+/// Prints a warning if a selected manifest belongs to an incomplete release. `index` is the index from which the manifest
+/// was selected.
 pub(crate) async fn warn_if_incomplete(
     reporter: Reporter,
     source: &dyn Source,
     root: &Identifier,
-    has_index: bool,
+    (manifest, index): (&Manifest, Option<&Digest>),
 ) {
-    if !has_index && let Some(count) = oci_package::count_incomplete_targets(source, root).await {
-        reporter.warn(format_args!(
-            "{root} has no version tag yet (targets published so far: {count})"
-        ));
+    let found = oci_package::find_incomplete_release(source, root, manifest, index).await;
+    if let Some(release) = found {
+        reporter.warn(release);
     }
 }
 

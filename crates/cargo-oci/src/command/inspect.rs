@@ -2,7 +2,7 @@
 
 use clap::Args;
 use oci_package::{InspectedFile, InspectedTarget, Inspection, Libc, ManifestOrigin};
-use oci_registry::{Cache, Location, LocationText, escape};
+use oci_registry::{Cache, Location, LocationText, Manifest, escape};
 
 use super::find::{self, SelectorFlags};
 use crate::figures::Size;
@@ -54,7 +54,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let selector = flags.selector.manifest_selector();
     let (manifest, index) =
         find::resolve_manifest_or_target(&*source, &reference, &root, selector).await?;
-    find::warn_if_incomplete(session.reporter, &*source, &root, index.is_some()).await;
+    let selected = (&manifest, index.as_ref().map(Manifest::digest));
+    find::warn_if_incomplete(session.reporter, &*source, &root, selected).await;
     let origin = ManifestOrigin::new(&reference, &root).with_index(index.as_ref());
     let inspection = oci_package::inspect(&source, origin, &manifest).await?;
     if session.reporter.is_json() {

@@ -198,7 +198,8 @@ pub(super) async fn install_package(
     let root = resolve_release(&*source, request).await?;
     let selector = request.target.as_deref().map(find::parse_target);
     let (manifest, index) = find::select_manifest(&*source, repository, &root, selector).await?;
-    find::warn_if_incomplete(session.reporter, &*source, &root, index.is_some()).await;
+    let selected = (&manifest, index.as_ref());
+    find::warn_if_incomplete(session.reporter, &*source, &root, selected).await;
     let name = repository.with(manifest.digest().clone());
     let identity = package_identity(&manifest, &root, repository)?;
     let mut files = oci_package::files(&manifest)?;

@@ -1,7 +1,7 @@
 //! `cargo oci manifest`: print a manifest as JSON, or its exact bytes.
 
 use clap::Args;
-use oci_registry::LocationText;
+use oci_registry::{LocationText, Manifest};
 
 use super::find::{self, SelectorFlags};
 use crate::options::parse_location;
@@ -40,7 +40,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let (manifest, index) =
         find::resolve_manifest_with_index(&*source, &reference, &root, selector.as_ref()).await?;
     if selector.is_some() {
-        find::warn_if_incomplete(session.reporter, &*source, &root, index.is_some()).await;
+        let selected = (&manifest, index.as_ref().map(Manifest::digest));
+        find::warn_if_incomplete(session.reporter, &*source, &root, selected).await;
     }
     if flags.raw {
         return report::write_bytes(manifest.bytes());

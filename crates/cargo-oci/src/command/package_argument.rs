@@ -1,8 +1,9 @@
 //! Argument that selects installed packages: a package name or a repository.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use oci_package::{is_package_name, tag};
 use oci_registry::{ErrorKind, Identifier, LocationText};
 use semver::{Version, VersionReq};
@@ -91,6 +92,24 @@ pub(super) async fn open_records(
         );
     };
     Ok(InstalledPackages::open(root, waiting).await?)
+}
+
+/// Flag for the directory of installed packages.
+#[derive(Debug, Args)]
+pub(super) struct RootFlag {
+    /// Directory that the packages were installed into
+    ///
+    /// The default is the environment variable `CARGO_INSTALL_ROOT`, then `install.root` of cargo's configuration, then
+    /// cargo's home directory.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+}
+
+impl RootFlag {
+    /// Returns the directory.
+    pub(super) fn resolve(&self, session: &Session) -> Result<PathBuf, Error> {
+        Ok(cargo::install_root(&session.cargo, self.root.as_deref())?)
+    }
 }
 
 impl PackageArgument {

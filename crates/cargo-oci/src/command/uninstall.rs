@@ -1,12 +1,10 @@
 //! `cargo oci uninstall`: remove the programs of installed packages, and their records.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use super::batch::{PackageBatch, PackageOutcome};
-use super::package_argument::{self, PackageArgument};
-use crate::cargo::{self, InstalledPackages};
+use super::package_argument::{self, PackageArgument, RootFlag};
+use crate::cargo::InstalledPackages;
 use crate::message::{FormatFlag, Message};
 use crate::report::Error;
 use crate::session::Session;
@@ -23,12 +21,8 @@ pub(crate) struct Flags {
     #[arg(value_name = "PACKAGE", required = true, value_parser = package_argument::parse)]
     packages: Vec<PackageArgument>,
 
-    /// Directory that the packages were installed into
-    ///
-    /// The default is the environment variable `CARGO_INSTALL_ROOT`, then `install.root` of cargo's configuration, then
-    /// cargo's home directory.
-    #[arg(long, value_name = "DIR")]
-    root: Option<PathBuf>,
+    #[command(flatten)]
+    root: RootFlag,
 
     #[command(flatten)]
     pub(crate) format: FormatFlag,
@@ -36,7 +30,7 @@ pub(crate) struct Flags {
 
 /// Removes the programs and the records of the packages.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    let root = cargo::install_root(&session.cargo, flags.root.as_deref())?;
+    let root = flags.root.resolve(session)?;
     let mut installed = package_argument::open_records(session, root).await?;
     let verb = ("uninstall", "uninstalled");
     let mut batch = PackageBatch::new(session, verb, flags.packages.len());

@@ -1,7 +1,7 @@
 //! `cargo oci upgrade`: install newer releases of installed packages.
 
 use std::fmt::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
 use clap::Args;
@@ -11,7 +11,7 @@ use semver::{Version, VersionReq};
 
 use super::batch::{PackageBatch, PackageOutcome};
 use super::install::{self, InstallRequest, install_package};
-use super::package_argument::{self, PackageArgument};
+use super::package_argument::{self, PackageArgument, RootFlag};
 use crate::cargo::{self, InstalledPackage, InstalledPackages};
 use crate::message::{FormatFlag, Message, PackageAction};
 use crate::report::Error;
@@ -43,12 +43,8 @@ pub(crate) struct Flags {
     #[arg(long, conflicts_with = "packages")]
     all: bool,
 
-    /// Directory that the packages were installed into
-    ///
-    /// The default is the environment variable `CARGO_INSTALL_ROOT`, then `install.root` of cargo's configuration, then
-    /// cargo's home directory.
-    #[arg(long, value_name = "DIR")]
-    root: Option<PathBuf>,
+    #[command(flatten)]
+    root: RootFlag,
 
     #[command(flatten)]
     pub(crate) format: FormatFlag,
@@ -56,7 +52,7 @@ pub(crate) struct Flags {
 
 /// Installs the newer releases.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    let root = cargo::install_root(&session.cargo, flags.root.as_deref())?;
+    let root = flags.root.resolve(session)?;
     let installed = package_argument::open_records(session, root.clone()).await?;
     let mut selected = Vec::new();
     if flags.all {

@@ -460,7 +460,7 @@ fn deduplicate(mut available: Vec<String>) -> Vec<String> {
     available
 }
 
-/// Removes entries from the index that `tag` refers to. In the index of a package, the tags of the targets are deleted
+/// Removes entries from the index that `tag` refers to. In the index of a package, the target tags are deleted
 /// first. If a deletion fails, the index is not changed. If no entries remain, the tag of the index is deleted, too. The
 /// floating tags that refer to the index of a version are moved to the remaining index, or deleted with the index.
 ///

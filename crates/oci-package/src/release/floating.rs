@@ -11,6 +11,7 @@ use oci_registry::{
 use semver::Version;
 use snafu::{IntoError, ResultExt, Snafu, ensure};
 
+use super::existing_tags::{find_other_version_tags, listed_targets};
 use super::{PublishEvent, PublishObserver};
 use crate::annotation;
 use crate::index::PackageIndex;
@@ -179,15 +180,8 @@ pub(super) async fn tags_at(
     let Some(first) = found.first() else {
         return Ok(Vec::new());
     };
-    let listed = from.tags().try_collect::<Vec<_>>().await;
-    let listed = listed.with_context(|_| ListTargetsSnafu {
-        name: from.describe(&first.index().clone().into()),
-    })?;
-    found.retain(|floating| {
-        !listed
-            .iter()
-            .any(|tag| floating.parse_target(tag).is_some())
-    });
+    let listed = list_tags(from, first).await?;
+    found.retain(|floating| listed_targets(floating, &listed).is_empty());
     Ok(found
         .into_iter()
         .map(|floating| floating.index().clone())
@@ -239,7 +233,16 @@ pub(super) async fn delete_with_index(
     Ok(tags)
 }
 
-/// Whether the version of a release has another tag: with a `v` before the version, or without it.
+/// Lists the tags of a repository to find the target tags of a release.
+async fn list_tags(from: &dyn Source, release: &ReleaseTag) -> crate::Result<BTreeSet<Tag>> {
+    let listed = from.tags().try_collect().await;
+    Ok(listed.with_context(|_| ListTargetsSnafu {
+        name: from.describe(&release.index().clone().into()),
+    })?)
+}
+
+/// Whether the version of a release, or one of its targets, has another tag: with a `v` before the version, or without
+/// it.
 pub(super) async fn has_other_version_tag(
     from: &dyn Source,
     release: &ReleaseTag,
@@ -247,17 +250,13 @@ pub(super) async fn has_other_version_tag(
     let Some(version) = release.version() else {
         return Ok(false);
     };
-    for other in tag::version_tags(&version)? {
-        let identifier = other.index().clone().into();
-        if other != *release && from.resolve(&identifier).await.optional()?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let listed = list_tags(from, release).await?;
+    let others = find_other_version_tags(from, release.index(), &version, &listed).await?;
+    Ok(!others.is_empty())
 }
 
 /// Returns the targets of a version and of the highest earlier release, except `target`. The targets are read from the
-/// tags of the targets and from the indexes.
+/// target tags and from the indexes.
 ///
 /// If there are none, floating tags may follow an index without declared targets.
 ///

@@ -35,7 +35,7 @@ struct IndexState {
     current: Option<Manifest>,
     /// The index to write.
     wanted: Manifest,
-    /// Digests that the tags of the targets point to.
+    /// Digests that the target tags point to.
     tags: BTreeMap<Tag, Digest>,
     /// Whether another writer is publishing this version concurrently.
     has_other_writers: bool,

@@ -25,6 +25,7 @@ mod deleted_set;
 mod edit;
 mod error;
 mod event;
+mod existing_tags;
 mod floating;
 mod foreign_index;
 mod index_update;
@@ -49,15 +50,14 @@ pub use edit::{
 };
 use error::CheckBlobSnafu;
 pub use event::{Note, PublishEvent, PublishObserver};
+pub use existing_tags::TaggedDigest;
 pub use floating::{
     FloatingTagUpdate, other_release_targets, plan_floating_tags, update_floating_tags,
 };
 use index_update::pause;
 use publication::{OwnManifest, TagDecision, TargetPublication};
 pub use stored::StoredTags;
-pub use tag_deletion::{
-    DeletionNote, TagDeletion, TaggedDigest, find_index_tags, plan_tag_deletion,
-};
+pub use tag_deletion::{DeletionNote, IndexTags, TagDeletion, find_index_tags, plan_tag_deletion};
 
 /// Maximum number of concurrent reads of manifests.
 const MAX_CONCURRENT_READS: usize = 8;

@@ -12,6 +12,7 @@ use oci_registry::{Delete, Digest, ErrorKind, Failure, Identifier, Optional as _
 use semver::Version;
 use snafu::{Snafu, ensure};
 
+use super::existing_tags::{TaggedDigest, find_other_version_tags, listed_targets, resolve_tags};
 use super::{DeletedSet, MAX_CONCURRENT_READS, floating, pause};
 use crate::concurrent;
 use crate::index::PackageIndex;
@@ -33,18 +34,8 @@ impl Failure for Error {
     }
 }
 
-/// Existing tag, and the digest of the manifest that it refers to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TaggedDigest {
-    /// The tag.
-    pub tag: Tag,
-    /// Digest of the manifest.
-    pub digest: Digest,
-}
-
 /// Tags that are deleted with one tag.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TagDeletion {
     /// The named tag; `None` if only its target tags exist.
     own: Option<TaggedDigest>,
@@ -83,13 +74,13 @@ impl fmt::Display for DeletionNote {
         match self {
             Self::ManifestsKept => f.write_str("the manifests stay reachable by digest"),
             Self::TargetsKept(tags) => {
-                write!(f, "kept target tags: {}", join(tags))
+                write!(f, "kept target tags: {}", quote(tags))
             }
             Self::SetMeanwhile(tags) => {
                 write!(
                     f,
                     "kept tags that were set during the deletion: {}",
-                    join(tags)
+                    quote(tags)
                 )
             }
             Self::TagListFailed { reason } => write!(
@@ -98,11 +89,6 @@ impl fmt::Display for DeletionNote {
             ),
         }
     }
-}
-
-fn join(tags: &[Tag]) -> String {
-    let tags: Vec<_> = tags.iter().map(Tag::as_str).collect();
-    tags.join(", ")
 }
 
 fn quote(tags: &[Tag]) -> String {
@@ -141,12 +127,7 @@ pub async fn plan_tag_deletion(
             tag: named.clone(),
             digest,
         }),
-        targets: Vec::new(),
-        floating: Vec::new(),
-        other_version_tags: Vec::new(),
-        release: None,
-        foreign: BTreeSet::new(),
-        notes: Vec::new(),
+        ..TagDeletion::default()
     };
     let is_of_other_tool = manifest.as_ref().is_some_and(|manifest| {
         PackageIndex::read(manifest).is_none() && PackageTarget::read(manifest).is_none()
@@ -202,32 +183,62 @@ pub async fn plan_tag_deletion(
     Ok(deletion)
 }
 
-/// Returns the tags of a version and its floating tags that refer to the index of the version with this digest. A registry
-/// deletes them with the index. Other tags are not searched, because that requires one request for each tag.
+/// Tags of a version that are affected if its index is deleted by digest.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct IndexTags {
+    /// Tags of the version and floating tags that refer to the index. The registry deletes them with the index.
+    pub deleted: Vec<Tag>,
+    /// Target tags of the version, which are kept.
+    pub kept_targets: Vec<Tag>,
+}
+
+impl IndexTags {
+    /// Returns the note about the kept target tags, if there are any.
+    pub fn note(&self) -> Option<DeletionNote> {
+        let kept = self.kept_targets.clone();
+        (!kept.is_empty()).then_some(DeletionNote::TargetsKept(kept))
+    }
+}
+
+/// Finds the tags that are affected if the index of a version is deleted by digest. Other tags that refer to the index
+/// are not searched, because that requires one request for each tag.
 ///
 /// # Errors
 ///
 /// The error of the source. A manifest that is not the index of a package, or that cannot be read, has no such tags.
-pub async fn find_index_tags(from: &dyn Source, digest: &Digest) -> crate::Result<Vec<Tag>> {
+pub async fn find_index_tags(from: &dyn Source, digest: &Digest) -> crate::Result<IndexTags> {
     let manifest = match from.manifest(&digest.clone().into()).await {
         Ok(manifest) => manifest,
-        Err(error) if is_unreadable(error.kind()) => return Ok(Vec::new()),
+        Err(error) if is_unreadable(error.kind()) => return Ok(IndexTags::default()),
         Err(error) => return Err(error),
     };
-    let is_package = PackageIndex::read(&manifest).is_some();
-    let Some(version) = floating::version(&manifest).filter(|_| is_package) else {
-        return Ok(Vec::new());
+    let index = PackageIndex::read(&manifest);
+    let (Some(index), Some(version)) = (index, floating::version(&manifest)) else {
+        return Ok(IndexTags::default());
     };
-    let mut candidates = BTreeSet::new();
-    for release in tag::version_tags(&version)? {
-        candidates.insert(release.index().clone());
-    }
+    let releases = tag::version_tags(&version)?;
+    let mut candidates: BTreeSet<_> = releases
+        .iter()
+        .map(|release| release.index().clone())
+        .collect();
     for text in floating::names(&version) {
         candidates.insert(ReleaseTag::parse(&text)?.index().clone());
     }
-    let mut found = resolve_tags(from, candidates).await?;
-    found.retain(|tagged| tagged.digest == *digest);
-    Ok(found.into_iter().map(|tagged| tagged.tag).collect())
+    let mut deleted = resolve_tags(from, candidates).await?;
+    deleted.retain(|tagged| tagged.digest == *digest);
+    let is_deleted = |release: &&ReleaseTag| deleted.iter().any(|one| one.tag == *release.index());
+    let mut targets = BTreeSet::new();
+    for release in releases.iter().filter(is_deleted) {
+        let entries = index.entries();
+        targets.extend(entries.filter_map(|entry| release.target(entry.target()).ok()));
+    }
+    let kept = resolve_tags(from, targets).await?;
+    let names = |tags: Vec<TaggedDigest>| tags.into_iter().map(|tagged| tagged.tag).collect();
+    Ok(IndexTags {
+        deleted: names(deleted),
+        kept_targets: names(kept),
+    })
 }
 
 impl TagDeletion {
@@ -235,17 +246,12 @@ impl TagDeletion {
     pub fn single(tag: Tag, digest: Digest) -> Self {
         Self {
             own: Some(TaggedDigest { tag, digest }),
-            targets: Vec::new(),
-            floating: Vec::new(),
-            other_version_tags: Vec::new(),
-            release: None,
-            foreign: BTreeSet::new(),
-            notes: Vec::new(),
+            ..Self::default()
         }
     }
 
-    /// Returns the existing tags in the order of their deletion: the tags of the targets, the floating tags of the
-    /// version, and the named tag.
+    /// Returns the existing tags in the order of their deletion: the target tags, the floating tags of the version,
+    /// and the named tag.
     pub fn tags(&self) -> impl Iterator<Item = &TaggedDigest> {
         let floating = self
             .floating
@@ -359,13 +365,6 @@ impl TagDeletion {
     }
 }
 
-/// Returns the target tags of a release that are in `listed`.
-fn listed_targets(release: &ReleaseTag, listed: &BTreeSet<Tag>) -> BTreeSet<Tag> {
-    let targets = listed.iter();
-    let targets = targets.filter(|tag| release.parse_target(tag).is_some());
-    targets.cloned().collect()
-}
-
 /// Returns those of the tags that refer to a package for one target.
 async fn package_targets(from: &dyn Source, tags: BTreeSet<Tag>) -> crate::Result<BTreeSet<Tag>> {
     let reads = tags.into_iter().map(async |tag| {
@@ -380,36 +379,6 @@ async fn package_targets(from: &dyn Source, tags: BTreeSet<Tag>) -> crate::Resul
     });
     let found = concurrent::run_all(MAX_CONCURRENT_READS, reads.collect()).await?;
     Ok(found.into_iter().flatten().collect())
-}
-
-/// Resolves tags, and omits those that do not exist.
-async fn resolve_tags(from: &dyn Source, tags: BTreeSet<Tag>) -> crate::Result<Vec<TaggedDigest>> {
-    let reads = tags.into_iter().map(async |tag| {
-        let resolved = from.resolve(&tag.clone().into()).await.optional()?;
-        Ok(resolved.map(|resolved| TaggedDigest {
-            tag,
-            digest: resolved.digest,
-        }))
-    });
-    let found = concurrent::run_all(MAX_CONCURRENT_READS, reads.collect()).await?;
-    Ok(found.into_iter().flatten().collect())
-}
-
-/// Returns the other tags of a version and of its targets: those with a `v` before the version, or those without it.
-async fn find_other_version_tags(
-    from: &dyn Source,
-    named: &Tag,
-    version: &Version,
-    listed: &BTreeSet<Tag>,
-) -> crate::Result<Vec<TaggedDigest>> {
-    let mut candidates = BTreeSet::new();
-    for other in tag::version_tags(version)? {
-        if other.index() != named {
-            candidates.extend(listed_targets(&other, listed));
-            candidates.insert(other.index().clone());
-        }
-    }
-    resolve_tags(from, candidates).await
 }
 
 /// Returns the floating tags whose index states this version. A tag that has its own target tags was pushed under this

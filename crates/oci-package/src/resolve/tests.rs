@@ -123,14 +123,35 @@ async fn location_without_release_fails_with_hint() {
 }
 
 #[tokio::test]
-async fn targets_are_counted_only_without_version_tag() {
-    let count = async |tags: &[&str]| {
-        let tag: Tag = "1.2.0".parse().unwrap();
-        count_incomplete_targets(&repository(tags).await, &tag.into()).await
+async fn release_is_incomplete_only_without_its_tag() {
+    let manifest = |annotations: Annotations| {
+        let (kind, config) = (crate::media::PACKAGE_TARGET, Blob::empty());
+        let packed = Packed::new(kind, config.clone(), vec![config], annotations);
+        packed.unwrap().manifest().clone()
     };
-    assert_eq!(count(&["1.2.0__a", "1.2.0__b", "1.2.1__c"]).await, Some(2));
-    assert_eq!(count(&["1.2.0", "1.2.0__a"]).await, None);
-    assert_eq!(count(&["1.2.1"]).await, None);
+    let target = (crate::annotation::TARGET.to_owned(), "a".to_owned());
+    let package = manifest(Annotations::from_iter([target]));
+    let other = manifest(Annotations::new());
+    let find = async |tag: &str, tags: &[&str], manifest: &Manifest| {
+        let identifier: Tag = tag.parse().unwrap();
+        let source = repository(tags).await;
+        let found = find_incomplete_release(&source, &identifier.into(), manifest, None).await;
+        found.map(|release| release.to_string())
+    };
+    let published = ["1.2.0__a", "1.2.0__b", "1.2.1__c", "nightly__a"];
+    let expected = "1.2.0 has no version tag yet (targets published so far: 2)";
+    assert_eq!(
+        find("1.2.0", &published, &package).await,
+        Some(expected.into())
+    );
+    let expected = "nightly has no index yet (targets published so far: 1)";
+    assert_eq!(
+        find("nightly", &published, &package).await,
+        Some(expected.into())
+    );
+    assert_eq!(find("1.2.0", &published, &other).await, None);
+    assert_eq!(find("1.2.0", &["1.2.0", "1.2.0__a"], &package).await, None);
+    assert_eq!(find("1.2.0", &["1.2.1"], &package).await, None);
 }
 
 #[tokio::test]
